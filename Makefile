@@ -1,0 +1,40 @@
+# Everything for people and CI: `make demo`, `make test`, `make lab`. Each target does all the set-up that it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+setup := tests/lab/setup
+
+.PHONY: help
+help: ## Show the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: tools build ## A good canary is promoted, two bad ones are reverted in Git: the whole loop, live, in 3 minutes.
+	@target/debug/lab demo
+
+.PHONY: test
+test: ## Formatting, lints, licences, unit, doc and end-to-end tests, with the time of each.
+	@tests/run.sh
+
+.PHONY: lab
+lab: tools build ## Leave the lab running; prints how to reach it. Ctrl-C ends it.
+	@target/debug/lab up
+
+.PHONY: build
+build: ## Build all programs.
+	@cargo build --workspace --bins
+
+.PHONY: tools
+tools: ## Install or build what the lab needs into the cache.
+	@$(setup)/all.sh >/dev/null
+
+.PHONY: generate
+generate: ## Write the files that are generated from code.
+	@mkdir -p crds
+	@cargo run --quiet -p serin -- crd >target/canaryrollouts.serin.dev.yaml
+	@mv target/canaryrollouts.serin.dev.yaml crds/
+
+.PHONY: fmt
+fmt: ## Format the code.
+	@cargo fmt --all

@@ -1,0 +1,21 @@
+//! The workload that is rolled out: `user.UserService` over gRPC, stable and canary alike.
+//! It must not know the controller, nor whether it is stable or canary.
+
+mod calls;
+mod clock;
+pub mod config;
+mod fault;
+mod grpc;
+mod http;
+pub mod identity;
+pub mod logging;
+mod metrics;
+mod page;
+mod readiness;
+pub mod server;
+pub mod signals;
+mod store;
+mod validate;
+
+pub use config::Config;
+pub use server::{Server, ServerError};

@@ -1,0 +1,140 @@
+//! The program: what it refuses, what it logs, and how it answers to signals.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use user_proto::ListUsersRequest;
+use user_proto::user_service_client::UserServiceClient;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program with an environment of only these variables.
+fn program(env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_user-service"));
+    command
+        .env_clear()
+        .envs([("BIND_ADDRESS", "127.0.0.1"), ("GRPC_PORT", "0"), ("HTTP_PORT", "0")]);
+    command
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+async fn output(env: &[(&str, &str)]) -> Output {
+    timeout(PATIENCE, program(env).output())
+        .await
+        .expect("the program ends")
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_wrong_value_stops_the_start_and_the_message_names_the_variable() {
+    for (variable, value) in [
+        ("FAULT_ERROR_RATE", "20"),
+        ("FAULT_LATENCY", "800"),
+        ("GRPC_PORT", "grpc"),
+        ("BIND_ADDRESS", "here"),
+        ("SERVICE_REVISION", "a b"),
+        ("RUST_LOG", "user_service=loud"),
+    ] {
+        let output = output(&[(variable, value)]).await;
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}: {message}");
+        assert!(
+            message.contains(variable) && message.contains(value),
+            "{variable}: {message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn sigterm_under_load_ends_the_program_with_success_and_loses_no_call() {
+    let env = [
+        ("FAULT_LATENCY", "20ms"),
+        ("SHUTDOWN_DRAIN", "300ms"),
+        ("SERVICE_VERSION", "9.9.9"),
+        ("RUST_LOG", "user_service=debug"),
+    ];
+    let mut child = program(&env).stdout(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = Vec::new();
+    let mut grpc = None;
+    loop {
+        let line = timeout(PATIENCE, log.next_line())
+            .await
+            .expect("the program gets ready")
+            .unwrap()
+            .unwrap();
+        let line: Value = serde_json::from_str(&line).expect("each line is one JSON object");
+        grpc = grpc.or_else(|| line["grpc"].as_str().map(str::to_owned));
+        let ready = line["message"] == "ready";
+        lines.push(line);
+        if ready {
+            break;
+        }
+    }
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["level"] == "WARN" && line["message"].to_string().contains("FAULTS ARE ON"))
+    );
+    assert!(lines.iter().any(|line| line["version"] == "9.9.9"));
+
+    let channel = Channel::from_shared(format!("http://{}", grpc.unwrap()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    // Each caller goes on until the connection is closed, as a client would that has not heard of the drain.
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = UserServiceClient::new(channel.clone());
+            tokio::spawn(async move {
+                let mut answered = 0;
+                while client.list_users(ListUsersRequest::default()).await.is_ok() {
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+
+    let pid = child.id().unwrap();
+    let killed = Command::new("sh")
+        .args(["-c", &format!("kill -TERM {pid}")])
+        .status()
+        .await
+        .unwrap();
+    assert!(killed.success());
+    let mut handled = Vec::new();
+    while let Some(line) = timeout(PATIENCE, log.next_line())
+        .await
+        .expect("the program ends")
+        .unwrap()
+    {
+        let line: Value = serde_json::from_str(&line).expect("each line is one JSON object");
+        if line["message"] == "call ended" {
+            handled.push(line["code"].as_str().unwrap().to_owned());
+        }
+    }
+    let status = timeout(PATIENCE, child.wait())
+        .await
+        .expect("the program ends")
+        .unwrap();
+    assert!(status.success(), "{status}");
+
+    // Each caller ends with a call that never got there. All that did get there were answered.
+    let mut answered = 0;
+    for caller in callers {
+        answered += timeout(PATIENCE, caller).await.expect("the caller ends").unwrap();
+    }
+    assert!(answered >= 8, "{answered}");
+    assert!(handled.iter().all(|code| code == "Ok"), "{handled:?}");
+    assert_eq!(handled.len(), answered);
+}
