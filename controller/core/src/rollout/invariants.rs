@@ -1,0 +1,76 @@
+//! The invariants of the design that can be seen in one decision, as predicates. Tests and the model call them on every
+//! decision that is ever made.
+
+use super::effect::{Decision, Effect};
+use super::observation::Observation;
+use super::state::{Phase, State};
+use crate::Weight;
+
+/// What a decision must never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    /// 1: the canary's weight rises outside of a step that was entered and recorded before.
+    RisesWithoutRecordedStep,
+    /// 1: the canary's weight rises beyond its ready pods.
+    RisesWithoutCapacity,
+    /// 2: after a fail verdict something is done before weight 0 is written.
+    TrafficNotFirst,
+    /// 3: a rollback commit is asked for while the canary still has traffic that stable could carry.
+    CommitsBeforeTraffic,
+    /// 5: the canary's weight rises while its pods cannot be seen.
+    RisesBlind,
+}
+
+/// The violations of one decision; none, always.
+pub fn violations(before: &State, observation: &Observation, decision: &Decision) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let live = observation.weight.canary();
+    for (i, effect) in decision.effects.iter().enumerate() {
+        match effect {
+            Effect::SetWeight(to) if *to > live => found.extend(rise(before, observation, decision, *to)),
+            Effect::SetWeight(to) if to.is_zero() && i > 0 && rolls_back(before, decision) => {
+                found.push(Violation::TrafficNotFirst);
+            }
+            Effect::CommitRollback { promoted: None, .. } if !live.is_zero() => {
+                found.push(Violation::CommitsBeforeTraffic);
+            }
+            _ => {}
+        }
+    }
+    if rolls_back(before, decision) && !live.is_zero() {
+        let first = decision.effects.first();
+        let away = matches!(first, Some(Effect::SetWeight(_)));
+        let stays = matches!(&decision.state.phase, Phase::RollingBack(r) if r.on_canary && live == Weight::FULL);
+        if !away && !stays {
+            found.push(Violation::TrafficNotFirst);
+        }
+    }
+    found
+}
+
+fn rolls_back(before: &State, decision: &Decision) -> bool {
+    matches!(decision.state.phase, Phase::RollingBack(_)) && !matches!(before.phase, Phase::RollingBack(_))
+}
+
+fn rise(before: &State, observation: &Observation, decision: &Decision, to: Weight) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let on_canary = matches!(&decision.state.phase, Phase::RollingBack(r) if r.on_canary);
+    if on_canary {
+        return found;
+    }
+    match (&before.phase, &decision.state.phase) {
+        (Phase::Progressing(p), Phase::Progressing(_)) => {
+            if p.weight_at.is_some() || observation.weight.canary() < p.from {
+                found.push(Violation::RisesWithoutRecordedStep);
+            }
+        }
+        _ => found.push(Violation::RisesWithoutRecordedStep),
+    }
+    if observation.canary.ready == 0 {
+        found.push(Violation::RisesWithoutCapacity);
+    }
+    if to.is_zero() || observation.canary.revision.is_none() {
+        found.push(Violation::RisesBlind);
+    }
+    found
+}

@@ -1,0 +1,22 @@
+//! The state machine of one rollout: `transition(plan, state, observation, now)` is its one line of meaning.
+//!
+//! It must not know how an observation was made or how an effect is carried out.
+
+pub mod effect;
+pub mod invariants;
+pub mod observation;
+pub mod plan;
+pub mod state;
+pub mod transition;
+
+pub use effect::{Decision, Effect, Note, NoteKind};
+pub use observation::{
+    Answer, Arm, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome, RollbackOutcome,
+    Verb,
+};
+pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, Step, StepDraft};
+pub use state::{
+    CommandAnswer, Commit, Ending, PauseReason, Paused, Phase, PhaseName, Progressing, PromoteStage, Promoting,
+    RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, State,
+};
+pub use transition::transition;

@@ -1,0 +1,185 @@
+//! What was seen of the outside world before a decision. Values only: how they were read is the adapters' business.
+
+use jiff::Timestamp;
+
+use super::state::{Commit, Revision};
+use crate::Weight;
+use crate::analysis::Tick;
+
+/// One look at everything that a decision needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// The stable Deployment.
+    pub stable: Arm,
+    /// The canary Deployment.
+    pub canary: Arm,
+    /// The canary's weight on the route.
+    pub weight: LiveWeight,
+    /// The `pod-template-hash` that the canary's Service selects, if it stands.
+    pub pinned: Option<String>,
+    /// Ticks since [`super::Phase::samples_since`], in order.
+    pub ticks: Vec<Tick>,
+    /// Why ticks could not be had, if so.
+    pub sampling_problem: Option<String>,
+    /// What the config repository answered so far.
+    pub git: GitView,
+    /// An operator's command that was not answered yet.
+    pub command: Option<Command>,
+    /// Whether the rollout is being deleted.
+    pub deleted: bool,
+}
+
+/// One arm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arm {
+    /// What it is to run; `None` while the Deployment controller has not caught up with its template.
+    pub revision: Option<Revision>,
+    /// Replicas wanted.
+    pub desired: i32,
+    /// Ready pods of `revision`.
+    pub ready: i32,
+    /// Ready pods of any revision.
+    pub ready_any: i32,
+    /// Whether every replica runs `revision` and is available.
+    pub settled: bool,
+}
+
+/// The weight as the route says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveWeight {
+    /// There is no route yet: all traffic goes to the apex Service's own pods, that is, to stable.
+    Absent,
+    /// The canary's share.
+    At(Weight),
+}
+
+impl LiveWeight {
+    /// The canary's share, zero without a route.
+    pub fn canary(self) -> Weight {
+        match self {
+            Self::Absent => Weight::ZERO,
+            Self::At(weight) => weight,
+        }
+    }
+}
+
+/// Answers of the config repository to what the last decisions asked; each is kept as long as it is asked for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GitView {
+    /// To [`super::Effect::AskOrigin`].
+    pub origin: Option<Answer<(Revision, Origin)>>,
+    /// To [`super::Effect::CommitRollback`].
+    pub rollback: Option<Answer<RollbackOutcome>>,
+    /// To [`super::Effect::CommitPromotion`].
+    pub promotion: Option<Answer<PromotionOutcome>>,
+}
+
+/// An answer, or why there is none yet; it is asked again meanwhile.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer<T> {
+    /// It was answered.
+    Is(T),
+    /// The last try failed, for this reason.
+    Failed(String),
+}
+
+/// Where a canary revision came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The commit that brought it, if it was found.
+    pub commit: Option<Commit>,
+    /// Whether Git's head is at rest: the canary's subtree equals stable's.
+    pub at_rest: bool,
+    /// How Serin answered this revision before.
+    pub prior: Option<PriorAnswer>,
+}
+
+/// An answer that stands in Git's trailers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PriorAnswer {
+    /// It was promoted.
+    Promoted,
+    /// It was rolled back.
+    RolledBack,
+}
+
+/// What came of a rollback commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RollbackOutcome {
+    /// It is on the branch (by us, now or before a crash).
+    Committed {
+        /// Its object id.
+        id: String,
+        /// When the push was answered.
+        at: Timestamp,
+    },
+    /// Git was at rest already.
+    AtRest,
+    /// The head carries another canary revision: there is nothing of the failed one to undo.
+    Superseded,
+}
+
+/// What came of a promotion commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromotionOutcome {
+    /// It is on the branch (by us, now or before a crash).
+    Committed {
+        /// Its object id.
+        id: String,
+        /// When the push was answered.
+        at: Timestamp,
+    },
+    /// The head's stable carries the judged canary already: people promoted it themselves.
+    AlreadyThere,
+    /// The head's stable is not the baseline.
+    StableChanged,
+    /// The head's canary is not the judged revision.
+    CanaryChanged,
+    /// The revision was rolled back.
+    RolledBack,
+}
+
+/// An operator's command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Unique, so that it is answered once.
+    pub id: String,
+    /// What is asked.
+    pub verb: Verb,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// What an operator can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Skip the rest of the step.
+    Promote,
+    /// Skip all steps and the analysis.
+    PromoteFull,
+    /// Pass an approval.
+    Approve,
+    /// Hold the weight.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Roll back.
+    Abort,
+    /// Start a revision that was rolled back before.
+    Retry,
+}
+
+impl Verb {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::PromoteFull => "promote --full",
+            Self::Approve => "approve",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Abort => "abort",
+            Self::Retry => "retry",
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Operators' commands: what each does in which phase, and why it is refused in others.
+
+use super::rest::{Considered, consider};
+use super::trial::{again, enter, next, pause, promote};
+use super::{Context, promoting};
+use crate::rollout::observation::Verb;
+use crate::rollout::state::{
+    CommandAnswer, PauseReason, Paused, Phase, Progressing, RestNote, RollbackReason, Run, Starting,
+};
+
+/// Whether a command changed the phase.
+pub(super) enum Obeyed {
+    Changed,
+    Unchanged,
+}
+
+/// Carries out the command that was observed, if any, and records the answer.
+pub(super) fn obey(cx: &mut Context<'_>, phase: Phase) -> (Phase, Obeyed) {
+    let Some(command) = cx.obs.command.clone() else {
+        return (phase, Obeyed::Unchanged);
+    };
+    if cx.last_command.as_ref().is_some_and(|last| last.id == command.id) {
+        return (phase, Obeyed::Unchanged);
+    }
+    let name = phase.name();
+    let (phase, done) = carry_out(cx, phase, command.verb, &command.reason);
+    let message = match done {
+        Done::Yes(message) => {
+            cx.last_command = Some(answer(&command.id, command.verb, true, message));
+            return (phase, Obeyed::Changed);
+        }
+        Done::NotYet => return (phase, Obeyed::Unchanged),
+        Done::No(why) => format!("refused in phase {name}: {why}"),
+    };
+    cx.last_command = Some(answer(&command.id, command.verb, false, message));
+    (phase, Obeyed::Unchanged)
+}
+
+fn answer(id: &str, verb: Verb, accepted: bool, message: String) -> CommandAnswer {
+    CommandAnswer {
+        id: id.to_owned(),
+        verb: verb.name().to_owned(),
+        accepted,
+        message,
+    }
+}
+
+enum Done {
+    Yes(String),
+    NotYet,
+    No(&'static str),
+}
+
+fn carry_out(cx: &mut Context<'_>, phase: Phase, verb: Verb, reason: &str) -> (Phase, Done) {
+    let yes = |message: &str| Done::Yes(message.to_owned());
+    match (verb, phase) {
+        (Verb::Pause, Phase::Progressing(Progressing { run, step, .. })) => (
+            pause(cx, run, step, PauseReason::Operator),
+            yes("paused; the weight is held and still judged"),
+        ),
+        (Verb::Approve, Phase::Paused(p)) if p.reason == PauseReason::Approval => {
+            (next(cx, p.run, p.step), yes("approved"))
+        }
+        (Verb::Promote, Phase::Progressing(p)) if p.weight_at.is_some() => {
+            (next(cx, p.run, p.step), yes("the rest of the step is skipped"))
+        }
+        (Verb::Promote, Phase::Paused(p)) if goes_on(p.reason) => {
+            (next(cx, p.run, p.step), yes("the rest of the step is skipped"))
+        }
+        (Verb::PromoteFull, Phase::Progressing(p)) => skip_all(cx, p.run),
+        (Verb::PromoteFull, Phase::Paused(p)) if goes_on(p.reason) => skip_all(cx, p.run),
+        (Verb::Resume, Phase::Paused(p)) => (resume(cx, p), yes("resumed")),
+        (
+            Verb::Abort,
+            Phase::Starting(Starting { run, .. })
+            | Phase::Progressing(Progressing { run, .. })
+            | Phase::Paused(Paused { run, .. }),
+        ) => (
+            cx.roll_back(run, RollbackReason::Aborted(reason.to_owned())),
+            yes("rolling back"),
+        ),
+        (Verb::Abort, Phase::Promoting(p)) => (
+            promoting::fail(cx, p, RollbackReason::Aborted(reason.to_owned())),
+            yes("rolling the promotion back"),
+        ),
+        (Verb::Retry, phase @ (Phase::Idle(RestNote::Held) | Phase::RolledBack(_))) => retry(cx, phase),
+        (Verb::Approve, phase) => (phase, Done::No("there is no approval to give")),
+        (Verb::Pause, phase) => (phase, Done::No("only a rollout in a step can be paused")),
+        (Verb::Resume, phase) => (phase, Done::No("it is not paused")),
+        (Verb::Abort, phase) => (phase, Done::No("no revision is on trial")),
+        (Verb::Retry, phase) => (phase, Done::No("no revision was rolled back")),
+        (Verb::Promote | Verb::PromoteFull, phase) => (phase, Done::No("no step can be skipped now")),
+    }
+}
+
+fn goes_on(reason: PauseReason) -> bool {
+    matches!(
+        reason,
+        PauseReason::Operator | PauseReason::Approval | PauseReason::Inconclusive
+    )
+}
+
+/// Straight to the last step's weight and on to the promotion: the last step is entered, so that capacity is there
+/// before all traffic is, and everything it would wait for is a person's word already.
+fn skip_all(cx: &mut Context<'_>, run: Run) -> (Phase, Done) {
+    let last = cx.plan.steps().len().saturating_sub(1);
+    let from = cx.live();
+    if cx.live() == cx.plan.step(last).weight {
+        return (
+            promote(cx, run),
+            Done::Yes("promoting without further steps".to_owned()),
+        );
+    }
+    (
+        enter(cx, run, last, from),
+        Done::Yes("straight to the last step; `promote` again skips its hold".to_owned()),
+    )
+}
+
+fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
+    match p.reason {
+        PauseReason::Approval => next(cx, p.run, p.step),
+        PauseReason::Operator | PauseReason::Inconclusive => enter(cx, p.run, p.step, p.weight),
+        PauseReason::Blind | PauseReason::StableChanged | PauseReason::WeightContested => {
+            cx.take_away();
+            Phase::Starting(Starting {
+                run: again(p.run),
+                since: cx.now,
+            })
+        }
+    }
+}
+
+fn retry(cx: &mut Context<'_>, phase: Phase) -> (Phase, Done) {
+    let (Some(canary), Some(stable)) = (cx.obs.canary.revision.clone(), cx.obs.stable.revision.clone()) else {
+        return (phase, Done::NotYet);
+    };
+    if canary.name == stable.name {
+        return (
+            phase,
+            Done::No("the canary runs stable's revision: commit the canary revision again, then retry"),
+        );
+    }
+    // Where it comes from has to be known for its rollback; that it was rolled back is what the person overrules.
+    let seen = cx.seen.take();
+    match consider(cx, &canary, &stable) {
+        Considered::Unknown => {
+            cx.seen = seen;
+            (phase, Done::NotYet)
+        }
+        Considered::AtRest => (
+            phase,
+            Done::No("Git is at rest: commit the canary revision again, then retry"),
+        ),
+        Considered::Start(starting) => (Phase::Starting(*starting), Done::Yes(format!("{canary} starts again"))),
+        Considered::Held | Considered::Recorded => {
+            let commit = match &cx.obs.git.origin {
+                Some(crate::rollout::observation::Answer::Is((_, origin))) => origin.commit.clone(),
+                _ => None,
+            };
+            let run = Run::begin(canary.clone(), stable, commit, cx.now);
+            (
+                Phase::Starting(Starting { run, since: cx.now }),
+                Done::Yes(format!("{canary} starts again")),
+            )
+        }
+    }
+}

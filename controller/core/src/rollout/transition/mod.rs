@@ -1,0 +1,255 @@
+//! The one decision: `transition(plan, state, observation, now)`. Each phase is a file of its own.
+//!
+//! Two rules hold for all of them. Traffic is taken away in the very decision that says so, before anything else. What
+//! gives traffic, and what changes Git, is decided only in a later call, when the state that wants it has been written.
+
+mod command;
+mod leave;
+mod promoting;
+mod rest;
+mod rolling_back;
+mod trial;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::effect::{Decision, Effect, Note, NoteKind};
+use super::observation::Observation;
+use super::plan::{Capacity, Plan};
+use super::state::{CommandAnswer, Phase, Revision, RollbackGit, RollbackReason, RollingBack, Run, State, after};
+use crate::Weight;
+use crate::analysis::{Sight, Verdict};
+
+/// Decides what a rollout does next.
+///
+/// Pure: the same values give the same decision. Calling it again with the state that it returned and an unchanged
+/// world gives the same effects or fewer.
+pub fn transition(plan: &Plan, state: &State, observation: &Observation, now: Timestamp) -> Decision {
+    let mut cx = Context::new(plan, state, observation, now);
+    let phase = if observation.deleted {
+        leave::leave(&mut cx, state.phase.clone())
+    } else {
+        match command::obey(&mut cx, state.phase.clone()) {
+            // What a command began is recorded before it goes on.
+            (phase, command::Obeyed::Changed) => {
+                cx.wake = Some(now);
+                phase
+            }
+            (phase, command::Obeyed::Unchanged) => go_on(&mut cx, phase),
+        }
+    };
+    cx.decide(phase)
+}
+
+fn go_on(cx: &mut Context<'_>, phase: Phase) -> Phase {
+    match phase {
+        Phase::Starting(starting) => trial::starting(cx, starting),
+        Phase::Progressing(progressing) => trial::progressing(cx, progressing),
+        Phase::Paused(paused) => trial::paused(cx, paused),
+        Phase::Promoting(promoting) => promoting::promoting(cx, promoting),
+        Phase::RollingBack(rolling_back) => rolling_back::rolling_back(cx, rolling_back),
+        Phase::Idle(_) | Phase::Withdrawn(_) | Phase::Promoted(_) | Phase::RolledBack(_) => rest::rest(cx, phase),
+    }
+}
+
+/// What one decision gathers.
+struct Context<'a> {
+    plan: &'a Plan,
+    obs: &'a Observation,
+    now: Timestamp,
+    seen: Option<Revision>,
+    quiet_since: Option<Timestamp>,
+    last_command: Option<CommandAnswer>,
+    effects: Vec<Effect>,
+    message: String,
+    wake: Option<Timestamp>,
+}
+
+impl<'a> Context<'a> {
+    fn new(plan: &'a Plan, state: &State, obs: &'a Observation, now: Timestamp) -> Self {
+        let State {
+            seen,
+            quiet_since,
+            last_command,
+            phase: _,
+        } = state;
+        let quiet_since = obs.weight.canary().is_zero().then(|| quiet_since.unwrap_or(now));
+        Self {
+            plan,
+            obs,
+            now,
+            seen: seen.clone(),
+            quiet_since,
+            last_command: last_command.clone(),
+            effects: Vec::new(),
+            message: String::new(),
+            wake: None,
+        }
+    }
+
+    fn decide(self, phase: Phase) -> Decision {
+        let Self {
+            seen,
+            quiet_since,
+            last_command,
+            effects,
+            message,
+            wake,
+            ..
+        } = self;
+        Decision {
+            state: State {
+                seen,
+                quiet_since,
+                last_command,
+                phase,
+            },
+            effects,
+            message,
+            wake,
+        }
+    }
+
+    fn say(&mut self, message: impl Into<String>) {
+        self.message = message.into();
+    }
+
+    fn note(&mut self, kind: NoteKind, reason: &'static str, message: impl Into<String>) {
+        self.effects.push(Effect::Note(Note {
+            kind,
+            reason,
+            message: message.into(),
+        }));
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
+        }
+    }
+
+    /// Whether this much time has gone by since; if not, wakes when it has.
+    fn elapsed(&mut self, since: Timestamp, span: SignedDuration) -> bool {
+        let due = after(since, span);
+        self.wake_at(due);
+        self.now >= due
+    }
+
+    fn live(&self) -> Weight {
+        self.obs.weight.canary()
+    }
+
+    /// Takes the canary's traffic away, before any other effect. Says whether it is gone already.
+    fn take_away(&mut self) -> bool {
+        if self.live().is_zero() {
+            return true;
+        }
+        self.first(Weight::ZERO);
+        false
+    }
+
+    /// Writes this weight before any other effect, and no other one.
+    fn first(&mut self, weight: Weight) {
+        self.effects.retain(|effect| !matches!(effect, Effect::SetWeight(_)));
+        self.effects.insert(0, Effect::SetWeight(weight));
+    }
+
+    fn scale(&mut self, replicas: i32) {
+        if self.plan.capacity != Capacity::External && self.obs.canary.desired != replicas {
+            self.effects.push(Effect::ScaleCanary(replicas));
+        }
+    }
+
+    /// Sees that the canary has the pods for a weight; never scales it down. Says whether they are ready.
+    fn capacity_for(&mut self, weight: Weight) -> bool {
+        let need = self.plan.replicas_for(weight, self.obs.stable.desired);
+        if self.obs.canary.desired < need {
+            self.scale(need);
+        }
+        self.obs.canary.ready >= need
+    }
+
+    /// Scales the canary down once its calls in flight had their time. Says whether it is down.
+    fn idle_canary(&mut self) -> bool {
+        if self.plan.capacity == Capacity::External || self.obs.canary.desired == self.plan.idle_replicas {
+            return true;
+        }
+        let Some(quiet_since) = self.quiet_since else {
+            return false;
+        };
+        if self.elapsed(quiet_since, self.plan.drain) {
+            self.scale(self.plan.idle_replicas);
+        }
+        false
+    }
+
+    /// Adds the ticks to the analysis; those at `weight_at` or later count, earlier ones straddle a change of weight.
+    fn absorb(&mut self, run: &mut Run, weight_at: Timestamp) -> Verdict {
+        for tick in &self.obs.ticks {
+            if tick.end <= run.as_of {
+                continue;
+            }
+            run.as_of = tick.end;
+            let seen = match run.analysis.judged {
+                crate::analysis::Judged::Canary => tick.canary.sight,
+                crate::analysis::Judged::Stable => tick.stable.sight,
+            };
+            if seen == Sight::Fresh {
+                run.fresh_at = tick.end;
+            }
+            if tick.start >= weight_at {
+                run.analysis.observe(tick);
+                let verdict = run.analysis.verdict(&self.plan.objectives, self.plan.min_requests);
+                if matches!(verdict, Verdict::Fail(_)) {
+                    return verdict;
+                }
+            }
+        }
+        run.analysis.verdict(&self.plan.objectives, self.plan.min_requests)
+    }
+
+    /// Whether the judged arm has been out of sight for the blind deadline.
+    fn is_blind(&mut self, run: &Run, since: Timestamp) -> bool {
+        let last = run.fresh_at.max(since);
+        self.elapsed(last, self.plan.blind_deadline)
+    }
+
+    /// Whether stable still runs what it ran when the trial began, as far as can be told now.
+    fn baseline_holds(&self, run: &Run) -> bool {
+        self.obs
+            .stable
+            .revision
+            .as_ref()
+            .is_none_or(|stable| *stable == run.baseline)
+    }
+
+    /// Fails a revision whose promotion is not pushed: weight 0 now, everything else after it.
+    fn roll_back(&mut self, run: Run, reason: RollbackReason) -> Phase {
+        let gone = self.take_away();
+        self.say(format!("rolling {} back: {reason}", run.revision));
+        self.note(
+            NoteKind::Warning,
+            "RollingBack",
+            format!("{} is rolled back: {reason}", run.revision),
+        );
+        Phase::RollingBack(RollingBack {
+            run,
+            reason,
+            since: self.now,
+            traffic_at: gone.then_some(self.now),
+            promoted: None,
+            on_canary: false,
+            git: RollbackGit::Committing,
+        })
+    }
+}
+
+/// The deciding evidence of a failure.
+fn failure(verdict: &Verdict) -> Option<RollbackReason> {
+    match verdict {
+        Verdict::Fail(evidence) => evidence.first().cloned().map(RollbackReason::Failed),
+        Verdict::Pass(_) | Verdict::Inconclusive(_) => None,
+    }
+}

@@ -1,0 +1,234 @@
+//! From the last step to the end of the hand-over: commit, stable runs the revision, traffic returns share by share.
+
+use super::rest::short;
+use super::trial::{ending, pause};
+use super::{Context, failure};
+use crate::Weight;
+use crate::analysis::{Analysis, Judged};
+use crate::rollout::effect::{Effect, NoteKind};
+use crate::rollout::observation::{Answer, PromotionOutcome};
+use crate::rollout::state::{
+    Ending, PauseReason, Phase, PromoteStage, Promoting, Pushed, RollbackGit, RollbackReason, RollingBack,
+};
+
+/// What is left on the canary while traffic returns to stable in shares of 25, 50 and 100 %.
+const RETURN: [i64; 3] = [75, 50, 0];
+
+pub(super) fn promoting(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
+    let judged_since = match &p.stage {
+        PromoteStage::Returning { weight_at, .. } => weight_at.unwrap_or(cx.now),
+        PromoteStage::Committing | PromoteStage::Applying | PromoteStage::Draining => p.since,
+    };
+    let verdict = cx.absorb(&mut p.run, judged_since);
+    if let Some(reason) = failure(&verdict) {
+        return fail(cx, p, reason);
+    }
+    match p.stage.clone() {
+        PromoteStage::Committing => committing(cx, p),
+        PromoteStage::Applying => applying(cx, p),
+        PromoteStage::Returning { share, weight_at } => returning(cx, p, share, weight_at),
+        PromoteStage::Draining => draining(cx, p),
+    }
+}
+
+fn committing(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
+    match &cx.obs.git.promotion {
+        Some(Answer::Is(PromotionOutcome::Committed { id, at })) => {
+            cx.say(format!(
+                "promotion of {} is commit {}; stable has to run it",
+                p.run.revision,
+                short(id)
+            ));
+            cx.note(
+                NoteKind::Normal,
+                "PromotionCommitted",
+                format!("{} is promoted by {}", p.run.revision, short(id)),
+            );
+            cx.effects.push(Effect::Refresh);
+            p.commit = Some(Pushed {
+                id: id.clone(),
+                at: *at,
+            });
+            p.stage = PromoteStage::Applying;
+            p.since = cx.now;
+        }
+        Some(Answer::Is(PromotionOutcome::AlreadyThere)) => {
+            cx.say(format!(
+                "{} was promoted in Git by others; stable has to run it",
+                p.run.revision
+            ));
+            cx.effects.push(Effect::Refresh);
+            p.stage = PromoteStage::Applying;
+            p.since = cx.now;
+        }
+        Some(Answer::Is(PromotionOutcome::StableChanged)) => {
+            let last = cx.plan.steps().len().saturating_sub(1);
+            return pause(cx, p.run, last, PauseReason::StableChanged);
+        }
+        Some(Answer::Is(PromotionOutcome::RolledBack)) => {
+            let why = "Git has a rollback commit for it".to_owned();
+            return cx.roll_back(p.run, RollbackReason::Aborted(why));
+        }
+        Some(Answer::Is(PromotionOutcome::CanaryChanged)) => {
+            // The newer revision takes over as soon as it is applied; until then this one keeps its traffic.
+            if cx
+                .obs
+                .canary
+                .revision
+                .as_ref()
+                .is_some_and(|canary| *canary != p.run.revision)
+            {
+                let reason = "a newer canary revision came before its promotion".to_owned();
+                cx.take_away();
+                return Phase::Withdrawn(ending(cx, &p.run, reason));
+            }
+            cx.say(format!(
+                "the config repository has a newer canary than {}; waiting for it",
+                p.run.revision
+            ));
+            ask(cx, &p);
+        }
+        Some(Answer::Failed(why)) => {
+            cx.say(format!("the promotion commit of {} is pending: {why}", p.run.revision));
+            ask(cx, &p);
+        }
+        None => {
+            cx.say(format!("committing the promotion of {}", p.run.revision));
+            ask(cx, &p);
+        }
+    }
+    Phase::Promoting(p)
+}
+
+fn ask(cx: &mut Context<'_>, p: &Promoting) {
+    cx.effects.push(Effect::CommitPromotion {
+        revision: p.run.revision.clone(),
+        baseline: p.run.baseline.clone(),
+        commit: p.run.commit.clone(),
+    });
+}
+
+fn applying(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
+    let stable = &cx.obs.stable;
+    let carries = stable
+        .revision
+        .as_ref()
+        .is_some_and(|r| r.name == p.run.revision.name && *r != p.run.baseline);
+    if carries && stable.settled {
+        p.run.analysis = Analysis::of(Judged::Stable);
+        p.run.fresh_at = cx.now;
+        p.run.as_of = cx.now;
+        p.stage = PromoteStage::Returning {
+            share: 0,
+            weight_at: None,
+        };
+        p.since = cx.now;
+        cx.say(format!("stable runs {}; traffic returns to it", p.run.revision));
+        cx.note(
+            NoteKind::Normal,
+            "StableUpdated",
+            format!("stable runs {}; traffic returns to it", p.run.revision),
+        );
+        cx.wake = Some(cx.now);
+        return Phase::Promoting(p);
+    }
+    if cx.elapsed(p.since, cx.plan.promote_deadline) {
+        return fail(cx, p, RollbackReason::PromoteDeadline);
+    }
+    cx.say(format!(
+        "stable takes up {}: {} pods ready",
+        p.run.revision, stable.ready
+    ));
+    Phase::Promoting(p)
+}
+
+fn returning(cx: &mut Context<'_>, mut p: Promoting, share: usize, weight_at: Option<jiff::Timestamp>) -> Phase {
+    let want = RETURN
+        .get(share)
+        .and_then(|w| Weight::try_from(*w).ok())
+        .unwrap_or(Weight::ZERO);
+    if cx.live() > want {
+        cx.first(want);
+        cx.say(format!("traffic returns to stable: {want} stays on the canary"));
+        return Phase::Promoting(p);
+    }
+    let at = weight_at.unwrap_or(cx.now);
+    // Two intervals: one whole tick of stable's answers at this share has been judged by then.
+    let judged = cx.elapsed(at, cx.plan.interval.saturating_mul(2));
+    p.stage = if want.is_zero() {
+        PromoteStage::Draining
+    } else if judged {
+        cx.wake = Some(cx.now);
+        PromoteStage::Returning {
+            share: share + 1,
+            weight_at: None,
+        }
+    } else {
+        PromoteStage::Returning {
+            share,
+            weight_at: Some(at),
+        }
+    };
+    cx.say(format!("traffic returns to stable: {want} stays on the canary"));
+    Phase::Promoting(p)
+}
+
+fn draining(cx: &mut Context<'_>, p: Promoting) -> Phase {
+    cx.take_away();
+    if cx.idle_canary() {
+        let reason = "passed every step".to_owned();
+        cx.say(format!("{} is promoted", p.run.revision));
+        cx.note(
+            NoteKind::Normal,
+            "Promoted",
+            format!("{} runs as stable; the canary is idle", p.run.revision),
+        );
+        let answer = p.commit.clone();
+        return Phase::Promoted(Ending {
+            answer,
+            ..ending(cx, &p.run, reason)
+        });
+    }
+    cx.say(format!(
+        "all traffic is on stable with {}; the canary drains",
+        p.run.revision
+    ));
+    Phase::Promoting(p)
+}
+
+/// Fails a promotion. Before its commit is pushed this is a rollback like any other; afterwards traffic stands on an arm
+/// that is ready and has no fail verdict, and one commit restores both arms.
+pub(super) fn fail(cx: &mut Context<'_>, p: Promoting, reason: RollbackReason) -> Phase {
+    let Some(pushed) = p.commit else {
+        return cx.roll_back(p.run, reason);
+    };
+    let canary_failed = matches!(&reason, RollbackReason::Failed(e) if e.arm == Judged::Canary)
+        || matches!(reason, RollbackReason::Aborted(_));
+    let on_canary = if canary_failed {
+        cx.obs.stable.ready_any == 0
+    } else {
+        cx.obs.canary.ready > 0
+    };
+    if on_canary {
+        if cx.live() != Weight::FULL {
+            cx.first(Weight::FULL);
+        }
+    } else {
+        cx.take_away();
+    }
+    cx.say(format!("rolling the promotion of {} back: {reason}", p.run.revision));
+    cx.note(
+        NoteKind::Warning,
+        "RollingBack",
+        format!("the promotion of {} is rolled back: {reason}", p.run.revision),
+    );
+    Phase::RollingBack(RollingBack {
+        run: p.run,
+        reason,
+        since: cx.now,
+        traffic_at: None,
+        promoted: Some(pushed),
+        on_canary,
+        git: RollbackGit::Committing,
+    })
+}

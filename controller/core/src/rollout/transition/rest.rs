@@ -1,0 +1,133 @@
+//! Nothing is judged: weight 0, canary idle, and an eye on what the canary is to run.
+
+use super::Context;
+use crate::rollout::effect::{Effect, NoteKind};
+use crate::rollout::observation::{Answer, Origin, PriorAnswer};
+use crate::rollout::state::{Phase, RestNote, Revision, Run, Starting};
+
+pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
+    cx.take_away();
+    cx.idle_canary();
+    let (Some(canary), Some(stable)) = (cx.obs.canary.revision.clone(), cx.obs.stable.revision.clone()) else {
+        cx.say("waiting for the Deployment controller to take up the arms' templates");
+        return phase;
+    };
+    if cx.seen.as_ref() == Some(&canary) {
+        return unchanged(cx, phase, &canary, &stable);
+    }
+    match consider(cx, &canary, &stable) {
+        Considered::Unknown => phase,
+        Considered::AtRest | Considered::Recorded => match phase {
+            Phase::Idle(_) if canary.name != stable.name => Phase::Idle(RestNote::Stale),
+            Phase::Idle(_) => Phase::Idle(RestNote::Quiet),
+            ended => ended,
+        },
+        Considered::Held => Phase::Idle(RestNote::Held),
+        Considered::Start(starting) => Phase::Starting(*starting),
+    }
+}
+
+fn unchanged(cx: &mut Context<'_>, phase: Phase, canary: &Revision, stable: &Revision) -> Phase {
+    let same = canary.name == stable.name;
+    match phase {
+        Phase::Idle(RestNote::Held) if !same => {
+            cx.say(format!(
+                "{canary} was rolled back before; `serin retry` starts it again"
+            ));
+            Phase::Idle(RestNote::Held)
+        }
+        Phase::Idle(_) if !same => {
+            cx.say(format!(
+                "the canary runs {canary}, stable runs {stable}; a new canary revision starts a trial"
+            ));
+            Phase::Idle(RestNote::Stale)
+        }
+        Phase::Idle(_) => {
+            cx.say(format!("both arms run {stable}; a new canary revision starts a trial"));
+            Phase::Idle(RestNote::Quiet)
+        }
+        Phase::Promoted(ending) => {
+            cx.say(format!("{} is promoted", ending.revision));
+            Phase::Promoted(ending)
+        }
+        Phase::RolledBack(ending) => {
+            cx.say(format!("{} was rolled back: {}", ending.revision, ending.reason));
+            Phase::RolledBack(ending)
+        }
+        Phase::Withdrawn(ending) => {
+            cx.say(format!("{} was withdrawn: {}", ending.revision, ending.reason));
+            Phase::Withdrawn(ending)
+        }
+        other => other,
+    }
+}
+
+/// What a canary revision that was not there before means.
+pub(super) enum Considered {
+    /// Git has not answered yet.
+    Unknown,
+    /// Git says that the canary equals stable.
+    AtRest,
+    /// A difference that nobody committed as a canary: recorded, not started.
+    Recorded,
+    /// It was rolled back before.
+    Held,
+    /// A trial begins.
+    Start(Box<Starting>),
+}
+
+/// Asks Git where the canary's revision comes from, and decides on its answer.
+pub(super) fn consider(cx: &mut Context<'_>, canary: &Revision, stable: &Revision) -> Considered {
+    let origin = match &cx.obs.git.origin {
+        Some(Answer::Is((revision, origin))) if revision == canary => origin.clone(),
+        failed => {
+            cx.say(match failed {
+                Some(Answer::Failed(why)) => format!("can't tell where {canary} comes from: {why}"),
+                _ => format!("asking Git where {canary} comes from"),
+            });
+            cx.effects.push(Effect::AskOrigin(canary.clone()));
+            return Considered::Unknown;
+        }
+    };
+    let first = cx.seen.is_none();
+    cx.seen = Some(canary.clone());
+    let Origin { commit, at_rest, prior } = origin;
+    if at_rest {
+        cx.say(format!("the canary equals stable in Git ({canary}); nothing to judge"));
+        return Considered::AtRest;
+    }
+    if prior == Some(PriorAnswer::RolledBack) {
+        cx.say(format!(
+            "{canary} was rolled back before; `serin retry` starts it again"
+        ));
+        cx.note(
+            NoteKind::Warning,
+            "Held",
+            format!("{canary} was rolled back before and does not start by itself"),
+        );
+        return Considered::Held;
+    }
+    if first && (commit.is_none() || prior == Some(PriorAnswer::Promoted)) {
+        cx.say(format!(
+            "recorded {canary} as it was found; a new canary revision starts a trial"
+        ));
+        return Considered::Recorded;
+    }
+    cx.say(format!("{canary} starts"));
+    let by = commit
+        .as_ref()
+        .map(|c| format!(", committed as {}", short(&c.id)))
+        .unwrap_or_default();
+    cx.note(
+        NoteKind::Normal,
+        "Starting",
+        format!("canary revision {canary}{by}; stable is {stable}"),
+    );
+    let run = Run::begin(canary.clone(), stable.clone(), commit, cx.now);
+    Considered::Start(Box::new(Starting { run, since: cx.now }))
+}
+
+/// The first twelve characters of an object id.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

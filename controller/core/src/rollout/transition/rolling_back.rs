@@ -1,0 +1,148 @@
+//! A failed revision: weight 0, drain, the rollback commit, and the cluster back in line with Git.
+
+use super::Context;
+use super::rest::short;
+use super::trial::ending;
+use crate::Weight;
+use crate::rollout::effect::{Effect, NoteKind};
+use crate::rollout::observation::{Answer, RollbackOutcome};
+use crate::rollout::state::{Ending, Phase, Pushed, RollbackGit, RollingBack};
+
+pub(super) fn rolling_back(cx: &mut Context<'_>, mut r: RollingBack) -> Phase {
+    place_traffic(cx, &mut r);
+    if !r.on_canary && cx.live().is_zero() {
+        r.traffic_at = r.traffic_at.or(Some(cx.now));
+    }
+    let applied = commit(cx, &mut r);
+    let superseded = r.promoted.is_none() && successor(cx, &r);
+    if (applied && r.on_canary) && cx.obs.stable.settled {
+        r.on_canary = false;
+        cx.take_away();
+    }
+    // The canary is scaled down only when stable carries all traffic and is able to.
+    let down = !r.on_canary && stable_carries(cx, &r) && cx.live().is_zero() && cx.idle_canary();
+    let done = r.traffic_at.is_some() && (superseded || (applied && down));
+    if !done {
+        return Phase::RollingBack(r);
+    }
+    let reason = if superseded {
+        format!(
+            "{}; a newer revision took its place before the rollback commit",
+            r.reason
+        )
+    } else {
+        r.reason.to_string()
+    };
+    cx.say(format!("{} was rolled back: {reason}", r.run.revision));
+    cx.note(
+        NoteKind::Warning,
+        "RolledBack",
+        format!("{} was rolled back: {reason}", r.run.revision),
+    );
+    let answer = match r.git {
+        RollbackGit::Applying(pushed) => Some(pushed),
+        RollbackGit::Committing | RollbackGit::AtRest => None,
+    };
+    let traffic_at = r.traffic_at;
+    Phase::RolledBack(Ending {
+        answer,
+        traffic_at,
+        ..ending(cx, &r.run, reason)
+    })
+}
+
+fn place_traffic(cx: &mut Context<'_>, r: &mut RollingBack) {
+    if r.on_canary && cx.obs.canary.ready == 0 && cx.obs.stable.ready_any > 0 {
+        r.on_canary = false;
+    }
+    if r.on_canary {
+        if cx.live() != Weight::FULL {
+            cx.first(Weight::FULL);
+        }
+    } else {
+        cx.take_away();
+    }
+}
+
+/// Sees to the commit; says whether the cluster carries what Git says.
+fn commit(cx: &mut Context<'_>, r: &mut RollingBack) -> bool {
+    let revision = r.run.revision.clone();
+    match &r.git {
+        RollbackGit::Committing => {
+            let placed = r.on_canary || cx.live().is_zero();
+            match &cx.obs.git.rollback {
+                Some(Answer::Is(RollbackOutcome::Committed { id, at })) => {
+                    cx.say(format!(
+                        "rollback of {revision} is commit {}; the cluster has to follow",
+                        short(id)
+                    ));
+                    cx.note(
+                        NoteKind::Normal,
+                        "RollbackCommitted",
+                        format!("{revision} is reverted by {}", short(id)),
+                    );
+                    cx.effects.push(Effect::Refresh);
+                    r.git = RollbackGit::Applying(Pushed {
+                        id: id.clone(),
+                        at: *at,
+                    });
+                }
+                Some(Answer::Is(RollbackOutcome::AtRest | RollbackOutcome::Superseded)) => {
+                    cx.say(format!(
+                        "Git holds nothing of {revision} to undo; the cluster has to follow"
+                    ));
+                    cx.effects.push(Effect::Refresh);
+                    r.git = RollbackGit::AtRest;
+                }
+                other if placed => {
+                    cx.say(match other {
+                        Some(Answer::Failed(why)) => format!("the rollback commit of {revision} is pending: {why}"),
+                        _ => format!("committing the rollback of {revision}: {}", r.reason),
+                    });
+                    cx.effects.push(Effect::CommitRollback {
+                        revision,
+                        baseline: r.run.baseline.clone(),
+                        commit: r.run.commit.clone(),
+                        promoted: r.promoted.clone(),
+                        reason: r.reason.to_string(),
+                    });
+                }
+                _ => cx.say(format!("taking all traffic from {revision}: {}", r.reason)),
+            }
+            false
+        }
+        RollbackGit::Applying(_) | RollbackGit::AtRest => {
+            let applied = is_applied(cx, r);
+            if !applied {
+                cx.say(format!(
+                    "waiting for Git to be applied: {revision} was rolled back ({})",
+                    r.reason
+                ));
+            }
+            applied
+        }
+    }
+}
+
+/// Whether the live Deployments carry our commit. A canary that is neither the failed revision nor stable's carries a
+/// later commit, whose ancestry ours is.
+fn is_applied(cx: &Context<'_>, r: &RollingBack) -> bool {
+    let (Some(canary), Some(stable)) = (&cx.obs.canary.revision, &cx.obs.stable.revision) else {
+        return false;
+    };
+    let restored = r.promoted.is_none() || stable.name != r.run.revision.name;
+    restored && *canary != r.run.revision
+}
+
+/// Whether a newer revision has taken the failed one's place in the cluster.
+fn successor(cx: &Context<'_>, r: &RollingBack) -> bool {
+    let (Some(canary), Some(stable)) = (&cx.obs.canary.revision, &cx.obs.stable.revision) else {
+        return false;
+    };
+    let not_ours = !matches!(r.git, RollbackGit::Applying(_));
+    not_ours && *canary != r.run.revision && canary.name != stable.name
+}
+
+fn stable_carries(cx: &Context<'_>, r: &RollingBack) -> bool {
+    r.promoted.is_none() || cx.obs.stable.settled
+}

@@ -1,0 +1,338 @@
+//! A revision on trial: from waiting for its pods, through the steps, to the verdict.
+
+use super::rest::{Considered, consider};
+use super::{Context, failure};
+use crate::Weight;
+use crate::analysis::Verdict;
+use crate::rollout::effect::{Effect, NoteKind};
+use crate::rollout::observation::LiveWeight;
+use crate::rollout::plan::OnInconclusive;
+use crate::rollout::state::{
+    Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, RollbackReason, Run, Starting,
+};
+
+pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
+    if let Some(phase) = interrupted(cx, &starting.run, || Phase::Starting(starting.clone())) {
+        return phase;
+    }
+    if !cx.take_away() {
+        cx.say("taking all traffic from the canary before its pods are exchanged");
+        return Phase::Starting(starting);
+    }
+    if cx.elapsed(starting.since, cx.plan.progress_deadline) {
+        return cx.roll_back(starting.run, RollbackReason::ProgressDeadline);
+    }
+    if let Some(stable) = &cx.obs.stable.revision {
+        // Nothing was compared yet: what stable runs now is what the canary is judged beside.
+        starting.run.baseline = stable.clone();
+    }
+    let hash = &starting.run.revision.hash;
+    let stands = cx.obs.weight != LiveWeight::Absent && cx.obs.pinned.as_ref() == Some(hash);
+    if !stands {
+        cx.effects.push(Effect::EnsureObjects { pin: hash.clone() });
+    }
+    let first = cx.plan.step(0).weight;
+    let ready = cx.capacity_for(first);
+    if stands && ready && cx.obs.canary.revision.is_some() {
+        return enter(cx, starting.run, 0, Weight::ZERO);
+    }
+    cx.say(format!(
+        "{} waits for its pods: {} of {} ready",
+        starting.run.revision,
+        cx.obs.canary.ready,
+        cx.plan.replicas_for(first, cx.obs.stable.desired)
+    ));
+    Phase::Starting(starting)
+}
+
+/// Enters a step. Its weight is written by the next decision, when this one is in status.
+pub(super) fn enter(cx: &mut Context<'_>, mut run: Run, step: usize, from: Weight) -> Phase {
+    let weight = cx.plan.step(step).weight;
+    run.analysis.begin_step();
+    cx.say(format!("step {} of {}: {weight}", step + 1, cx.plan.steps().len()));
+    let message = format!(
+        "{} goes to {weight} (step {} of {})",
+        run.revision,
+        step + 1,
+        cx.plan.steps().len()
+    );
+    cx.note(NoteKind::Normal, "StepEntered", message);
+    cx.wake = Some(cx.now);
+    Phase::Progressing(Progressing {
+        run,
+        step,
+        since: cx.now,
+        from,
+        weight_at: None,
+    })
+}
+
+pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
+    if let Some(phase) = interrupted(cx, &p.run, || Phase::Progressing(p.clone())) {
+        return phase;
+    }
+    let step = cx.plan.step(p.step).clone();
+    let live = cx.live();
+    if live == step.weight && p.weight_at.is_none() {
+        p.weight_at = Some(cx.now);
+        p.run.as_of = cx.now;
+        p.run.fresh_at = cx.now;
+    }
+    let Some(weight_at) = p.weight_at else {
+        return rise(cx, p, step.weight);
+    };
+
+    let verdict = cx.absorb(&mut p.run, weight_at);
+    if let Some(reason) = failure(&verdict) {
+        return cx.roll_back(p.run, reason);
+    }
+    if cx.is_blind(&p.run, weight_at) {
+        return go_blind(cx, p.run, p.step);
+    }
+    if !cx.baseline_holds(&p.run) {
+        return pause(cx, p.run, p.step, PauseReason::StableChanged);
+    }
+    if live > step.weight {
+        cx.first(step.weight);
+        cx.say(format!("correcting the weight from {live} to {}", step.weight));
+        return Phase::Progressing(p);
+    }
+    if live < step.weight {
+        // It may be a rollback that a killed controller did not record: never up again without a person's word.
+        return pause(cx, p.run, p.step, PauseReason::WeightContested);
+    }
+    let held = cx.elapsed(weight_at, step.hold);
+    if held && matches!(verdict, Verdict::Pass(_)) {
+        if step.approval {
+            return pause(cx, p.run, p.step, PauseReason::Approval);
+        }
+        return next(cx, p.run, p.step);
+    }
+    if cx.elapsed(weight_at, step.at_most) {
+        let enough = p.run.analysis.step.requests >= cx.plan.min_requests;
+        return match step.on_inconclusive {
+            OnInconclusive::Advance if enough => next(cx, p.run, p.step),
+            OnInconclusive::Advance | OnInconclusive::Pause => pause(cx, p.run, p.step, PauseReason::Inconclusive),
+            OnInconclusive::RollBack => cx.roll_back(p.run, RollbackReason::Inconclusive),
+        };
+    }
+    let next = if cx.plan.is_last(p.step) {
+        "promotion".to_owned()
+    } else {
+        format!("{} next", cx.plan.step(p.step + 1).weight)
+    };
+    let problem = cx
+        .obs
+        .sampling_problem
+        .as_ref()
+        .map(|why| format!("; no samples: {why}"))
+        .unwrap_or_default();
+    cx.say(format!(
+        "step {} of {}: {}, verdict {} on {} calls, {next}{problem}",
+        p.step + 1,
+        cx.plan.steps().len(),
+        step.weight,
+        verdict.name(),
+        p.run.analysis.step.requests,
+    ));
+    Phase::Progressing(p)
+}
+
+/// The step's weight is not on the route yet: write it as soon as the pods for it are ready.
+fn rise(cx: &mut Context<'_>, p: Progressing, weight: Weight) -> Phase {
+    if cx.live() < p.from {
+        return pause(cx, p.run, p.step, PauseReason::WeightContested);
+    }
+    if cx.live() > weight {
+        cx.first(weight);
+        return Phase::Progressing(p);
+    }
+    if !cx.baseline_holds(&p.run) {
+        return pause(cx, p.run, p.step, PauseReason::StableChanged);
+    }
+    if cx.obs.canary.revision.is_some() && cx.capacity_for(weight) {
+        cx.first(weight);
+        cx.say(format!("raising {} to {weight}", p.run.revision));
+        return Phase::Progressing(p);
+    }
+    if cx.elapsed(p.since, cx.plan.progress_deadline) {
+        return cx.roll_back(p.run, RollbackReason::ProgressDeadline);
+    }
+    cx.say(format!(
+        "{weight} waits for canary pods: {} of {} ready",
+        cx.obs.canary.ready,
+        cx.plan.replicas_for(weight, cx.obs.stable.desired)
+    ));
+    Phase::Progressing(p)
+}
+
+/// The step passed, by a verdict or by a person's word.
+pub(super) fn next(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
+    if cx.plan.is_last(step) {
+        return promote(cx, run);
+    }
+    let from = cx.live();
+    enter(cx, run, step + 1, from)
+}
+
+/// The revision is good: it is to become stable. The commit is asked for by the next decision.
+pub(super) fn promote(cx: &mut Context<'_>, run: Run) -> Phase {
+    cx.say(format!("promoting {}", run.revision));
+    cx.note(
+        NoteKind::Normal,
+        "Promoting",
+        format!("{} passed its last step and is promoted", run.revision),
+    );
+    cx.wake = Some(cx.now);
+    Phase::Promoting(Promoting {
+        run,
+        stage: PromoteStage::Committing,
+        since: cx.now,
+        commit: None,
+    })
+}
+
+/// Holds the present weight for a person.
+pub(super) fn pause(cx: &mut Context<'_>, run: Run, step: usize, reason: PauseReason) -> Phase {
+    let weight = cx.live();
+    let message = format!("{} waits at {weight}: {}", run.revision, why(reason));
+    cx.say(message.clone());
+    let kind = if reason == PauseReason::Approval {
+        NoteKind::Normal
+    } else {
+        NoteKind::Warning
+    };
+    cx.note(kind, "Paused", message);
+    Phase::Paused(Paused {
+        run,
+        step,
+        reason,
+        weight,
+        since: cx.now,
+    })
+}
+
+fn go_blind(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
+    cx.take_away();
+    let why = cx
+        .obs
+        .sampling_problem
+        .as_ref()
+        .map(|p| format!(" ({p})"))
+        .unwrap_or_default();
+    let message = format!(
+        "no fresh scrape of {} for the blind deadline{why}; its traffic is taken away",
+        run.revision
+    );
+    cx.say(message.clone());
+    cx.note(NoteKind::Warning, "Blind", message);
+    Phase::Paused(Paused {
+        run,
+        step,
+        reason: PauseReason::Blind,
+        weight: Weight::ZERO,
+        since: cx.now,
+    })
+}
+
+fn why(reason: PauseReason) -> &'static str {
+    match reason {
+        PauseReason::Operator => "an operator paused it",
+        PauseReason::Approval => "the step asks for an approval (`serin approve`)",
+        PauseReason::Inconclusive => "the step's time is over without a verdict (`serin promote`, `resume` or `abort`)",
+        PauseReason::Blind => "no fresh scrapes",
+        PauseReason::StableChanged => {
+            "stable no longer runs the baseline (`serin resume` starts again beside the new one)"
+        }
+        PauseReason::WeightContested => "somebody lowered its weight (`serin resume` starts again)",
+    }
+}
+
+pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
+    if let Some(phase) = interrupted(cx, &p.run, || Phase::Paused(p.clone())) {
+        return phase;
+    }
+    let verdict = cx.absorb(&mut p.run, p.since);
+    if let Some(reason) = failure(&verdict) {
+        return cx.roll_back(p.run, reason);
+    }
+    let live = cx.live();
+    if live > p.weight {
+        let weight = p.weight;
+        cx.first(weight);
+    } else {
+        p.weight = live;
+    }
+    if p.reason == PauseReason::Blind {
+        if p.run.fresh_at > p.since {
+            cx.note(
+                NoteKind::Normal,
+                "SightReturned",
+                format!("{} is seen again; first step again", p.run.revision),
+            );
+            return Phase::Starting(Starting {
+                run: again(p.run),
+                since: cx.now,
+            });
+        }
+    } else if !p.weight.is_zero() && cx.is_blind(&p.run, p.since) {
+        return go_blind(cx, p.run, p.step);
+    }
+    cx.say(format!("{} waits at {}: {}", p.run.revision, p.weight, why(p.reason)));
+    Phase::Paused(p)
+}
+
+/// The same trial from its first step; what was counted against it stays counted.
+pub(super) fn again(mut run: Run) -> Run {
+    run.analysis.begin_step();
+    run
+}
+
+/// Another revision stands in the canary's place: its traffic goes first, then Git says what that means.
+fn interrupted(cx: &mut Context<'_>, run: &Run, phase: impl FnOnce() -> Phase) -> Option<Phase> {
+    let canary = cx.obs.canary.revision.clone()?;
+    if canary == run.revision {
+        return None;
+    }
+    if !cx.take_away() {
+        cx.say(format!(
+            "{canary} took the place of {}; taking all traffic from the canary",
+            run.revision
+        ));
+        return Some(phase());
+    }
+    let Some(stable) = cx.obs.stable.revision.clone() else {
+        return Some(phase());
+    };
+    Some(match consider(cx, &canary, &stable) {
+        Considered::Unknown => phase(),
+        Considered::AtRest | Considered::Recorded => {
+            let reason = "the canary was put back to stable's revision in Git".to_owned();
+            cx.say(format!("{} was withdrawn: {reason}", run.revision));
+            cx.note(NoteKind::Normal, "Withdrawn", format!("{}: {reason}", run.revision));
+            Phase::Withdrawn(ending(cx, run, reason))
+        }
+        Considered::Held => Phase::Idle(RestNote::Held),
+        Considered::Start(starting) => {
+            cx.note(
+                NoteKind::Normal,
+                "Superseded",
+                format!("{} gives way to {canary}", run.revision),
+            );
+            Phase::Starting(*starting)
+        }
+    })
+}
+
+/// The end of a trial that needed no commit of ours.
+pub(super) fn ending(cx: &Context<'_>, run: &Run, reason: String) -> Ending {
+    Ending {
+        revision: run.revision.clone(),
+        commit: run.commit.clone(),
+        began: run.began,
+        at: cx.now,
+        answer: None,
+        reason,
+        traffic_at: cx.quiet_since,
+    }
+}
