@@ -1,0 +1,26 @@
+//! The custom resource `CanaryRollout`: its types, and how a spec becomes a plan of the core. Knows no cluster.
+
+mod parse;
+mod rollout;
+mod status;
+
+pub use parse::{Parsed, parse, parse_duration};
+pub use rollout::{
+    AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, GitSpec,
+    HelmSpec, LatencySpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec, RouteSpec, SecretRef, ServiceSpec, StableSpec,
+    StepSpec, SuccessRateSpec, TestersSpec,
+};
+pub use status::{
+    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,
+};
+
+/// The API group.
+pub const GROUP: &str = "serin.dev";
+/// Set on a pod template: the revision's name, as the config repository gave it.
+pub const REVISION_ANNOTATION: &str = "serin.dev/revision";
+/// Set on a rollout: an operator's command, as JSON `{"id", "verb", "reason"}`.
+pub const COMMAND_ANNOTATION: &str = "serin.dev/command";
+/// Keeps a rollout until its traffic is back on stable.
+pub const FINALIZER: &str = "serin.dev/traffic";
+/// The field manager of everything that Serin writes.
+pub const FIELD_MANAGER: &str = "serin";

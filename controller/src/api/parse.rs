@@ -1,0 +1,234 @@
+//! From a spec to the core's plan: what a schema cannot refuse is refused here, each field by its name.
+
+use jiff::SignedDuration;
+use serin_core::analysis::{LatencyObjective, Objectives};
+use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, StepDraft};
+
+use super::rollout::{ApprovalSpec, CanaryRolloutSpec, CapacitySpec, OnInconclusiveSpec};
+
+/// A spec that makes sense.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// What the core decides by.
+    pub plan: Plan,
+    /// Bounds of the latency objectives, in their order.
+    pub latency_bounds: Vec<SignedDuration>,
+    /// How often the proxies are scraped.
+    pub scrape_interval: SignedDuration,
+}
+
+/// Parses a spec.
+///
+/// # Errors
+/// Every field that makes no sense.
+pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let mut duration = |field: String, text: &str| {
+        parse_duration(text).unwrap_or_else(|problem| {
+            errors.push(FieldError::new(field, problem));
+            SignedDuration::from_secs(1)
+        })
+    };
+    let steps = spec.plan.steps.iter().enumerate().map(|(i, step)| {
+        let at = |name: &str| format!("spec.plan.steps[{i}].{name}");
+        StepDraft {
+            weight: i64::from(step.weight),
+            hold: duration(at("hold"), &step.hold),
+            at_most: step.at_most.as_ref().map(|text| duration(at("atMost"), text)),
+            approval: step.approval == ApprovalSpec::Required,
+            on_inconclusive: step.on_inconclusive.map(Into::into),
+        }
+    });
+    let steps: Vec<_> = steps.collect();
+    let draft = PlanDraft {
+        steps,
+        on_inconclusive: spec.plan.on_inconclusive.into(),
+        capacity: spec.plan.capacity.into(),
+        idle_replicas: spec.canary.idle_replicas,
+        drain: duration("spec.canary.drain".to_owned(), &spec.canary.drain),
+        min_requests: spec.plan.min_requests,
+        progress_deadline: duration("spec.plan.progressDeadline".to_owned(), &spec.plan.progress_deadline),
+        promote_deadline: duration("spec.plan.promoteDeadline".to_owned(), &spec.plan.promote_deadline),
+        blind_deadline: duration("spec.plan.blindDeadline".to_owned(), &spec.plan.blind_deadline),
+        interval: duration("spec.analysis.interval".to_owned(), &spec.analysis.interval),
+        objectives: Objectives::default(),
+    };
+    let scrape_interval = duration(
+        "spec.analysis.scrapeInterval".to_owned(),
+        &spec.analysis.scrape_interval,
+    );
+    let bounds: Vec<_> = spec
+        .analysis
+        .latency
+        .iter()
+        .enumerate()
+        .map(|(i, latency)| duration(format!("spec.analysis.latency[{i}].within"), &latency.within))
+        .collect();
+    let objectives = objectives(spec, &bounds, &mut errors);
+    if errors.is_empty() && draft.interval < scrape_interval.saturating_mul(2) {
+        errors.push(FieldError::new(
+            "spec.analysis.interval",
+            format!(
+                "it must be at least two scrapes, that is {:#}",
+                scrape_interval.saturating_mul(2)
+            ),
+        ));
+    }
+    if spec.stable.deployment == spec.canary.deployment {
+        errors.push(FieldError::new(
+            "spec.canary.deployment",
+            "stable and canary can't be the same Deployment",
+        ));
+    }
+    if spec.git.helm.stable == spec.git.helm.canary {
+        errors.push(FieldError::new(
+            "spec.git.helm.canary",
+            "stable and canary can't be the same subtree",
+        ));
+    }
+    match Plan::parse(PlanDraft { objectives, ..draft }) {
+        Ok(plan) if errors.is_empty() => Ok(Parsed {
+            plan,
+            latency_bounds: bounds,
+            scrape_interval,
+        }),
+        Ok(_) => Err(errors),
+        Err(more) => Err(errors.into_iter().chain(more).collect()),
+    }
+}
+
+fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut Vec<FieldError>) -> Objectives {
+    let mut share = |field: String, text: &str| {
+        parse_share(text).unwrap_or_else(|problem| {
+            errors.push(FieldError::new(field, problem));
+            0.0
+        })
+    };
+    let success = share(
+        "spec.analysis.successRate.objective".to_owned(),
+        &spec.analysis.success_rate.objective,
+    );
+    let mut latency = Vec::with_capacity(bounds.len());
+    for (i, (spec, bound)) in spec.analysis.latency.iter().zip(bounds).enumerate() {
+        let share = share(format!("spec.analysis.latency[{i}].share"), &spec.share);
+        latency.push(LatencyObjective {
+            share,
+            within_ms: u64::try_from(bound.as_millis()).unwrap_or(0),
+        });
+    }
+    for (i, bound) in bounds.iter().enumerate() {
+        if let Err(problem) = crate::linkerd::latency::check_bound(u64::try_from(bound.as_millis()).unwrap_or(0)) {
+            errors.push(FieldError::new(
+                format!("spec.analysis.latency[{i}].within"),
+                problem.to_string(),
+            ));
+        }
+    }
+    Objectives {
+        success_rate: Some(success),
+        latency,
+    }
+}
+
+/// Parses a duration as Kubernetes writes it (`90s`, `1h30m`, `500ms`).
+///
+/// # Errors
+/// A sentence, when it is none.
+pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
+    text.parse::<SignedDuration>()
+        .map_err(|_| format!("`{text}` is no duration; write one such as 30s, 2m or 500ms"))
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+    match percent {
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err(format!("`{text}` is no percentage; write one such as 99.9%")),
+    }
+}
+
+impl From<OnInconclusiveSpec> for OnInconclusive {
+    fn from(spec: OnInconclusiveSpec) -> Self {
+        match spec {
+            OnInconclusiveSpec::Advance => Self::Advance,
+            OnInconclusiveSpec::Pause => Self::Pause,
+            OnInconclusiveSpec::RollBack => Self::RollBack,
+        }
+    }
+}
+
+impl From<CapacitySpec> for Capacity {
+    fn from(spec: CapacitySpec) -> Self {
+        match spec {
+            CapacitySpec::Proportional => Self::Proportional,
+            CapacitySpec::Full => Self::Full,
+            CapacitySpec::External => Self::External,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r"
+service: {name: user-service, port: 50051}
+stable: {deployment: user-service}
+canary: {deployment: user-service-canary}
+git: {repository: 'https://git.example.com/platform/config.git', path: deploy/environments/prod}
+";
+
+    fn spec(edit: impl FnOnce(&mut CanaryRolloutSpec)) -> CanaryRolloutSpec {
+        let mut spec = serde_saphyr::from_str(MINIMAL).unwrap();
+        edit(&mut spec);
+        spec
+    }
+
+    fn fields(spec: &CanaryRolloutSpec) -> Vec<String> {
+        parse(spec).unwrap_err().into_iter().map(|e| e.field).collect()
+    }
+
+    #[test]
+    fn a_minimal_spec_is_a_plan() {
+        let parsed = parse(&spec(|_| {})).unwrap();
+        let weights: Vec<_> = parsed.plan.steps().iter().map(|s| s.weight.percent()).collect();
+        assert_eq!(weights, [5, 25, 50, 100]);
+        assert_eq!(parsed.plan.objectives.success_rate, Some(0.99));
+    }
+
+    #[test]
+    fn bad_fields_are_named() {
+        assert_eq!(
+            fields(&spec(|s| s.plan.steps[1].weight = 5)),
+            ["spec.plan.steps[1].weight"]
+        );
+        assert_eq!(fields(&spec(|s| s.plan.steps.truncate(2))), ["spec.plan.steps"]);
+        assert_eq!(
+            fields(&spec(|s| s.canary.deployment = "user-service".into())),
+            ["spec.canary.deployment"]
+        );
+        assert_eq!(
+            fields(&spec(|s| s.analysis.interval = "15s".into())),
+            ["spec.analysis.interval"]
+        );
+        assert_eq!(
+            fields(&spec(|s| s.analysis.success_rate.objective = "101%".into())),
+            ["spec.analysis.successRate.objective"]
+        );
+        assert_eq!(
+            fields(&spec(|s| s.plan.steps[0].hold = "soon".into())),
+            ["spec.plan.steps[0].hold"]
+        );
+        assert_eq!(
+            fields(&spec(|s| s.analysis.latency[0].within = "450ms".into())),
+            ["spec.analysis.latency[0].within"]
+        );
+    }
+
+    #[test]
+    fn durations_are_read_as_kubernetes_writes_them() {
+        assert_eq!(parse_duration("1h30m"), Ok(SignedDuration::from_mins(90)));
+        assert_eq!(parse_duration("500ms"), Ok(SignedDuration::from_millis(500)));
+        assert!(parse_duration("5").is_err());
+    }
+}

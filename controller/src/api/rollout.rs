@@ -1,0 +1,425 @@
+//! The spec of a `CanaryRollout`, with its validation in the schema. A minimal one is `service`, `stable`, `canary` and
+//! `git`; every default is good enough for production.
+
+#![allow(
+    unreachable_pub,
+    reason = "the derive of the schema repeats each type in a scope of its own"
+)]
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::status::CanaryRolloutStatus;
+
+/// Rolls a new revision of a service out to a share of its traffic, judges it, and promotes it or reverts it in Git.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "serin.dev",
+    version = "v1alpha1",
+    kind = "CanaryRollout",
+    plural = "canaryrollouts",
+    shortname = "cro",
+    namespaced,
+    status = "CanaryRolloutStatus",
+    category = "all",
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Step","type":"string","jsonPath":".status.step"}"#,
+    printcolumn = r#"{"name":"Weight","type":"integer","jsonPath":".status.weight.observed"}"#,
+    printcolumn = r#"{"name":"Revision","type":"string","jsonPath":".status.revision.name"}"#,
+    printcolumn = r#"{"name":"Verdict","type":"string","jsonPath":".status.verdict"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryRolloutSpec {
+    /// The apex Service: what clients call.
+    pub service: ServiceSpec,
+    /// The arm that carries the traffic at rest.
+    pub stable: StableSpec,
+    /// The arm on which new revisions are tried.
+    pub canary: CanarySpec,
+    /// The route whose weights Serin writes.
+    #[serde(default)]
+    pub route: RouteSpec,
+    /// The steps and their limits.
+    #[serde(default)]
+    pub plan: PlanSpec,
+    /// What the canary has to keep.
+    #[serde(default)]
+    pub analysis: AnalysisSpec,
+    /// Where the config repository says what both arms run.
+    pub git: GitSpec,
+    /// The Argo CD Application that applies the config repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argocd: Option<ArgocdSpec>,
+}
+
+/// The apex Service.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Its name, in the rollout's namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The port that clients call.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+/// The stable arm.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StableSpec {
+    /// The Deployment's name, in the rollout's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub deployment: String,
+}
+
+/// The canary arm.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CanarySpec {
+    /// The Deployment's name, in the rollout's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub deployment: String,
+    /// Replicas while nothing is judged.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub idle_replicas: i32,
+    /// From weight 0 to scaling the canary down, so that calls in flight can end.
+    #[serde(default = "defaults::drain")]
+    #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 30s"))]
+    pub drain: String,
+}
+
+/// The route.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RouteSpec {
+    /// The kind of route; GRPCRoute shows gRPC failures that an HTTPRoute hides.
+    #[serde(default)]
+    pub kind: RouteKindSpec,
+    /// Calls with this header go to the canary while it exists, at weight 0 too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub testers: Option<TestersSpec>,
+}
+
+/// Kinds of routes.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum RouteKindSpec {
+    /// gateway.networking.k8s.io GRPCRoute.
+    #[default]
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
+    /// gateway.networking.k8s.io HTTPRoute.
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+}
+
+/// A header that sends a call to the canary.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestersSpec {
+    /// The header's name.
+    #[schemars(length(min = 1, max = 256))]
+    pub header: String,
+    /// Its exact value.
+    #[schemars(length(min = 1, max = 4096))]
+    pub value: String,
+}
+
+/// The steps and their limits.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanSpec {
+    /// Weights rise from step to step; the last one is 100: all traffic bakes on the canary, stable still warm.
+    #[serde(default = "defaults::steps")]
+    #[schemars(length(min = 1, max = 50))]
+    pub steps: Vec<StepSpec>,
+    /// What a step does that cannot tell good from bad in its time.
+    #[serde(default)]
+    pub on_inconclusive: OnInconclusiveSpec,
+    /// How many canary pods a weight needs.
+    #[serde(default)]
+    pub capacity: CapacitySpec,
+    /// Canary requests in a step before it is judged.
+    #[serde(default = "defaults::min_requests")]
+    #[schemars(range(min = 1))]
+    pub min_requests: i64,
+    /// The longest wait for canary pods; then the revision is rolled back.
+    #[serde(default = "defaults::ten_minutes")]
+    #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 10m"))]
+    pub progress_deadline: String,
+    /// The longest wait for stable to run the promoted revision; then the promotion is rolled back.
+    #[serde(default = "defaults::ten_minutes")]
+    #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 10m"))]
+    pub promote_deadline: String,
+    /// The longest time without a fresh scrape of the canary's pods; then its traffic is taken away, without a commit.
+    #[serde(default = "defaults::five_minutes")]
+    #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 5m"))]
+    pub blind_deadline: String,
+}
+
+/// One weight of the plan.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.atMost) || duration(self.atMost) >= duration(self.hold)", "atMost must be at least hold"))]
+pub struct StepSpec {
+    /// The canary's share in percent.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: i32,
+    /// The least time at this weight.
+    #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 2m"))]
+    pub hold: String,
+    /// The most time at this weight; three times `hold` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 30m"))]
+    pub at_most: Option<String>,
+    /// Whether a person must approve before the next step.
+    #[serde(default)]
+    pub approval: ApprovalSpec,
+    /// The step's own policy; the plan's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_inconclusive: Option<OnInconclusiveSpec>,
+}
+
+/// Whether a person must approve.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ApprovalSpec {
+    /// The step goes on by itself.
+    #[default]
+    None,
+    /// It waits for `serin approve`.
+    Required,
+}
+
+/// What a step does that cannot tell good from bad in its time.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnInconclusiveSpec {
+    /// Go on unproven when the canary had `minRequests` and nothing speaks against it; else pause.
+    #[default]
+    Advance,
+    /// Wait for a person.
+    Pause,
+    /// Treat it as a failure.
+    RollBack,
+}
+
+/// How many canary pods a weight needs.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum CapacitySpec {
+    /// The weight's share of stable's replicas, rounded up.
+    #[default]
+    Proportional,
+    /// As many as stable.
+    Full,
+    /// Somebody else scales the canary.
+    External,
+}
+
+/// What the canary has to keep.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisSpec {
+    /// The length of a tick: at least two scrapes of Prometheus.
+    #[serde(default = "defaults::interval")]
+    #[x_kube(validation = ("duration(self) >= duration('1s')", "it must be a duration of at least 1s, such as 20s"))]
+    pub interval: String,
+    /// How often Prometheus scrapes the proxies.
+    #[serde(default = "defaults::scrape_interval")]
+    #[x_kube(validation = ("duration(self) >= duration('1s')", "it must be a duration of at least 1s, such as 10s"))]
+    pub scrape_interval: String,
+    /// The success rate.
+    #[serde(default)]
+    pub success_rate: SuccessRateSpec,
+    /// Latency objectives; none: latency is not judged.
+    #[serde(default = "defaults::latency")]
+    #[schemars(length(max = 3))]
+    pub latency: Vec<LatencySpec>,
+}
+
+/// The success rate.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuccessRateSpec {
+    /// The least share of calls that must succeed.
+    #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
+    pub objective: String,
+}
+
+/// A latency objective.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencySpec {
+    /// The least share of calls that must be answered in time, such as `99%` for a p99.
+    #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
+    pub share: String,
+    /// The time: one of Linkerd's histogram bounds, such as `500ms`.
+    #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 500ms"))]
+    pub within: String,
+}
+
+/// The config repository.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSpec {
+    /// Its address, as `git clone` takes it, without credentials.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = ("!self.matches('^[a-z+]+://[^/@]*:[^/@]*@')", "credentials belong into secretRef, not into the address"))]
+    pub repository: String,
+    /// The branch that Argo CD follows.
+    #[serde(default = "defaults::branch")]
+    #[schemars(length(min = 1, max = 255))]
+    pub branch: String,
+    /// The environment's folder, relative to the repository's root.
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = ("!self.startsWith('/') && !self.contains('..')", "it must be a folder inside of the repository"))]
+    pub path: String,
+    /// A Secret in the rollout's namespace: `username` and `password` (a token), or `sshPrivateKey` and `knownHosts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// Where the arms' subtrees stand in a Helm values file.
+    #[serde(default)]
+    pub helm: HelmSpec,
+}
+
+/// A Secret's name.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// In the rollout's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Where the arms' subtrees stand.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelmSpec {
+    /// The values file, relative to `path`.
+    #[serde(default = "defaults::values_file")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub file: String,
+    /// The dotted key of stable's subtree.
+    #[serde(default = "defaults::stable_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub stable: String,
+    /// The dotted key of the canary's subtree.
+    #[serde(default = "defaults::canary_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub canary: String,
+}
+
+/// The Argo CD Application.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArgocdSpec {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub application: String,
+    /// Its namespace.
+    #[serde(default = "defaults::argocd_namespace")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+}
+
+impl Default for PlanSpec {
+    fn default() -> Self {
+        Self {
+            steps: defaults::steps(),
+            on_inconclusive: OnInconclusiveSpec::default(),
+            capacity: CapacitySpec::default(),
+            min_requests: defaults::min_requests(),
+            progress_deadline: defaults::ten_minutes(),
+            promote_deadline: defaults::ten_minutes(),
+            blind_deadline: defaults::five_minutes(),
+        }
+    }
+}
+
+impl Default for AnalysisSpec {
+    fn default() -> Self {
+        Self {
+            interval: defaults::interval(),
+            scrape_interval: defaults::scrape_interval(),
+            success_rate: SuccessRateSpec::default(),
+            latency: defaults::latency(),
+        }
+    }
+}
+
+impl Default for SuccessRateSpec {
+    fn default() -> Self {
+        Self {
+            objective: "99%".to_owned(),
+        }
+    }
+}
+
+impl Default for HelmSpec {
+    fn default() -> Self {
+        Self {
+            file: defaults::values_file(),
+            stable: defaults::stable_key(),
+            canary: defaults::canary_key(),
+        }
+    }
+}
+
+mod defaults {
+    use super::{ApprovalSpec, LatencySpec, StepSpec};
+
+    pub(super) fn drain() -> String {
+        "30s".to_owned()
+    }
+
+    pub(super) fn steps() -> Vec<StepSpec> {
+        let step = |weight, hold: &str| StepSpec {
+            weight,
+            hold: hold.to_owned(),
+            at_most: None,
+            approval: ApprovalSpec::None,
+            on_inconclusive: None,
+        };
+        vec![step(5, "2m"), step(25, "2m"), step(50, "5m"), step(100, "10m")]
+    }
+
+    pub(super) fn min_requests() -> i64 {
+        100
+    }
+
+    pub(super) fn ten_minutes() -> String {
+        "10m".to_owned()
+    }
+
+    pub(super) fn five_minutes() -> String {
+        "5m".to_owned()
+    }
+
+    pub(super) fn interval() -> String {
+        "20s".to_owned()
+    }
+
+    pub(super) fn scrape_interval() -> String {
+        "10s".to_owned()
+    }
+
+    pub(super) fn latency() -> Vec<LatencySpec> {
+        vec![LatencySpec {
+            share: "99%".to_owned(),
+            within: "500ms".to_owned(),
+        }]
+    }
+
+    pub(super) fn branch() -> String {
+        "main".to_owned()
+    }
+
+    pub(super) fn values_file() -> String {
+        "values.yaml".to_owned()
+    }
+
+    pub(super) fn stable_key() -> String {
+        "stable".to_owned()
+    }
+
+    pub(super) fn canary_key() -> String {
+        "canary".to_owned()
+    }
+
+    pub(super) fn argocd_namespace() -> String {
+        "argocd".to_owned()
+    }
+}

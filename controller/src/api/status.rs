@@ -1,0 +1,152 @@
+//! The status of a `CanaryRollout`: what a person reads, and the state machine's own memory beside it.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// What is so, what happens next, and how past revisions ended.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CanaryRolloutStatus {
+    /// The generation of the spec that this status speaks of.
+    pub observed_generation: Option<i64>,
+    /// Idle, Starting, Progressing, Paused, Promoting, RollingBack, Withdrawn, Promoted or RolledBack.
+    pub phase: Option<String>,
+    /// What happens now and next, in words.
+    pub message: Option<String>,
+    /// When it is looked at again although nothing changed.
+    pub next: Option<Timestamp>,
+    /// The canary's revision.
+    pub revision: Option<RevisionStatus>,
+    /// What stable runs.
+    pub stable: Option<String>,
+    /// The step, such as `2/4`.
+    pub step: Option<String>,
+    /// The canary's share.
+    pub weight: Option<WeightStatus>,
+    /// pass, fail or inconclusive.
+    pub verdict: Option<String>,
+    /// Per metric, the deciding one first.
+    pub evidence: Vec<EvidenceStatus>,
+    /// The rollback, while it happens and after it.
+    pub rollback: Option<AnswerStatus>,
+    /// The promotion, while it happens and after it.
+    pub promotion: Option<AnswerStatus>,
+    /// How the last revisions ended, newest first.
+    pub history: Vec<HistoryEntry>,
+    /// The answer to the last command.
+    pub last_command: Option<CommandStatus>,
+    /// Ready, SpecValid, GitPending, CanaryStale, Blind.
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+    /// The state machine's memory; read the other fields instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "opaque")]
+    pub machine: Option<serde_json::Value>,
+}
+
+/// A revision.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// Its name.
+    pub name: String,
+    /// The commit that brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Who committed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// The first line of its message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+/// The canary's share in percent.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WeightStatus {
+    /// What Serin wants.
+    pub wanted: i32,
+    /// What the route says.
+    pub observed: i32,
+}
+
+/// What one metric says.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EvidenceStatus {
+    /// `success-rate`, or `latency-<bound>ms`.
+    pub metric: String,
+    /// `canary` or `stable`.
+    pub arm: String,
+    /// Calls that count against the arm.
+    pub bad: i64,
+    /// All its calls.
+    pub total: i64,
+    /// A sentence that a person understands.
+    pub sentence: String,
+}
+
+/// A promotion or a rollback.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerStatus {
+    /// The revision.
+    pub revision: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When the canary's traffic was gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_at: Option<Timestamp>,
+    /// The commit in the config repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// When it was pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_at: Option<Timestamp>,
+    /// When it had ended: applied, traffic in place, canary idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// How a revision ended.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The revision.
+    pub revision: String,
+    /// Promoted, RolledBack or Withdrawn.
+    pub outcome: String,
+    /// When its trial began.
+    pub began: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Why, in words.
+    pub reason: String,
+    /// The promotion or rollback commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+/// The answer to an operator's command.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CommandStatus {
+    /// The command's own id.
+    pub id: String,
+    /// What was asked.
+    pub verb: String,
+    /// Whether it was done.
+    pub accepted: bool,
+    /// What was done, or why not.
+    pub message: String,
+}
+
+fn opaque(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
+}
+
+fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<Condition>();
+    json_schema!({ "type": "array", "items": item, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] })
+}

@@ -1,0 +1,182 @@
+//! `serin controller`: puts the rooms together and waits for a signal. Every task is joined here: when one ends, all end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::gitops::{Fence, GitOps, Identity};
+use crate::prometheus::Prometheus;
+use crate::reconcile;
+use crate::runtime::lease::{Leadership, Lease};
+use crate::runtime::{client, health, telemetry};
+
+/// How the controller runs.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The cluster's name in commit trailers: unique among the clusters that share a config repository.
+    #[arg(long, env = "SERIN_CLUSTER_ID")]
+    cluster_id: String,
+    /// Where Linkerd's metrics are: linkerd-viz's Prometheus, or one that scrapes the proxies like it.
+    #[arg(
+        long,
+        env = "SERIN_PROMETHEUS_URL",
+        default_value = "http://prometheus.linkerd-viz.svc.cluster.local:9090"
+    )]
+    prometheus_url: String,
+    /// Only rollouts of this namespace; all when absent.
+    #[arg(long, env = "SERIN_NAMESPACE")]
+    namespace: Option<String>,
+    /// Run without a lease: only where no second replica can be.
+    #[arg(long)]
+    no_lease: bool,
+    /// The namespace of the lease.
+    #[arg(long, env = "SERIN_LEASE_NAMESPACE", default_value = "serin")]
+    lease_namespace: String,
+    /// The name of the lease.
+    #[arg(long, env = "SERIN_LEASE_NAME", default_value = "serin")]
+    lease_name: String,
+    /// Where mirrors of config repositories are kept; they can be thrown away at any time.
+    #[arg(long, env = "SERIN_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Author and committer of commits.
+    #[arg(long, env = "SERIN_GIT_AUTHOR", default_value = "Serin <serin@serin.dev>")]
+    git_author: String,
+    /// The side port for health and metrics.
+    #[arg(long, env = "SERIN_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// How log lines are written.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: telemetry::LogFormat,
+    /// Which log lines are written, as `RUST_LOG`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    log: String,
+}
+
+/// Runs until SIGTERM or SIGINT, or until the lease is lost.
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    telemetry::start(args.log_format, &args.log);
+    let client = client::connect().await?;
+    let prometheus = Prometheus::new(&args.prometheus_url)?;
+    let (cache, _temporary) = cache(args.cache_dir)?;
+    let stop = CancellationToken::new();
+    let ready = health::Ready::default();
+
+    let identity = identity();
+    let (leadership, lease) = if args.no_lease {
+        (Leadership::unchallenged(), None)
+    } else {
+        let (lease, leadership) = Lease::new(client.clone(), &args.lease_namespace, &args.lease_name, &identity);
+        (leadership, Some(lease))
+    };
+    let fence: Fence = match lease.as_ref().map(Lease::holder) {
+        None => Arc::new(|| Box::pin(async { true })),
+        Some(holder) => Arc::new(move || {
+            let holder = holder.clone();
+            Box::pin(async move { holder.is_this_process().await })
+        }),
+    };
+    let gitops = Arc::new(GitOps::new(cache, Identity::parse(&args.git_author)?).with_fence(fence));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = %args.cluster_id, identity, "serin starts");
+
+    let side = tokio::spawn(health::serve(
+        args.listen,
+        ready.clone(),
+        Arc::new(Registry::default()),
+        stop.clone().cancelled_owned(),
+    ));
+    // The lease is let go of only when the last reconcile has come to its end.
+    let reconciled = CancellationToken::new();
+    let keeper = {
+        let reconciled = reconciled.clone();
+        tokio::spawn(async move {
+            match lease {
+                Some(lease) => lease.keep(reconciled.cancelled()).await,
+                None => {
+                    reconciled.cancelled().await;
+                    Ok(())
+                }
+            }
+        })
+    };
+    let work = {
+        let (stop, mut leads, ready) = (stop.clone(), leadership.clone(), ready.clone());
+        let options = reconcile::Options {
+            namespace: args.namespace,
+            cluster: args.cluster_id,
+            prometheus,
+            gitops,
+            leadership,
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = leads.acquired() => {}
+                () = stop.cancelled() => return,
+            }
+            reconcile::run(client, options, ready, stop.cancelled_owned()).await;
+        })
+    };
+    finish(stop, reconciled, side, keeper, work).await
+}
+
+type Task<T> = tokio::task::JoinHandle<T>;
+
+async fn finish(
+    stop: CancellationToken,
+    reconciled: CancellationToken,
+    mut side: Task<anyhow::Result<()>>,
+    mut keeper: Task<anyhow::Result<()>>,
+    mut work: Task<()>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        signal = signal() => {
+            tracing::info!(signal = signal?, "stopping");
+            stop.cancel();
+            work.await.context("the reconciler panicked")?;
+            reconciled.cancel();
+            keeper.await.context("the lease's task panicked")??;
+            side.await.context("the side port's task panicked")?
+        }
+        ended = &mut keeper => ended.context("the lease's task panicked")?,
+        ended = &mut side => ended.context("the side port's task panicked")?,
+        ended = &mut work => {
+            ended.context("the reconciler panicked")?;
+            anyhow::bail!("the reconciler ended without being asked to; the process ends, so that it is started again")
+        }
+    }
+}
+
+async fn signal() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// The folder for mirrors, and what removes it at the end when it is a temporary one.
+fn cache(dir: Option<PathBuf>) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
+    match dir {
+        Some(dir) => Ok((dir, None)),
+        None => {
+            let temporary = tempfile::Builder::new()
+                .prefix("serin-")
+                .tempdir()
+                .context("creating a folder for mirrors")?;
+            Ok((temporary.path().to_owned(), Some(temporary)))
+        }
+    }
+}
+
+/// Unique for each process: a restarted pod has the same name.
+fn identity() -> String {
+    let name = std::env::var("POD_NAME")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_else(|_| "serin".to_owned());
+    format!("{name}_{:08x}", rand::random::<u32>())
+}

@@ -1,0 +1,54 @@
+//! The command line: parses, calls one room, prints. No decision is made here.
+
+pub mod controller;
+pub mod crd;
+pub mod revision;
+pub mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A canary rollout controller for Kubernetes on Linkerd that rolls back in Git.
+#[derive(Debug, Parser)]
+#[command(name = "serin", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller.
+    Controller(controller::Args),
+    /// Print the manifest of the custom resource definition.
+    Crd,
+    /// Work with canary revisions in the config repository.
+    #[command(subcommand)]
+    Revision(Revision),
+    /// Show rollouts: phase, step, weight, revision, verdict and what happens next.
+    Status(status::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum Revision {
+    /// Commit a canary revision to the config repository: what the pipeline calls.
+    Create(revision::RevisionCreate),
+}
+
+/// Runs a command line; an error goes to standard error, with all that led to it.
+pub async fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Controller(args) => controller::run(args).await,
+        Command::Crd => crd::run(),
+        Command::Revision(Revision::Create(args)) => revision::run(args).await,
+        Command::Status(args) => status::run(args).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

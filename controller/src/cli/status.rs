@@ -1,0 +1,160 @@
+//! `serin status`: one line a rollout, and what each is about to do.
+
+use anyhow::Context as _;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+
+use crate::api::{CanaryRollout, CanaryRolloutStatus};
+use crate::runtime::client;
+
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only the rollout of this name.
+    name: Option<String>,
+    /// The namespace; the kubeconfig's own when absent.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// All namespaces.
+    #[arg(long, short = 'A', conflicts_with_all = ["namespace", "name"])]
+    all_namespaces: bool,
+    /// How it is written.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// How rollouts are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// A table for people.
+    Table,
+    /// The resources as JSON.
+    Json,
+    /// The resources as YAML.
+    Yaml,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let client = client::connect().await?;
+    let api: Api<CanaryRollout> = if args.all_namespaces {
+        Api::all(client)
+    } else {
+        match &args.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::default_namespaced(client),
+        }
+    };
+    let rollouts = match &args.name {
+        Some(name) => vec![
+            api.get(name)
+                .await
+                .with_context(|| format!("reading the rollout {name}"))?,
+        ],
+        None => {
+            api.list(&ListParams::default())
+                .await
+                .context("listing rollouts")?
+                .items
+        }
+    };
+    match args.output {
+        Output::Table => print!("{}", table(&rollouts, args.all_namespaces)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&rollouts)?),
+        Output::Yaml => print!("{}", serde_saphyr::to_string(&serde_json::to_value(&rollouts)?)?),
+    }
+    Ok(())
+}
+
+/// The rollouts as a table.
+pub fn table(rollouts: &[CanaryRollout], namespaces: bool) -> String {
+    if rollouts.is_empty() {
+        return "No rollouts found.\n".to_owned();
+    }
+    let none = CanaryRolloutStatus::default();
+    let mut rows = vec![
+        [
+            "NAMESPACE",
+            "NAME",
+            "PHASE",
+            "STEP",
+            "WEIGHT",
+            "REVISION",
+            "VERDICT",
+            "MESSAGE",
+        ]
+        .map(str::to_owned),
+    ];
+    for rollout in rollouts {
+        let status = rollout.status.as_ref().unwrap_or(&none);
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let weight = status.weight.map_or_else(
+            || "-".to_owned(),
+            |w| {
+                if w.wanted == w.observed {
+                    format!("{} %", w.observed)
+                } else {
+                    format!("{} → {} %", w.observed, w.wanted)
+                }
+            },
+        );
+        rows.push([
+            rollout.namespace().unwrap_or_default(),
+            rollout.name_any(),
+            text(&status.phase),
+            text(&status.step),
+            weight,
+            status
+                .revision
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |r| r.name.clone()),
+            text(&status.verdict),
+            text(&status.message),
+        ]);
+    }
+    let skip = usize::from(!namespaces);
+    let rows: Vec<&[String]> = rows.iter().filter_map(|row| row.get(skip..)).collect();
+    let columns = rows.first().map_or(0, |row| row.len());
+    let widths: Vec<usize> = (0..columns)
+        .map(|i| {
+            rows.iter()
+                .filter_map(|row| row.get(i))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        out.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_a_line_a_rollout() {
+        let rollout: CanaryRollout = serde_json::from_value(serde_json::json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
+            "metadata": {"name": "user-service", "namespace": "prod"},
+            "spec": {
+                "service": {"name": "user-service", "port": 50051}, "stable": {"deployment": "user-service"},
+                "canary": {"deployment": "user-service-canary"},
+                "git": {"repository": "https://git.example.com/config.git", "path": "deploy/environments/prod"},
+            },
+            "status": {
+                "phase": "Progressing", "step": "2/4", "weight": {"wanted": 25, "observed": 5}, "verdict": "pass",
+                "revision": {"name": "1.1.0"}, "message": "step 2 of 4",
+            },
+        }))
+        .unwrap();
+        insta::assert_snapshot!(table(&[rollout], true), @r"
+        NAMESPACE   NAME           PHASE         STEP   WEIGHT     REVISION   VERDICT   MESSAGE
+        prod        user-service   Progressing   2/4    5 → 25 %   1.1.0      pass      step 2 of 4
+        ");
+    }
+}

@@ -1,0 +1,127 @@
+//! Finds the commit that brought a canary, and what has been answered to earlier ones. Reads only.
+
+use super::error::Result;
+use super::history::{Change, History, revision_of};
+use super::repository::{Mirror, Walk};
+use super::spec::Subject;
+use super::trailers::{self, Action};
+use super::yaml::Yaml;
+
+/// Answers older than so many commits of the rollout are forgotten.
+const MAX_ANSWERS: usize = 2000;
+
+/// The commit that brought a canary revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryCommit {
+    pub sha: String,
+    pub author: String,
+    pub email: String,
+    pub time: jiff::Timestamp,
+    pub subject: String,
+    /// The revision that it names, in its trailers or in the values.
+    pub revision: Option<String>,
+    /// Whether its trailers say so too; else it was found by its content alone.
+    pub by_trailer: bool,
+}
+
+/// An answer of Serin to a revision, as Git remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub revision: String,
+    /// [`Action::Promote`] or [`Action::Rollback`].
+    pub action: Action,
+    pub sha: String,
+    /// The canary commits that it answers.
+    pub names: Vec<String>,
+    pub time: jiff::Timestamp,
+}
+
+/// The newest commit of the branch that brought this canary; without a revision, the canary of the head.
+///
+/// Trailers alone prove nothing: the commit's content must have brought the revision. Commits without trailers (a squash, a
+/// merge, a person's edit) are found by their content.
+pub(super) async fn canary(
+    mirror: &Mirror,
+    head: &str,
+    subject: &Subject,
+    revision: Option<&str>,
+) -> Result<Option<CanaryCommit>> {
+    let mut history = History::of(mirror, head, subject).await?;
+    let mut present: Option<Yaml> = None;
+    while let Some(change) = history.next().await? {
+        if present.is_none() {
+            present = change.after.as_ref().map(|arms| arms.canary.clone());
+        }
+        if !change.brings_canary() || change.is_answer(subject) {
+            continue;
+        }
+        let wanted = match revision {
+            Some(revision) => brings(&change, revision),
+            None => change.after.as_ref().map(|arms| &arms.canary) == present.as_ref(),
+        };
+        if wanted {
+            return Ok(Some(describe(change, subject, revision)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the commit's canary is of the revision, and its parent's was not.
+fn brings(change: &Change, revision: &str) -> bool {
+    let after = change.after.as_ref().and_then(|arms| revision_of(&arms.canary));
+    let before = change.before.as_ref().and_then(|arms| revision_of(&arms.canary));
+    after == Some(revision) && before != Some(revision)
+}
+
+fn describe(change: Change, subject: &Subject, revision: Option<&str>) -> CanaryCommit {
+    let named = change
+        .after
+        .as_ref()
+        .and_then(|arms| revision_of(&arms.canary))
+        .map(str::to_owned);
+    let trailers = change.canary_trailers(subject);
+    let by_trailer = trailers
+        .as_ref()
+        .is_some_and(|trailers| revision.is_none_or(|revision| trailers.revision == revision));
+    let line = change.commit.subject().to_owned();
+    CanaryCommit {
+        sha: change.commit.sha,
+        author: change.commit.author,
+        email: change.commit.email,
+        time: change.commit.time,
+        subject: line,
+        revision: named,
+        by_trailer,
+    }
+}
+
+/// All answers to revisions of this rollout, newest first.
+pub(super) async fn answers(mirror: &Mirror, head: &str, subject: &Subject) -> Result<Vec<Answer>> {
+    let text = format!("Serin-Rollout: {}", subject.rollout());
+    let file = subject.file_path();
+    let path = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let commits = mirror
+        .log(head, Walk::Saying { path, text: &text }, MAX_ANSWERS)
+        .await?;
+    let answers = commits.into_iter().flat_map(|commit| {
+        let names = trailers::named(&commit.message);
+        let sets = trailers::read(&commit.message).into_iter();
+        sets.filter(|set| set.speaks_of(subject) && set.action != Action::Canary)
+            .map(|set| Answer {
+                revision: set.revision,
+                action: set.action,
+                sha: commit.sha.clone(),
+                names: names.clone(),
+                time: commit.time,
+            })
+            .collect::<Vec<_>>()
+    });
+    Ok(answers.collect())
+}
+
+/// The answer of one kind that names a canary's commit.
+pub(super) fn answer_to<'a>(answers: &'a [Answer], action: Action, canary: &str) -> Option<&'a Answer> {
+    answers
+        .iter()
+        .find(|answer| answer.action == action && answer.names.iter().any(|name| name == canary))
+}

@@ -1,0 +1,203 @@
+//! The config repository: find a canary's commit, roll it back, promote it, push; and the write of `serin revision create`.
+//!
+//! It must not know Kubernetes, nor why something is rolled back: whoever calls maps resources to [`RepoSpec`] and
+//! [`Subject`] and outcomes to conditions. All of it works on bare mirrors through the git program; no work tree exists.
+
+pub mod argocd;
+mod command;
+mod create;
+mod error;
+mod find;
+mod history;
+mod promote;
+mod queue;
+mod repository;
+mod rollback;
+mod spec;
+mod trailers;
+mod values;
+mod writer;
+mod yaml;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+pub use command::Git;
+pub use create::{CreateRequest, Created};
+pub use error::{Error, ErrorKind, Result};
+pub use find::{Answer, CanaryCommit};
+pub use promote::{PromoteOutcome, PromoteRequest};
+pub use repository::{Commit, Mirror};
+pub use rollback::{RollbackOutcome, RollbackRequest};
+pub use spec::{Credentials, Identity, RepoSpec, Subject};
+pub use trailers::{Action, Message, Trailers};
+pub use values::Values;
+pub use yaml::{KeyPath, Yaml, YamlError};
+
+/// Asked right before each push: may this process still write?
+pub type Fence = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// What Git says about a rollout at the branch's head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestState {
+    pub head: String,
+    /// Whether the canary's subtree equals stable's.
+    pub at_rest: bool,
+    pub stable_revision: Option<String>,
+    pub canary_revision: Option<String>,
+}
+
+/// All repositories of one process. Clones share mirrors, locks and queues.
+#[derive(Clone)]
+pub struct GitOps {
+    git: Git,
+    cache: PathBuf,
+    identity: Identity,
+    fence: Option<Fence>,
+    write_deadline: Duration,
+    branches: Arc<queue::PerBranch<Arc<Branch>>>,
+}
+
+impl fmt::Debug for GitOps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitOps")
+            .field("cache", &self.cache)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one branch has of its own, so that a host that hangs holds up no other.
+#[derive(Debug, Default)]
+struct Branch {
+    queue: queue::Queue,
+    last_fetch: tokio::sync::Mutex<Option<(Instant, String)>>,
+}
+
+impl GitOps {
+    /// Mirrors are kept below `cache` and survive restarts.
+    pub fn new(cache: impl AsRef<Path>, identity: Identity) -> Self {
+        let cache = cache.as_ref().to_owned();
+        Self {
+            git: Git::new("git", cache.join("home")),
+            cache,
+            identity,
+            fence: None,
+            write_deadline: Duration::from_secs(150),
+            branches: Arc::default(),
+        }
+    }
+
+    /// Uses this git program, with its own deadlines.
+    #[must_use]
+    pub fn with_git(mut self, git: Git) -> Self {
+        self.git = git;
+        self
+    }
+
+    #[must_use]
+    pub fn with_fence(mut self, fence: Fence) -> Self {
+        self.fence = Some(fence);
+        self
+    }
+
+    /// How long a write may take in all, with its waiting and its tries.
+    #[must_use]
+    pub fn with_write_deadline(mut self, deadline: Duration) -> Self {
+        self.write_deadline = deadline;
+        self
+    }
+
+    fn branch(&self, repo: &RepoSpec) -> Arc<Branch> {
+        self.branches.of(&repo.url, &repo.branch)
+    }
+
+    /// The mirror, as new as this call.
+    async fn fetched(&self, repo: &RepoSpec) -> Result<(Mirror, String)> {
+        let mirror = Mirror::new(self.git.clone(), &self.cache, repo.clone())?;
+        let asked = Instant::now();
+        let branch = self.branch(repo);
+        let mut last = branch.last_fetch.lock().await;
+        // Whoever waited here while somebody else's fetch began and ended has its answer.
+        if let Some((began, head)) = &*last
+            && *began > asked
+        {
+            return Ok((mirror, head.clone()));
+        }
+        let began = Instant::now();
+        let head = mirror.fetch().await?;
+        *last = Some((began, head.clone()));
+        Ok((mirror, head))
+    }
+
+    /// The branch's head, after a fetch.
+    pub async fn head(&self, repo: &RepoSpec) -> Result<String> {
+        Ok(self.fetched(repo).await?.1)
+    }
+
+    /// The commit that brought a canary revision; without a revision, the canary that stands in the head.
+    pub async fn find_canary(
+        &self,
+        repo: &RepoSpec,
+        subject: &Subject,
+        revision: Option<&str>,
+    ) -> Result<Option<CanaryCommit>> {
+        subject.check()?;
+        let (mirror, head) = self.fetched(repo).await?;
+        find::canary(&mirror, &head, subject, revision).await
+    }
+
+    /// Whether Git is at rest, and which revisions stand in it.
+    pub async fn rest_state(&self, repo: &RepoSpec, subject: &Subject) -> Result<RestState> {
+        subject.check()?;
+        let (mirror, head) = self.fetched(repo).await?;
+        let arms = history::Arms::at(&mirror, &head, subject).await?;
+        Ok(RestState {
+            head,
+            at_rest: arms.at_rest(),
+            stable_revision: history::revision_of(&arms.stable).map(str::to_owned),
+            canary_revision: history::revision_of(&arms.canary).map(str::to_owned),
+        })
+    }
+
+    /// Every promotion and rollback of this rollout that Git remembers, newest first.
+    pub async fn answered(&self, repo: &RepoSpec, subject: &Subject) -> Result<Vec<Answer>> {
+        subject.check()?;
+        let (mirror, head) = self.fetched(repo).await?;
+        find::answers(&mirror, &head, subject).await
+    }
+
+    /// Whether the commit that a cluster says it runs contains ours.
+    pub async fn applied(&self, repo: &RepoSpec, ours: &str, synced: &str) -> Result<bool> {
+        if ours == synced {
+            return Ok(true);
+        }
+        let mirror = Mirror::new(self.git.clone(), &self.cache, repo.clone())?;
+        let is_known = mirror.known_head().await?.is_some() && mirror.resolve(synced).await?.is_some();
+        let mirror = if is_known { mirror } else { self.fetched(repo).await?.0 };
+        mirror.is_ancestor(ours, synced).await
+    }
+
+    /// Returns the rollout to its rest state with one commit.
+    pub async fn roll_back(&self, repo: &RepoSpec, request: &RollbackRequest) -> Result<RollbackOutcome> {
+        request.subject.check()?;
+        self.write(repo, request).await
+    }
+
+    /// Makes the canary's subtree stable's with one commit.
+    pub async fn promote(&self, repo: &RepoSpec, request: &PromoteRequest) -> Result<PromoteOutcome> {
+        request.subject.check()?;
+        self.write(repo, request).await
+    }
+
+    /// Commits a canary revision.
+    pub async fn create_canary(&self, repo: &RepoSpec, request: &CreateRequest) -> Result<Created> {
+        request.check()?;
+        self.write(repo, request).await
+    }
+}

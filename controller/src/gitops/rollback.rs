@@ -1,0 +1,276 @@
+//! Computes the commit that returns a rollout to its rest state. Writes objects only, no branch.
+//!
+//! One commit on the head that undoes every canary commit since Git last rested, and names each. The true reverts are taken
+//! where they give exactly the rest state; else only the rollout's own fields are restored, and the message says why.
+
+use super::error::{Error, Result};
+use super::find::{self, Answer};
+use super::history::{Arms, revision_of, since_rest};
+use super::repository::{Commit, Mirror};
+use super::spec::{Identity, Subject};
+use super::trailers::{self, Action, Message, Trailers};
+use super::values::Values;
+use super::writer::Step;
+use super::yaml::Yaml;
+
+/// What to roll back, and why.
+#[derive(Debug, Clone)]
+pub struct RollbackRequest {
+    pub subject: Subject,
+    /// The revision that failed.
+    pub revision: String,
+    /// Its commit, as it was found; without it, it is looked for.
+    pub canary_commit: Option<String>,
+    /// Its promotion commit, if that is pushed already: then the fields of both arms are restored.
+    pub promotion: Option<String>,
+    /// Why, in one line.
+    pub reason: String,
+    /// Leave a newer canary alone that nobody has judged.
+    pub keep_successor: bool,
+}
+
+/// How a rollback ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RollbackOutcome {
+    Committed {
+        sha: String,
+        /// The commits that it undoes, newest first.
+        undone: Vec<String>,
+        /// Why only the rollout's own fields were restored; none when the commits were truly reverted.
+        own_fields_because: Option<String>,
+    },
+    /// It was done before.
+    AlreadyCommitted { sha: String },
+    /// The canary's subtree equals stable's already: people returned there themselves.
+    AlreadyAtRest,
+    /// The revision's commit is not part of what the branch says now.
+    Withdrawn,
+    /// The branch holds a newer canary, which was to be left alone.
+    Superseded { by: Option<String> },
+}
+
+/// What the two arms shall be, and which commits that undoes.
+struct Target {
+    stable: Yaml,
+    canary: Yaml,
+    undone: Vec<Commit>,
+}
+
+pub(super) async fn compute(
+    mirror: &Mirror,
+    head: &str,
+    request: &RollbackRequest,
+    identity: &Identity,
+) -> Result<Step<RollbackOutcome>> {
+    let subject = &request.subject;
+    let answers = find::answers(mirror, head, subject).await?;
+    let canary_commit = match &request.canary_commit {
+        Some(sha) => Some(sha.clone()),
+        None => find::canary(mirror, head, subject, Some(&request.revision))
+            .await?
+            .map(|found| found.sha),
+    };
+    if let Some(Answer { sha, .. }) = canary_commit
+        .as_deref()
+        .and_then(|sha| find::answer_to(&answers, Action::Rollback, sha))
+    {
+        return Ok(Step::Settled(RollbackOutcome::AlreadyCommitted { sha: sha.clone() }));
+    }
+    let arms = Arms::at(mirror, head, subject).await?;
+    let target = match target_of(mirror, head, request, &arms, canary_commit.as_deref()).await? {
+        Ok(target) => target,
+        Err(outcome) => return Ok(Step::Settled(outcome)),
+    };
+    let wanted = rest_state(mirror, subject, &arms, &target)?;
+    let (tree, own_fields_because) = match reverted(mirror, head, subject, &target, wanted.root()).await? {
+        Ok(tree) => (tree, None),
+        Err(why) => (
+            mirror.tree_with(head, &subject.file_path(), wanted.text()).await?,
+            Some(why),
+        ),
+    };
+    if mirror.changed_paths(head, &tree).await? != [subject.file_path()] {
+        return Err(Error::Unsafe {
+            repository: mirror.repo().name(),
+            why: "a rollback changes other files".into(),
+        });
+    }
+    let message = message(request, &target, own_fields_because.as_deref());
+    let sha = mirror
+        .commit_tree(&tree, head, &message.text(), identity, identity)
+        .await?;
+    let undone = target.undone.into_iter().map(|commit| commit.sha).collect();
+    Ok(Step::Commit {
+        sha: sha.clone(),
+        done: RollbackOutcome::Committed {
+            sha,
+            undone,
+            own_fields_because,
+        },
+    })
+}
+
+async fn target_of(
+    mirror: &Mirror,
+    head: &str,
+    request: &RollbackRequest,
+    arms: &Arms,
+    canary_commit: Option<&str>,
+) -> Result<Result<Target, RollbackOutcome>> {
+    let subject = &request.subject;
+    let is_newer = request.keep_successor && revision_of(&arms.canary) != Some(&request.revision);
+    if let Some(promotion) = &request.promotion
+        && let Some(target) = before_promotion(mirror, head, subject, arms, promotion, is_newer).await?
+    {
+        return Ok(Ok(target));
+    }
+    if arms.at_rest() {
+        return Ok(Err(RollbackOutcome::AlreadyAtRest));
+    }
+    if is_newer {
+        let by = revision_of(&arms.canary).map(str::to_owned);
+        return Ok(Err(RollbackOutcome::Superseded { by }));
+    }
+    let undone = since_rest(mirror, head, subject).await?;
+    // Where no commit brought a canary, stable alone has moved: there is nothing of a canary's to undo. And a canary that
+    // people took back and replaced by another is not what failed.
+    let is_ours = undone
+        .iter()
+        .any(|commit| canary_commit.is_none_or(|sha| commit.sha == sha));
+    if !is_ours {
+        return Ok(Err(RollbackOutcome::Withdrawn));
+    }
+    Ok(Ok(Target {
+        stable: arms.stable.clone(),
+        canary: arms.stable.clone(),
+        undone,
+    }))
+}
+
+/// The state before a promotion; none if stable is no longer what was promoted: then it is somebody else's hotfix.
+async fn before_promotion(
+    mirror: &Mirror,
+    head: &str,
+    subject: &Subject,
+    arms: &Arms,
+    promotion: &str,
+    keep_canary: bool,
+) -> Result<Option<Target>> {
+    if !mirror.is_ancestor(promotion, head).await? {
+        return Ok(None);
+    }
+    let Some(commit) = mirror.commit(promotion).await? else {
+        return Ok(None);
+    };
+    let Some(parent) = commit.parents.first().cloned() else {
+        return Ok(None);
+    };
+    let (before, after) = (
+        Arms::once(mirror, &parent, subject).await?,
+        Arms::once(mirror, &commit.sha, subject).await?,
+    );
+    let (Some(before), Some(after)) = (before, after) else {
+        return Ok(None);
+    };
+    if arms.stable != after.stable || before.stable == after.stable {
+        return Ok(None);
+    }
+    let canary = if keep_canary {
+        arms.canary.clone()
+    } else {
+        before.stable.clone()
+    };
+    let mut undone = if keep_canary {
+        Vec::new()
+    } else {
+        since_rest(mirror, head, subject).await?
+    };
+    undone.push(commit);
+    undone.extend(since_rest(mirror, &parent, subject).await?);
+    Ok(Some(Target {
+        stable: before.stable,
+        canary,
+        undone,
+    }))
+}
+
+/// The head's file with the arms as they shall be, and nothing else changed.
+fn rest_state(mirror: &Mirror, subject: &Subject, arms: &Arms, target: &Target) -> Result<Values> {
+    let edit = || {
+        let stable = Values::parse(arms.values.with_subtree(&subject.stable_key(), &target.stable)?)?;
+        Values::parse(stable.with_subtree(&subject.canary_key(), &target.canary)?)
+    };
+    edit().map_err(|source| Error::Values {
+        repository: mirror.repo().name(),
+        file: subject.file_path(),
+        source,
+    })
+}
+
+/// The tree of the true reverts, or why it cannot be used.
+async fn reverted(
+    mirror: &Mirror,
+    head: &str,
+    subject: &Subject,
+    target: &Target,
+    wanted: &Yaml,
+) -> Result<Result<String, String>> {
+    let nobody = Identity::default();
+    let (mut onto, mut tree) = (head.to_owned(), None);
+    for commit in &target.undone {
+        let Some(next) = mirror.revert(commit, &onto).await? else {
+            return Ok(Err(format!("commit {} conflicts with later ones", commit.sha)));
+        };
+        onto = mirror.commit_tree(&next, &onto, "undone", &nobody, &nobody).await?;
+        tree = Some(next);
+    }
+    let Some(tree) = tree else {
+        return Ok(Err("no commit was found that brought the canary".into()));
+    };
+    let file = subject.file_path();
+    let changed = mirror.changed_paths(head, &tree).await?;
+    let others: Vec<&str> = changed
+        .iter()
+        .filter(|path| **path != file)
+        .map(String::as_str)
+        .take(5)
+        .collect();
+    if !others.is_empty() {
+        return Ok(Err(format!(
+            "the commits changed other files too ({})",
+            others.join(", ")
+        )));
+    }
+    let text = mirror.read_file(&tree, &file).await?.unwrap_or_default();
+    if Values::parse(text).is_ok_and(|values| values.root() == wanted) {
+        Ok(Ok(tree))
+    } else {
+        Ok(Err("reverting the commits would not give the rest state: they changed other fields too, or stable has changed since".into()))
+    }
+}
+
+fn message(request: &RollbackRequest, target: &Target, own_fields_because: Option<&str>) -> Message {
+    let rollout = request.subject.rollout();
+    let back_to = revision_of(&target.stable).unwrap_or("stable");
+    let mut paragraphs: Vec<String> = Vec::new();
+    let names: Vec<String> = target
+        .undone
+        .iter()
+        .map(|commit| trailers::reverts(&commit.sha))
+        .collect();
+    paragraphs.push(names.join("\n"));
+    if let Some(why) = own_fields_because {
+        paragraphs.push(format!("Only the rollout's own fields were restored, as {why}."));
+    }
+    Message {
+        subject: format!("Roll back {rollout} to {back_to} ({} failed)", request.revision),
+        paragraphs,
+        trailers: Trailers {
+            cluster: request.subject.cluster.clone(),
+            rollout,
+            revision: request.revision.clone(),
+            action: Action::Rollback,
+            reason: Some(request.reason.clone()),
+        },
+    }
+}

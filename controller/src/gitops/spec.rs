@@ -1,0 +1,314 @@
+//! What a caller says about a repository and a rollout: plain values, checked once. It must not know Kubernetes types.
+
+use std::fmt;
+
+use super::error::{Error, Result};
+use super::yaml::KeyPath;
+
+/// A branch of a config repository.
+#[derive(Debug, Clone)]
+pub struct RepoSpec {
+    pub url: String,
+    pub branch: String,
+    pub credentials: Credentials,
+}
+
+/// How to prove who we are. It is never printed.
+#[derive(Clone, Default)]
+pub enum Credentials {
+    /// None of our own; the SSH agent of the surroundings, if there is one.
+    #[default]
+    None,
+    Token {
+        username: String,
+        token: String,
+    },
+    Ssh {
+        private_key: String,
+        known_hosts: String,
+    },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Token { .. } => "Token(…)",
+            Self::Ssh { .. } => "Ssh(…)",
+        })
+    }
+}
+
+impl RepoSpec {
+    /// Refuses what could mean something else to git than an address and a branch.
+    pub fn check(&self) -> Result<()> {
+        let invalid = |what, value: &str, why| {
+            Err(Error::Invalid {
+                what,
+                value: value.to_owned(),
+                why,
+            })
+        };
+        let url = &self.url;
+        let known = ["https://", "http://", "ssh://", "file://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
+        let is_scp = !url.contains("://")
+            && !url.contains("::")
+            && url.split_once(':').is_some_and(|(host, _)| host.contains('@'));
+        if url.starts_with('-') || url.chars().any(|c| c.is_control() || c.is_whitespace()) || !(known || is_scp) {
+            return invalid(
+                "the repository",
+                &redact_url(url),
+                "use https://, ssh:// or user@host:path",
+            );
+        }
+        if url.starts_with("http") && redact_url(url) != *url {
+            return invalid(
+                "the repository",
+                &redact_url(url),
+                "an address must not hold a password; give it as a credential",
+            );
+        }
+        let branch = &self.branch;
+        let bad = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
+        let odd = branch.is_empty() || branch.contains("..") || branch.contains("@{") || branch.contains("//");
+        if odd
+            || branch.starts_with(['-', '/', '.'])
+            || branch.ends_with(['/', '.'])
+            || branch.strip_suffix(".lock").is_some()
+            || branch.contains(bad)
+        {
+            return invalid("the branch", branch, "it is no branch name");
+        }
+        if let Credentials::Ssh { known_hosts, .. } = &self.credentials
+            && known_hosts.trim().is_empty()
+        {
+            return invalid("known_hosts", "", "without it nobody knows which host gets the key");
+        }
+        Ok(())
+    }
+
+    /// The address without what may be secret in it.
+    pub fn name(&self) -> String {
+        redact_url(&self.url)
+    }
+}
+
+/// The rollout that commits speak of, and where its arms stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The cluster's id: clusters that share a repository are told apart by it.
+    pub cluster: String,
+    pub namespace: String,
+    pub name: String,
+    /// The rollout's folder in the repository; empty is the top.
+    pub path: String,
+    /// The values file below the folder.
+    pub file: String,
+    /// The key of stable's subtree, with dots.
+    pub stable: String,
+    /// The key of the canary's subtree, with dots.
+    pub canary: String,
+}
+
+impl Subject {
+    pub fn check(&self) -> Result<()> {
+        let invalid = |what, value: &str, why| {
+            Err(Error::Invalid {
+                what,
+                value: value.to_owned(),
+                why,
+            })
+        };
+        let file = self.file_path();
+        let escapes = file.split('/').any(|part| matches!(part, "" | "." | ".." | ".git"));
+        if escapes || self.path.starts_with('/') || self.file.starts_with('/') || file.chars().any(char::is_control) {
+            return invalid(
+                "the path of the values file",
+                &file,
+                "it must be a plain path inside of the repository",
+            );
+        }
+        for (what, value) in [
+            ("the cluster's id", &self.cluster),
+            ("the namespace", &self.namespace),
+            ("the rollout's name", &self.name),
+        ] {
+            if value.is_empty() || value.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/') {
+                return invalid(what, value, "it must be one word");
+            }
+        }
+        let (stable, canary) = (self.stable_key(), self.canary_key());
+        let inside = |inner: &KeyPath, outer: &KeyPath| inner.keys().starts_with(outer.keys());
+        if inside(&stable, &canary)
+            || inside(&canary, &stable)
+            || stable.keys().contains(&String::new())
+            || canary.keys().contains(&String::new())
+        {
+            return invalid(
+                "the arms' keys",
+                &format!("{} and {}", self.stable, self.canary),
+                "they must be two subtrees apart",
+            );
+        }
+        Ok(())
+    }
+
+    /// `namespace/name`.
+    pub fn rollout(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The values file, from the top of the repository.
+    pub fn file_path(&self) -> String {
+        let path = self.path.trim_end_matches('/').trim_start_matches("./");
+        if path.is_empty() || path == "." {
+            self.file.clone()
+        } else {
+            format!("{path}/{}", self.file)
+        }
+    }
+
+    pub fn stable_key(&self) -> KeyPath {
+        KeyPath::parse(&self.stable)
+    }
+
+    pub fn canary_key(&self) -> KeyPath {
+        KeyPath::parse(&self.canary)
+    }
+}
+
+/// Who stands in a commit as author and committer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub name: String,
+    pub email: String,
+}
+
+impl Identity {
+    pub fn new(name: impl Into<String>, email: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            email: email.into(),
+        }
+    }
+
+    /// Reads `Name <mail>`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let invalid = || Error::Invalid {
+            what: "the author",
+            value: text.to_owned(),
+            why: "write it as: Name <mail@host>",
+        };
+        let (name, rest) = text.split_once('<').ok_or_else(invalid)?;
+        let (email, end) = rest.split_once('>').ok_or_else(invalid)?;
+        let (name, email) = (name.trim(), email.trim());
+        if name.is_empty() || email.is_empty() || !end.trim().is_empty() || text.chars().any(char::is_control) {
+            return Err(invalid());
+        }
+        Ok(Self::new(name, email))
+    }
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self::new("Serin", "serin@serin.dev")
+    }
+}
+
+/// Takes `user:password@` out of an address.
+fn redact_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let slash = if rest.contains('/') { "/" } else { "" };
+    match host.rsplit_once('@') {
+        Some((_, host)) if scheme.starts_with("http") => format!("{scheme}://{host}{slash}{path}"),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repo(url: &str, branch: &str) -> RepoSpec {
+        RepoSpec {
+            url: url.into(),
+            branch: branch.into(),
+            credentials: Credentials::None,
+        }
+    }
+
+    #[test]
+    fn addresses_that_could_run_something_or_hold_secrets_are_refused() {
+        for url in [
+            "https://git.example.com/x.git",
+            "ssh://git@h/x",
+            "git@h:x.git",
+            "file:///srv/x",
+        ] {
+            assert!(repo(url, "main").check().is_ok(), "{url}");
+        }
+        for url in [
+            "ext::sh -c x",
+            "--upload-pack=x",
+            "/srv/x",
+            "https://u:secret@h/x.git",
+            "https://h/x\ny",
+            "",
+        ] {
+            let error = repo(url, "main").check().unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        for branch in ["", "-x", "a..b", "a b", "x.lock", "a:b", "+a~1"] {
+            assert!(repo("https://h/x", branch).check().is_err(), "{branch}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_never_printed() {
+        let token = Credentials::Token {
+            username: "user".into(),
+            token: "hunter2".into(),
+        };
+        assert!(!format!("{token:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_path_never_leaves_the_repository() {
+        let subject = |path: &str, file: &str| Subject {
+            cluster: "c".into(),
+            namespace: "n".into(),
+            name: "r".into(),
+            path: path.into(),
+            file: file.into(),
+            stable: "stable".into(),
+            canary: "canary".into(),
+        };
+        assert_eq!(subject("a/b/", "values.yaml").file_path(), "a/b/values.yaml");
+        assert_eq!(subject(".", "values.yaml").file_path(), "values.yaml");
+        assert!(subject("a/b", "values.yaml").check().is_ok());
+        for (path, file) in [
+            ("../x", "v"),
+            ("/etc", "v"),
+            ("a", "../v"),
+            ("a", ".git/config"),
+            ("a", ""),
+        ] {
+            assert!(subject(path, file).check().is_err(), "{path} {file}");
+        }
+    }
+
+    #[test]
+    fn an_author_is_a_name_and_an_address() {
+        assert_eq!(Identity::parse("A B <a@b>").unwrap(), Identity::new("A B", "a@b"));
+        assert!(
+            Identity::parse("A B").is_err()
+                && Identity::parse("<a@b>").is_err()
+                && Identity::parse("A\nB <a@b>").is_err()
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! Serin: a canary rollout controller for Kubernetes on Linkerd that rolls back in Git.
+//!
+//! The library exists for the binary `serin` and for the tests; `docs/` says how to use it.
+//!
+//! Import direction: `serin_core` ← [`api`] ← adapters ([`prometheus`], [`traffic`], [`gitops`]) ← [`reconcile`] ← [`cli`].
+
+pub mod api;
+pub mod cli;
+pub mod gitops;
+pub mod linkerd;
+pub mod prometheus;
+pub mod reconcile;
+pub mod runtime;
+pub mod traffic;

@@ -1,0 +1,177 @@
+//! PromQL for what the proxies of one arm's pods saw. Pure text; must not know Prometheus's API.
+//!
+//! Every query selects raw samples by a range: `rate` and `increase` extrapolate, and lose a new pod's first sample.
+
+use std::fmt::Write as _;
+
+use jiff::SignedDuration;
+
+use super::metrics as m;
+
+/// The pods of one arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arm<'a> {
+    /// Their namespace.
+    pub namespace: &'a str,
+    /// Their Deployment.
+    pub deployment: &'a str,
+    /// Only pods of these ReplicaSets; all of the Deployment's if there are none here.
+    pub pod_template_hashes: &'a [&'a str],
+}
+
+/// Responses of the application's port, without the kubelet's probes. `port` is the port that the container listens on.
+pub fn inbound_responses(arm: Arm<'_>, port: u16) -> String {
+    inbound(m::RESPONSES, arm, port).finish()
+}
+
+/// The buckets from which calls slower than each of these bounds are counted, and the one that counts all.
+pub fn inbound_latency(arm: Arm<'_>, port: u16, bounds_ms: &[u64]) -> String {
+    // Prometheus 3 writes bounds as floats ("500.0") whatever the proxy said.
+    let mut bounds: Vec<_> = bounds_ms.iter().map(|ms| format!("{ms}(\\.0)?")).collect();
+    bounds.push("\\+Inf".to_owned());
+    inbound(m::LATENCY_BUCKETS, arm, port)
+        .matcher(m::LE, "=~", &bounds.join("|"))
+        .finish()
+}
+
+/// The sign of each proxy that it was scraped, and since when it runs.
+pub fn sight(arm: Arm<'_>) -> String {
+    let names = format!("{}|{}", m::BUILD_INFO, m::PROCESS_START);
+    Selector::of("").matcher(m::NAME, "=~", &names).arm(arm).finish()
+}
+
+/// The raw samples of a selector in a window.
+pub fn over(selector: &str, window: SignedDuration) -> String {
+    format!("{selector}[{}ms]", window.as_millis().max(1))
+}
+
+fn inbound(metric: &str, arm: Arm<'_>, port: u16) -> Selector {
+    Selector::of(metric)
+        .arm(arm)
+        .matcher(m::DIRECTION, "=", m::INBOUND)
+        .matcher(m::SERVER_PORT, "=", &port.to_string())
+        .matcher(m::ROUTE_NAME, "!=", m::PROBE)
+}
+
+/// A selector being written; values are escaped as they come.
+struct Selector {
+    text: String,
+    first: bool,
+}
+
+impl Selector {
+    fn of(metric: &str) -> Self {
+        Self {
+            text: format!("{metric}{{"),
+            first: true,
+        }
+    }
+
+    fn arm(self, arm: Arm<'_>) -> Self {
+        let with = self
+            .matcher(m::NAMESPACE, "=", arm.namespace)
+            .matcher(m::DEPLOYMENT, "=", arm.deployment);
+        match arm.pod_template_hashes {
+            [] => with,
+            [hash] => with.matcher(m::POD_TEMPLATE_HASH, "=", hash),
+            many => {
+                let any: Vec<_> = many.iter().map(|hash| literal(hash)).collect();
+                with.matcher(m::POD_TEMPLATE_HASH, "=~", &any.join("|"))
+            }
+        }
+    }
+
+    fn matcher(mut self, label: &str, operator: &str, value: &str) -> Self {
+        let comma = if std::mem::take(&mut self.first) { "" } else { "," };
+        // Writing to a String can't fail.
+        let _ = write!(self.text, "{comma}{label}{operator}\"{}\"", quoted(value));
+        self
+    }
+
+    fn finish(mut self) -> String {
+        self.text.push('}');
+        self.text
+    }
+}
+
+/// A value inside of a PromQL string in double quotes.
+fn quoted(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// A value inside of a regular expression, meaning itself.
+fn literal(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        if r"\.+*?()|[]{}^$".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CANARY: Arm<'static> = Arm {
+        namespace: "prod",
+        deployment: "user-service-canary",
+        pod_template_hashes: &["5d4f8c7b9"],
+    };
+
+    #[test]
+    fn responses_are_those_of_the_judged_pods_port() {
+        insta::assert_snapshot!(
+            over(&inbound_responses(CANARY, 50051), SignedDuration::from_secs(80)),
+            @r#"response_total{namespace="prod",deployment="user-service-canary",pod_template_hash="5d4f8c7b9",direction="inbound",srv_port="50051",route_name!="probe"}[80000ms]"#
+        );
+    }
+
+    #[test]
+    fn latency_asks_for_its_bounds_in_either_spelling_and_for_the_total() {
+        insta::assert_snapshot!(
+            inbound_latency(CANARY, 50051, &[100, 500]),
+            @r#"response_latency_ms_bucket{namespace="prod",deployment="user-service-canary",pod_template_hash="5d4f8c7b9",direction="inbound",srv_port="50051",route_name!="probe",le=~"100(\\.0)?|500(\\.0)?|\\+Inf"}"#
+        );
+    }
+
+    #[test]
+    fn sight_asks_the_proxies_themselves() {
+        let stable = Arm {
+            namespace: "prod",
+            deployment: "user-service",
+            pod_template_hashes: &[],
+        };
+        insta::assert_snapshot!(
+            sight(stable),
+            @r#"{__name__=~"proxy_build_info|process_start_time_seconds",namespace="prod",deployment="user-service"}"#
+        );
+    }
+
+    #[test]
+    fn several_revisions_are_alternatives() {
+        let both = Arm {
+            pod_template_hashes: &["a.b", "c"],
+            ..CANARY
+        };
+        insta::assert_snapshot!(
+            sight(both),
+            @r#"{__name__=~"proxy_build_info|process_start_time_seconds",namespace="prod",deployment="user-service-canary",pod_template_hash=~"a\\.b|c"}"#
+        );
+    }
+
+    #[test]
+    fn no_value_breaks_out_of_its_quotes() {
+        let evil = Arm {
+            namespace: "a\"} or up{x=\"",
+            deployment: "b\\",
+            pod_template_hashes: &["c\nd"],
+        };
+        insta::assert_snapshot!(
+            inbound_responses(evil, 1),
+            @r#"response_total{namespace="a\"} or up{x=\"",deployment="b\\",pod_template_hash="c\nd",direction="inbound",srv_port="1",route_name!="probe"}"#
+        );
+    }
+}

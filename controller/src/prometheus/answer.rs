@@ -1,0 +1,219 @@
+//! Prometheus's answer to a query, decoded by ourselves: `warnings` mean that the answer is partial, and must not be
+//! lost. Must not know how the answer came here.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// One raw sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sample {
+    /// Milliseconds since the epoch.
+    pub(super) at: i64,
+    /// As Prometheus has it: NaN is possible.
+    pub(super) value: f64,
+}
+
+/// One series of a range selector's answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Series {
+    /// All its labels, the metric's name among them.
+    pub(super) labels: BTreeMap<String, String>,
+    /// In order of time.
+    pub(super) samples: Vec<Sample>,
+}
+
+impl Series {
+    /// A label's value; empty when it is absent, as in PromQL.
+    pub(super) fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+}
+
+/// Why an answer can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// Prometheus says that the query failed.
+    Failed { kind: String, message: String },
+    /// It could not see everything.
+    Partial(Vec<String>),
+    /// It is no answer of Prometheus.
+    Malformed(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    status: String,
+    data: Option<Data>,
+    #[serde(default)]
+    error_type: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    result_type: String,
+    result: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct RawSeries {
+    metric: BTreeMap<String, String>,
+    /// Absent for native histograms, which no query here asks for.
+    #[serde(default)]
+    values: Vec<(f64, String)>,
+}
+
+/// The raw samples of a range selector.
+pub(super) fn decode(body: &[u8]) -> Result<Vec<Series>, Unusable> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|e| Unusable::Malformed(e.to_string()))?;
+    if answer.status != "success" {
+        return Err(Unusable::Failed {
+            kind: answer.error_type,
+            message: answer.error,
+        });
+    }
+    if !answer.warnings.is_empty() {
+        return Err(Unusable::Partial(answer.warnings));
+    }
+    let data = answer
+        .data
+        .ok_or_else(|| Unusable::Malformed("there is no data in it".to_owned()))?;
+    if data.result_type != "matrix" {
+        return Err(Unusable::Malformed(format!(
+            "it is a {}, not raw samples",
+            data.result_type
+        )));
+    }
+    let raw: Vec<RawSeries> = serde_json::from_value(data.result).map_err(|e| Unusable::Malformed(e.to_string()))?;
+    raw.into_iter().map(series).collect()
+}
+
+fn series(raw: RawSeries) -> Result<Series, Unusable> {
+    let mut samples = Vec::with_capacity(raw.values.len());
+    for (seconds, value) in raw.values {
+        let value = value
+            .parse()
+            .map_err(|_| Unusable::Malformed(format!("{value:?} is no number")))?;
+        samples.push(Sample {
+            at: millis(seconds),
+            value,
+        });
+    }
+    samples.sort_by_key(|s| s.at);
+    Ok(Series {
+        labels: raw.metric,
+        samples,
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "`as` saturates, and no time that Prometheus knows comes near"
+)]
+fn millis(seconds: f64) -> i64 {
+    (seconds * 1_000.0).round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer(value: &serde_json::Value) -> Result<Vec<Series>, Unusable> {
+        decode(value.to_string().as_bytes())
+    }
+
+    fn matrix(result: &serde_json::Value) -> serde_json::Value {
+        json!({"status": "success", "data": {"resultType": "matrix", "result": result}})
+    }
+
+    #[test]
+    fn reads_series_with_times_to_the_millisecond() {
+        let got = answer(&matrix(&json!([
+            {"metric": {"__name__": "up", "pod": "a"}, "values": [[1_435_781_430.781, "1"], [1_435_781_445.782, "123456789012"]]}
+        ])))
+        .unwrap();
+        assert_eq!(got.len(), 1);
+        assert_eq!(got[0].label("pod"), "a");
+        assert_eq!(got[0].label("absent"), "");
+        assert_eq!(
+            got[0].samples[0],
+            Sample {
+                at: 1_435_781_430_781,
+                value: 1.0
+            }
+        );
+        assert_eq!(
+            got[0].samples[1],
+            Sample {
+                at: 1_435_781_445_782,
+                value: 123_456_789_012.0
+            }
+        );
+    }
+
+    #[test]
+    fn an_empty_answer_is_an_answer() {
+        assert_eq!(answer(&matrix(&json!([]))), Ok(vec![]));
+    }
+
+    #[test]
+    fn keeps_numbers_that_are_none_for_the_counter_to_judge() {
+        let got = answer(&matrix(
+            &json!([{"metric": {}, "values": [[1, "NaN"], [2, "+Inf"], [3, "-Inf"]]}]),
+        ))
+        .unwrap();
+        assert!(got[0].samples[0].value.is_nan());
+        assert!(got[0].samples[1].value.is_infinite());
+        assert!(got[0].samples[2].value.is_infinite());
+    }
+
+    #[test]
+    fn a_warning_makes_the_answer_partial_however_whole_it_looks() {
+        let mut body = matrix(&json!([{"metric": {}, "values": [[1, "1"]]}]));
+        body["warnings"] = json!(["store 2 is away"]);
+        assert_eq!(
+            answer(&body),
+            Err(Unusable::Partial(vec!["store 2 is away".to_owned()]))
+        );
+    }
+
+    #[test]
+    fn remarks_that_are_no_warnings_do_no_harm() {
+        let mut body = matrix(&json!([]));
+        body["infos"] = json!(["PromQL info: metric might not be a counter"]);
+        assert_eq!(answer(&body), Ok(vec![]));
+    }
+
+    #[test]
+    fn says_what_prometheus_says_when_it_refuses() {
+        let body = json!({"status": "error", "errorType": "bad_data", "error": "parse error"});
+        let failed = Unusable::Failed {
+            kind: "bad_data".to_owned(),
+            message: "parse error".to_owned(),
+        };
+        assert_eq!(answer(&body), Err(failed));
+    }
+
+    #[test]
+    fn whatever_else_comes_is_malformed() {
+        for body in [
+            json!({"status": "success"}),
+            json!({"status": "success", "data": {"resultType": "vector", "result": []}}),
+            matrix(&json!([{"metric": {}, "values": [[1, "many"]]}])),
+            matrix(&json!([{"metric": {}, "values": [["soon", "1"]]}])),
+            matrix(&json!("nothing")),
+            json!([]),
+        ] {
+            assert!(matches!(answer(&body), Err(Unusable::Malformed(_))), "{body}");
+        }
+        assert!(matches!(decode(b"<html>"), Err(Unusable::Malformed(_))));
+    }
+}

@@ -1,0 +1,178 @@
+//! One Prometheus server (or what speaks its API), and every way in which it can fail to answer.
+//! Must not know what is asked.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::answer::{Series, Unusable, decode};
+
+/// An answer larger than this is given up: it can't be one rollout's pods.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Why there are no samples. Each of these is blindness, never a verdict.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SampleError {
+    /// The address makes no sense.
+    #[error("{url:?} is no address of a Prometheus; write one such as http://prometheus.linkerd-viz:9090")]
+    BadUrl {
+        /// What was given.
+        url: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No HTTP client could be made.
+    #[error("making an HTTP client for Prometheus failed")]
+    NoClient(#[source] reqwest::Error),
+    /// It could not be reached, or hung up.
+    #[error("asking Prometheus at {url} failed; check that it runs and that Serin may reach it")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It took too long.
+    #[error("Prometheus at {url} did not answer within {after:?}; check its load")]
+    TimedOut {
+        /// Where.
+        url: String,
+        /// How long.
+        after: Duration,
+    },
+    /// It answered that the query failed.
+    #[error("Prometheus at {url} refused a query ({kind}): {message}")]
+    Refused {
+        /// Where.
+        url: String,
+        /// Its word for the kind of error.
+        kind: String,
+        /// Its words.
+        message: String,
+    },
+    /// It could not see all of its stores: counts of such an answer would be wrong.
+    #[error("Prometheus at {url} gave only a part of the answer: {}", warnings.join("; "))]
+    Partial {
+        /// Where.
+        url: String,
+        /// Its words.
+        warnings: Vec<String>,
+    },
+    /// Something else than Prometheus answered.
+    #[error("what answered at {url} (HTTP {status}) is no Prometheus: {problem}; check the address")]
+    NotPrometheus {
+        /// Where.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong with the answer.
+        problem: String,
+    },
+    /// The proxies' histograms lack a bound of an objective.
+    #[error(
+        "the samples have no bucket for {bound_ms}ms; check whether the scrape configuration drops buckets of response_latency_ms"
+    )]
+    NoSuchBucket {
+        /// The bound.
+        bound_ms: u64,
+    },
+}
+
+/// A client of one server. Cheap to clone; every query ends within the time given.
+#[derive(Clone)]
+pub(super) struct Client {
+    inner: prometheus_http_query::Client,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("url", &self.url())
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the server at this address. A TLS provider must have been installed before.
+    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, SampleError> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(timeout)
+            .user_agent(concat!("serin/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(SampleError::NoClient)?;
+        let bad = |source| SampleError::BadUrl {
+            url: url.to_owned(),
+            source,
+        };
+        let inner = prometheus_http_query::Client::from(http, url).map_err(|error| bad(error.into()))?;
+        // `prometheus:9090` is a URL too, of the scheme `prometheus`.
+        if !matches!(inner.base_url().scheme(), "http" | "https") {
+            return Err(bad("its scheme is neither http nor https".into()));
+        }
+        Ok(Self { inner, timeout })
+    }
+
+    /// The server's address, without a password that may stand in it.
+    pub(super) fn url(&self) -> String {
+        let mut url = self.inner.base_url().clone();
+        // Refused only by addresses that can't have either.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.to_string()
+    }
+
+    /// The raw samples of a range selector, evaluated at a time.
+    pub(super) async fn raw(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SampleError> {
+        let asking = tokio::time::timeout(self.timeout, self.ask(query, at));
+        asking.await.unwrap_or_else(|_| {
+            Err(SampleError::TimedOut {
+                url: self.url(),
+                after: self.timeout,
+            })
+        })
+    }
+
+    async fn ask(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SampleError> {
+        let ms = at.as_millisecond();
+        let time = format!("{}.{:03}", ms.div_euclid(1_000), ms.rem_euclid(1_000));
+        let answer = self.inner.query(query).query("time", time).post_raw().await;
+        let mut answer = answer.map_err(|e| self.unreachable(e))?;
+        let status = answer.status();
+        let not_prometheus = |problem: String| SampleError::NotPrometheus {
+            url: self.url(),
+            status: status.as_u16(),
+            problem,
+        };
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(|e| self.unreachable(e))? {
+            if body.len() + part.len() > LARGEST_ANSWER {
+                return Err(not_prometheus(format!(
+                    "its answer is larger than {LARGEST_ANSWER} bytes"
+                )));
+            }
+            body.extend_from_slice(&part);
+        }
+        decode(&body).map_err(|unusable| match unusable {
+            Unusable::Failed { kind, message } => SampleError::Refused {
+                url: self.url(),
+                kind,
+                message,
+            },
+            Unusable::Partial(warnings) => SampleError::Partial {
+                url: self.url(),
+                warnings,
+            },
+            Unusable::Malformed(problem) => not_prometheus(problem),
+        })
+    }
+
+    fn unreachable(&self, source: impl std::error::Error + Send + Sync + 'static) -> SampleError {
+        SampleError::Unreachable {
+            url: self.url(),
+            source: Box::new(source),
+        }
+    }
+}

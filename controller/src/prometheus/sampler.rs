@@ -1,0 +1,194 @@
+//! Asks for one rollout's raw samples and counts them, tick by tick. Must not know verdicts.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use jiff::{SignedDuration, Timestamp};
+use serin_core::analysis::{ArmSample, Tick};
+
+use super::answer::Series;
+use super::arms::{self, What};
+use super::client::{Client, SampleError};
+use super::counters::Window;
+use crate::linkerd::promql;
+
+/// A query that takes longer than this is late for its tick anyway.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A pod is out of sight after this many scrapes.
+const STALE_SCRAPES: i32 = 3;
+
+/// Samples this old still tell a pod that was out of sight from a new one.
+const LOOKBACK: SignedDuration = SignedDuration::from_secs(60);
+
+/// Ticks are asked for together as long as they span no more than this.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
+
+/// What to sample. All of it is fixed while a revision is judged: changing it would void the tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The namespace of both arms.
+    pub namespace: String,
+    /// The port that the *container* listens on (the apex Service's `targetPort`, resolved).
+    pub port: u16,
+    /// The judged revision's pods.
+    pub canary: ArmTarget,
+    /// Stable's pods.
+    pub stable: ArmTarget,
+    /// The bounds of the latency objectives, in their order, in milliseconds; each one of Linkerd's.
+    pub thresholds_ms: Vec<u64>,
+    /// Numbers of gRPC codes that are failures besides Linkerd's own.
+    pub extra_failure_codes: Vec<u8>,
+    /// How often Prometheus scrapes the proxies.
+    pub scrape_interval: SignedDuration,
+    /// When the rollout began.
+    pub began: Timestamp,
+}
+
+/// One arm's pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArmTarget {
+    /// Their Deployment.
+    pub deployment: String,
+    /// Only those of this ReplicaSet; `None`: all.
+    pub pod_template_hash: Option<String>,
+}
+
+impl Target {
+    fn stale(&self) -> SignedDuration {
+        self.scrape_interval.saturating_mul(STALE_SCRAPES)
+    }
+
+    fn lookback(&self) -> SignedDuration {
+        self.stale().saturating_mul(2).max(LOOKBACK)
+    }
+
+    fn queries(&self, arm: &ArmTarget, window: SignedDuration) -> [String; 3] {
+        let hashes: Vec<&str> = arm.pod_template_hash.as_deref().into_iter().collect();
+        let pods = promql::Arm {
+            namespace: &self.namespace,
+            deployment: &arm.deployment,
+            pod_template_hashes: hashes.as_slice(),
+        };
+        [
+            promql::sight(pods),
+            promql::inbound_responses(pods, self.port),
+            promql::inbound_latency(pods, self.port, &self.thresholds_ms),
+        ]
+        .map(|selector| promql::over(&selector, window))
+    }
+
+    fn count(&self, series: &[Series], (start, end): (Timestamp, Timestamp)) -> Result<ArmSample, SampleError> {
+        let what = What {
+            window: Window {
+                start: start.as_millisecond(),
+                end: end.as_millisecond(),
+                stale: millis(self.stale()),
+                lookback: millis(self.lookback()),
+            },
+            began: self.began.as_millisecond(),
+            extra_failure_codes: &self.extra_failure_codes,
+            bounds_ms: &self.thresholds_ms,
+        };
+        let counted = arms::count(series, &what);
+        if counted.garbage > 0 {
+            tracing::warn!(
+                namespace = self.namespace, port = self.port, %end, samples = counted.garbage,
+                "samples of Linkerd's counters are no counts and were left out"
+            );
+        }
+        match counted.missing_bounds.first() {
+            Some(bound_ms) => Err(SampleError::NoSuchBucket { bound_ms: *bound_ms }),
+            None => Ok(counted.sample),
+        }
+    }
+}
+
+/// Samples rollouts from one Prometheus. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    client: Client,
+}
+
+impl Prometheus {
+    /// The server at this address. A TLS provider must have been installed before.
+    pub fn new(url: &str) -> Result<Self, SampleError> {
+        Self::with_timeout(url, TIMEOUT)
+    }
+
+    /// The same, and every query ends within `timeout`.
+    pub fn with_timeout(url: &str, timeout: Duration) -> Result<Self, SampleError> {
+        Ok(Self {
+            client: Client::new(url, timeout)?,
+        })
+    }
+
+    /// The server's address, without a password that may stand in it.
+    pub fn url(&self) -> String {
+        self.client.url()
+    }
+
+    /// The tick `(start, end]`.
+    ///
+    /// # Guarantees
+    /// The same raw samples make the same tick, whenever it is asked for and whatever other ticks are asked for with it.
+    ///
+    /// # Errors
+    /// Any answer that is not whole: there is no tick then, and the caller is blind.
+    pub async fn tick(&self, target: &Target, start: Timestamp, end: Timestamp) -> Result<Tick, SampleError> {
+        let [canary, stable] = self.series(target, start, end).await?;
+        target.tick(&canary, &stable, (start, end))
+    }
+
+    /// Several ticks in order, as [`super::ticks_due`] gives them, with few queries. Stops at the first error.
+    pub async fn ticks(&self, target: &Target, ticks: &[(Timestamp, Timestamp)]) -> Result<Vec<Tick>, SampleError> {
+        let mut out = Vec::with_capacity(ticks.len());
+        let mut rest = ticks;
+        while let Some((first, _)) = rest.first() {
+            let fitting = rest
+                .iter()
+                .take_while(|(_, end)| end.duration_since(*first) <= TOGETHER)
+                .count()
+                .max(1);
+            let (now, later) = rest.split_at(fitting);
+            let Some((_, last)) = now.last() else { break };
+            let [canary, stable] = self.series(target, *first, *last).await?;
+            for tick in now {
+                out.push(target.tick(&canary, &stable, *tick)?);
+            }
+            rest = later;
+        }
+        Ok(out)
+    }
+
+    /// Both arms' series, canary first, with all samples that speak for `(start, end]`.
+    async fn series(&self, target: &Target, start: Timestamp, end: Timestamp) -> Result<[Vec<Series>; 2], SampleError> {
+        let window = end.duration_since(start).saturating_add(target.lookback());
+        let arm = async |arm: &ArmTarget| {
+            let queries = target.queries(arm, window);
+            let answers = try_join_all(queries.iter().map(|query| self.client.raw(query, end))).await?;
+            Ok(answers.into_iter().flatten().collect())
+        };
+        let (canary, stable) = futures::future::try_join(arm(&target.canary), arm(&target.stable)).await?;
+        Ok([canary, stable])
+    }
+}
+
+impl Target {
+    fn tick(&self, canary: &[Series], stable: &[Series], of: (Timestamp, Timestamp)) -> Result<Tick, SampleError> {
+        Ok(Tick {
+            start: of.0,
+            end: of.1,
+            canary: self.count(canary, of)?,
+            stable: self.count(stable, of)?,
+        })
+    }
+}
+
+fn millis(duration: SignedDuration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "sampler_tests.rs"]
+mod tests;

@@ -1,0 +1,216 @@
+//! Carries out effects: the only place that matches on them. Each may be carried out twice.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+use serin_core::Weight;
+use serin_core::rollout::{Effect, Note, NoteKind};
+
+use super::arms;
+use super::desk::Question;
+use super::git::Job;
+use super::observe::{World, route};
+use super::{Context, Error, call, fence};
+use crate::api::{CanaryRollout, FIELD_MANAGER};
+use crate::gitops::argocd;
+use crate::runtime::clock;
+use crate::traffic::{self, ArmService};
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Something in the cluster was written: the next decision wants a new look.
+    pub(super) wrote: bool,
+    /// The core lets go of the rollout.
+    pub(super) released: bool,
+}
+
+/// Carries out the effects in their order. The first one that fails ends it: the decision is made again.
+pub(super) async fn act(
+    cx: &Context,
+    rollout: &CanaryRollout,
+    world: &World,
+    effects: &[Effect],
+) -> Result<Outcome, Error> {
+    let mut outcome = Outcome::default();
+    let mut asked = Vec::new();
+    let key = ObjectRef::from_obj(rollout);
+    for effect in effects {
+        match effect {
+            Effect::SetWeight(weight) => {
+                fence(cx)?;
+                outcome.wrote |= set_weight(cx, world, *weight).await?;
+                tracing::info!(rollout = %key, %weight, "weight set");
+            }
+            Effect::EnsureObjects { pin } => {
+                fence(cx)?;
+                ensure(cx, world, pin).await?;
+                outcome.wrote = true;
+            }
+            Effect::ScaleCanary(replicas) => {
+                fence(cx)?;
+                scale(cx, &world.canary, *replicas).await?;
+                tracing::info!(rollout = %key, replicas, "canary scaled");
+            }
+            Effect::AskOrigin(revision) => {
+                asked.push(Question::Origin);
+                let job = || Job::of(cx, rollout).origin(revision.clone());
+                cx.desk.ask(&key, Question::Origin, revision, job);
+            }
+            Effect::CommitRollback {
+                revision,
+                baseline: _,
+                commit,
+                promoted,
+                reason,
+            } => {
+                asked.push(Question::Rollback);
+                let job = || {
+                    let [commit, promoted] = [
+                        commit.as_ref().map(|c| c.id.clone()),
+                        promoted.as_ref().map(|p| p.id.clone()),
+                    ];
+                    Job::of(cx, rollout).roll_back(revision.clone(), commit, promoted, reason.clone())
+                };
+                cx.desk.ask(&key, Question::Rollback, revision, job);
+            }
+            Effect::CommitPromotion {
+                revision,
+                baseline,
+                commit,
+            } => {
+                asked.push(Question::Promotion);
+                let job = || {
+                    let commit = commit.as_ref().map(|c| c.id.clone());
+                    Job::of(cx, rollout).promote(revision.clone(), baseline.clone(), commit)
+                };
+                cx.desk.ask(&key, Question::Promotion, revision, job);
+            }
+            Effect::Refresh => refresh(cx, rollout).await,
+            Effect::Note(Note { kind, reason, message }) => event(cx, rollout, *kind, reason, message).await,
+            Effect::Release => outcome.released = true,
+        }
+    }
+    cx.desk.keep_only(&key, &asked);
+    Ok(outcome)
+}
+
+/// All traffic to stable, for a rollout without a plan.
+pub(super) async fn stop(cx: &Context, rollout: &CanaryRollout) -> Result<(), Error> {
+    fence(cx)?;
+    let route = route(rollout, &rollout.namespace().unwrap_or_default());
+    match cx.traffic.read(&route).await {
+        Ok(Some(live)) => {
+            cx.traffic.write_weights(&route, &live, Weight::ZERO).await?;
+            Ok(())
+        }
+        Ok(None) | Err(traffic::Error::Foreign { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says whether there was a route to write to: without one no call reaches the canary anyway.
+async fn set_weight(cx: &Context, world: &World, weight: Weight) -> Result<bool, Error> {
+    let Some(live) = &world.live else { return Ok(false) };
+    cx.traffic.write_weights(&world.route, live, weight).await?;
+    Ok(true)
+}
+
+/// Services first: a route that names a missing one fails its share.
+async fn ensure(cx: &Context, world: &World, pin: &str) -> Result<(), Error> {
+    let route = &world.route;
+    let arm = |name: &str, deployment: &Deployment, pin: Option<&str>| {
+        ArmService {
+            namespace: route.namespace.clone(),
+            name: name.to_owned(),
+            selector: arms::selector(deployment),
+            pin: pin.map(str::to_owned),
+            owner: route.owner.clone(),
+        }
+        .generated(&world.apex, route.port)
+    };
+    let services = [
+        arm(&route.stable_service, &world.stable, None)?,
+        arm(&route.canary_service, &world.canary, Some(pin))?,
+    ];
+    cx.traffic.ensure(&services, route).await?;
+    Ok(())
+}
+
+async fn scale(cx: &Context, canary: &Deployment, replicas: i32) -> Result<(), Error> {
+    let (namespace, name) = (canary.namespace().unwrap_or_default(), canary.name_any());
+    let api: Api<Deployment> = Api::namespaced(cx.client.clone(), &namespace);
+    let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    call(
+        || format!("scaling the Deployment {namespace}/{name} to {replicas}"),
+        api.patch_scale(&name, &params, &patch),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Tells Argo CD; it looks by itself a little later, so a failure is only said.
+async fn refresh(cx: &Context, rollout: &CanaryRollout) {
+    let Some(application) = &rollout.spec.argocd else {
+        return;
+    };
+    let (namespace, name) = (rollout.namespace().unwrap_or_default(), rollout.name_any());
+    match argocd::refresh(
+        &cx.client,
+        &application.namespace,
+        &application.application,
+        (&namespace, &name),
+    )
+    .await
+    {
+        Ok(()) => tracing::debug!(application = application.application, "refresh asked for"),
+        Err(error) => tracing::warn!(
+            application = application.application,
+            "no refresh: {error:#}; Argo CD looks by itself"
+        ),
+    }
+}
+
+/// Writes an event; nothing waits for one.
+pub(super) async fn event(cx: &Context, rollout: &CanaryRollout, kind: NoteKind, reason: &str, message: &str) {
+    tracing::info!(rollout = %ObjectRef::from_obj(rollout), reason, "{message}");
+    let namespace = rollout.namespace().unwrap_or_default();
+    let now = clock::now();
+    let event = Event {
+        action: Some(reason.to_owned()),
+        reason: Some(reason.to_owned()),
+        event_time: Some(MicroTime(now)),
+        regarding: Some(ObjectReference {
+            resource_version: None,
+            ..rollout.object_ref(&())
+        }),
+        note: Some(message.chars().take(1024).collect()),
+        metadata: ObjectMeta {
+            namespace: Some(namespace.clone()),
+            name: Some(format!("{}.{:x}", rollout.name_any(), now.as_nanosecond())),
+            ..ObjectMeta::default()
+        },
+        reporting_controller: Some("serin.dev/serin".to_owned()),
+        reporting_instance: Some(FIELD_MANAGER.to_owned()),
+        type_: Some(if kind == NoteKind::Warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
+    };
+    let api: Api<Event> = Api::namespaced(cx.client.clone(), &namespace);
+    if let Err(error) = call(
+        || "writing an event".to_owned(),
+        api.create(&PostParams::default(), &event),
+    )
+    .await
+    {
+        tracing::warn!("{error}");
+    }
+}

@@ -1,0 +1,229 @@
+//! Questions to the config repository, answered beside the reconciles: a slow repository delays nobody's traffic.
+//!
+//! An answer is kept as long as the core goes on asking for it; every job may run twice, and after a restart it does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::runtime::reflector::ObjectRef;
+use serin_core::rollout::{Answer, GitView, Origin, PromotionOutcome, Revision, RollbackOutcome};
+use tokio::sync::mpsc;
+
+use crate::api::CanaryRollout;
+
+/// The rollout that asks.
+pub(super) type Key = ObjectRef<CanaryRollout>;
+
+/// The first wait after a failure; doubled up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Answers so far, and a way to wake the rollouts that wait for them.
+#[derive(Debug, Clone)]
+pub(super) struct Desk {
+    files: Arc<Mutex<HashMap<Key, File>>>,
+    wake: mpsc::UnboundedSender<Key>,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    origin: Slot<Origin>,
+    rollback: Slot<RollbackOutcome>,
+    promotion: Slot<PromotionOutcome>,
+}
+
+#[derive(Debug)]
+#[derive(Default)]
+enum Slot<T> {
+    #[default]
+    Empty,
+    Running {
+        about: Revision,
+    },
+    Answered {
+        about: Revision,
+        answer: T,
+    },
+    Failed {
+        about: Revision,
+        why: String,
+        failures: u32,
+        again: Instant,
+    },
+}
+
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    Origin,
+    Rollback,
+    Promotion,
+}
+
+/// An answer of any kind.
+pub(super) enum Reply {
+    Origin(Origin),
+    Rollback(RollbackOutcome),
+    Promotion(PromotionOutcome),
+}
+
+impl Desk {
+    /// A desk, and the stream of rollouts that have news.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Key>) {
+        let (wake, news) = mpsc::unbounded_channel();
+        (
+            Self {
+                files: Arc::default(),
+                wake,
+            },
+            news,
+        )
+    }
+
+    /// The answers so far.
+    pub(super) fn view(&self, key: &Key) -> GitView {
+        self.with(key, |file| GitView {
+            origin: file.origin.view().map(|(about, answer)| match answer {
+                Answer::Is(origin) => Answer::Is((about, origin)),
+                Answer::Failed(why) => Answer::Failed(why),
+            }),
+            rollback: file.rollback.view().map(|(_, answer)| answer),
+            promotion: file.promotion.view().map(|(_, answer)| answer),
+        })
+    }
+
+    /// Forgets the answers that are no longer asked for.
+    pub(super) fn keep_only(&self, key: &Key, asked: &[Question]) {
+        self.with(key, |file| {
+            if !asked.contains(&Question::Origin) {
+                file.origin.forget();
+            }
+            if !asked.contains(&Question::Rollback) {
+                file.rollback.forget();
+            }
+            if !asked.contains(&Question::Promotion) {
+                file.promotion.forget();
+            }
+        });
+    }
+
+    /// Asks, unless the same is being asked or was answered already.
+    pub(super) fn ask<F>(&self, key: &Key, question: Question, about: &Revision, job: impl FnOnce() -> F)
+    where
+        F: Future<Output = anyhow::Result<Reply>> + Send + 'static,
+    {
+        let failures = self.with(key, |file| match question {
+            Question::Origin => file.origin.start(about),
+            Question::Rollback => file.rollback.start(about),
+            Question::Promotion => file.promotion.start(about),
+        });
+        let Some(failures) = failures else { return };
+        let (desk, key, about, job) = (self.clone(), key.clone(), about.clone(), job());
+        tokio::spawn(async move {
+            let reply = job.await;
+            let wait = desk.with(&key, |file| file.finish(question, &about, reply, failures));
+            drop(desk.wake.send(key.clone()));
+            if let Some(wait) = wait {
+                tokio::time::sleep(wait).await;
+                drop(desk.wake.send(key));
+            }
+        });
+    }
+
+    fn with<R>(&self, key: &Key, work: impl FnOnce(&mut File) -> R) -> R {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        work(files.entry(key.clone()).or_default())
+    }
+
+    /// Forgets a rollout that is gone.
+    pub(super) fn forget(&self, key: &Key) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+impl File {
+    fn finish(
+        &mut self,
+        question: Question,
+        about: &Revision,
+        reply: anyhow::Result<Reply>,
+        failures: u32,
+    ) -> Option<Duration> {
+        match reply {
+            Ok(Reply::Origin(answer)) => self.origin.settle(about, answer),
+            Ok(Reply::Rollback(answer)) => self.rollback.settle(about, answer),
+            Ok(Reply::Promotion(answer)) => self.promotion.settle(about, answer),
+            Err(error) => {
+                let why = format!("{error:#}");
+                tracing::warn!(revision = %about, "the config repository did not answer: {why}");
+                let wait = MIN_BACKOFF.saturating_mul(1 << failures.min(5)).min(MAX_BACKOFF);
+                match question {
+                    Question::Origin => self.origin.fail(about, why, failures, wait),
+                    Question::Rollback => self.rollback.fail(about, why, failures, wait),
+                    Question::Promotion => self.promotion.fail(about, why, failures, wait),
+                }
+                return Some(wait);
+            }
+        }
+        None
+    }
+}
+
+impl<T: Clone> Slot<T> {
+    fn view(&self) -> Option<(Revision, Answer<T>)> {
+        match self {
+            Self::Empty | Self::Running { .. } => None,
+            Self::Answered { about, answer } => Some((about.clone(), Answer::Is(answer.clone()))),
+            Self::Failed { about, why, .. } => Some((about.clone(), Answer::Failed(why.clone()))),
+        }
+    }
+
+    /// A running job is left to end; its answer is dropped when nobody asks for it then.
+    fn forget(&mut self) {
+        if !matches!(self, Self::Running { .. }) {
+            *self = Self::Empty;
+        }
+    }
+
+    /// Whether a job is to be started, and after how many failures.
+    fn start(&mut self, about: &Revision) -> Option<u32> {
+        let failures = match self {
+            Self::Running { about: same } | Self::Answered { about: same, .. } if same == about => return None,
+            // One job at a time: the next look asks again when this one has ended.
+            Self::Running { .. } => return None,
+            Self::Failed {
+                about: same,
+                again,
+                failures,
+                ..
+            } if same == about => {
+                if *again > Instant::now() {
+                    return None;
+                }
+                *failures
+            }
+            Self::Empty | Self::Answered { .. } | Self::Failed { .. } => 0,
+        };
+        *self = Self::Running { about: about.clone() };
+        Some(failures)
+    }
+
+    fn settle(&mut self, about: &Revision, answer: T) {
+        *self = Self::Answered {
+            about: about.clone(),
+            answer,
+        };
+    }
+
+    fn fail(&mut self, about: &Revision, why: String, failures: u32, wait: Duration) {
+        let again = Instant::now() + wait;
+        *self = Self::Failed {
+            about: about.clone(),
+            why,
+            failures: failures.saturating_add(1),
+            again,
+        };
+    }
+}

@@ -1,0 +1,323 @@
+//! Observe → decide → act → status, for one rollout at a time. `decide` is one call of the core; [`act`] is the only place
+//! that matches on effects.
+//!
+//! # Guarantees
+//! A decision's effects are carried out before its state is written, in their order; the core asks for what gives traffic,
+//! and for commits, only when the state that wants it stands in status. So a controller that is killed on any line goes on
+//! as if nothing had happened: it decides the same again, and every effect may be carried out twice.
+//!
+//! # Caveats
+//! The rollout is read uncached for every decision: a cached one may be older than our own last write.
+
+mod act;
+mod arms;
+mod desk;
+mod git;
+mod observe;
+mod run;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use serin_core::rollout::{FieldError, NoteKind, transition};
+
+use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, Parsed, parse};
+use crate::gitops::GitOps;
+use crate::prometheus::Prometheus;
+use crate::runtime::clock;
+use crate::runtime::lease::Leadership;
+use crate::traffic::Traffic;
+use desk::Desk;
+use observe::{Look, World};
+
+pub use run::{Options, run};
+
+/// The longest wait for any answer of the API server; the lease must last longer before a write is begun.
+const API_TIMEOUT: Duration = Duration::from_secs(5);
+/// Decisions that may follow each other at once, before other rollouts have their turn.
+const DECISIONS: usize = 8;
+
+/// What all reconciles share.
+struct Context {
+    client: Client,
+    traffic: Traffic,
+    prometheus: Prometheus,
+    gitops: Arc<GitOps>,
+    desk: Desk,
+    leadership: Leadership,
+    /// The cluster's name in commit trailers.
+    cluster: String,
+}
+
+/// Why a reconcile did not come to its end; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused, or did not answer.
+    #[error("{doing}: the API server says: {source}")]
+    Api {
+        /// What was being done, to what.
+        doing: String,
+        /// The API server's words.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("{doing}: the API server did not answer in {API_TIMEOUT:?}; it is tried again")]
+    Timeout {
+        /// What was being done, to what.
+        doing: String,
+    },
+    /// The route could not be read or written.
+    #[error(transparent)]
+    Traffic(#[from] crate::traffic::Error),
+    /// Status holds a memory that this version can't read.
+    #[error(
+        "reading status.machine: {0}; was it written by a newer version? Remove it only when no revision is on trial"
+    )]
+    Memory(#[source] serde_json::Error),
+    /// Another replica may lead by now.
+    #[error("the lease runs out; nothing is written any more")]
+    NotLeading,
+}
+
+/// One call of the API server, in time.
+async fn call<T>(doing: impl Fn() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(API_TIMEOUT, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(Error::Api {
+            doing: doing(),
+            source: Box::new(source),
+        }),
+        Err(_) => Err(Error::Timeout { doing: doing() }),
+    }
+}
+
+/// Whether the error says that the object was written by somebody else meanwhile.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 409))
+}
+
+/// Looks at one rollout until nothing is left to do at once.
+async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Action, Error> {
+    let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    let api: Api<CanaryRollout> = Api::namespaced(cx.client.clone(), &namespace);
+    for _ in 0..DECISIONS {
+        let read = call(|| format!("reading the rollout {namespace}/{name}"), api.get_opt(&name)).await?;
+        let Some(rollout) = read else {
+            cx.desk.forget(&ObjectRef::from_obj(&*cached));
+            return Ok(Action::await_change());
+        };
+        match once(&cx, &api, rollout).await {
+            Ok(Next::AtOnce) => {}
+            Ok(Next::At(action)) => return Ok(action),
+            // Somebody else wrote it: decide again on what it is now.
+            Err(error) if is_conflict(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Action::requeue(Duration::from_millis(100)))
+}
+
+enum Next {
+    AtOnce,
+    At(Action),
+}
+
+/// One decision: observe, decide, act, status.
+async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) -> Result<Next, Error> {
+    let deleted = rollout.metadata.deletion_timestamp.is_some();
+    let ours = rollout.finalizers().iter().any(|f| f == FINALIZER);
+    if deleted && !ours {
+        return Ok(Next::At(Action::await_change()));
+    }
+    let parsed = match parse(&rollout.spec) {
+        Ok(parsed) => parsed,
+        Err(errors) => return refuse(cx, api, &rollout, &errors).await,
+    };
+    let before = rollout.status.clone().unwrap_or_default();
+    let state = status::memory(Some(&before)).map_err(Error::Memory)?;
+
+    let now = clock::now();
+    let world = match observe::observe(cx, &rollout, &parsed, &state, now).await? {
+        Look::Refused(errors) => return refuse(cx, api, &rollout, &errors).await,
+        Look::Gone => {
+            release(cx, api, &rollout).await?;
+            return Ok(Next::At(Action::await_change()));
+        }
+        Look::Seen(world) => *world,
+    };
+    if !ours {
+        // From here on something may be written that a deletion has to undo.
+        hold(cx, api, &rollout).await?;
+        return Ok(Next::AtOnce);
+    }
+
+    let decision = transition(&parsed.plan, &state, &world.observation, now);
+    tracing::debug!(rollout = %ObjectRef::from_obj(&rollout), phase = %decision.state.phase.name(), effects = ?decision.effects, "decided");
+
+    let outcome = act::act(cx, &rollout, &world, &decision.effects).await?;
+    if outcome.released {
+        release(cx, api, &rollout).await?;
+        cx.desk.forget(&ObjectRef::from_obj(&rollout));
+        return Ok(Next::At(Action::await_change()));
+    }
+
+    let after = status::after(
+        &before,
+        rollout.metadata.generation,
+        &parsed.plan,
+        &world.observation,
+        &decision,
+        now,
+    )
+    .map_err(Error::Memory)?;
+    let changed = decision.state != state;
+    if changed || differs(&before, &after) {
+        write_status(cx, api, &rollout, &after).await?;
+    }
+    if changed || outcome.wrote {
+        // What the new state wants is decided on a new look.
+        return Ok(if decision.state.phase != state.phase || outcome.wrote {
+            Next::AtOnce
+        } else {
+            Next::At(wake(&parsed, &world, &decision, now))
+        });
+    }
+    Ok(Next::At(wake(&parsed, &world, &decision, now)))
+}
+
+/// When to look again if nothing changes: at the core's own time, or when the next tick is due.
+fn wake(parsed: &Parsed, world: &World, decision: &serin_core::rollout::Decision, now: Timestamp) -> Action {
+    let tick = decision.state.phase.samples_since().map(|_| next_tick(parsed, now));
+    let at = [decision.wake, tick].into_iter().flatten().min();
+    let waiting = world.waiting || decision.state.phase.run().is_some();
+    match at {
+        Some(at) => {
+            let wait = at.duration_since(now).unsigned_abs();
+            Action::requeue(wait.clamp(Duration::from_millis(50), Duration::from_secs(60)))
+        }
+        // A trial is looked at now and then although every change of its objects wakes it.
+        None if waiting => Action::requeue(parsed.plan.interval.unsigned_abs()),
+        None => Action::await_change(),
+    }
+}
+
+/// The time at which the next tick's samples are all in.
+fn next_tick(parsed: &Parsed, now: Timestamp) -> Timestamp {
+    let length = i64::try_from(parsed.plan.interval.as_millis())
+        .unwrap_or(i64::MAX)
+        .max(1);
+    let settle = i64::try_from(parsed.scrape_interval.as_millis()).unwrap_or(0);
+    let next = ((now.as_millisecond() - settle).div_euclid(length) + 1)
+        .saturating_mul(length)
+        .saturating_add(settle);
+    Timestamp::from_millisecond(next).unwrap_or(now)
+}
+
+/// Whether a status is worth a write: times alone are not.
+fn differs(before: &CanaryRolloutStatus, after: &CanaryRolloutStatus) -> bool {
+    let mut before = before.clone();
+    before.next = after.next;
+    before != *after
+}
+
+/// A rollout that makes no sense: said in status and in an event, and nothing is touched.
+async fn refuse(
+    cx: &Context,
+    api: &Api<CanaryRollout>,
+    rollout: &CanaryRollout,
+    errors: &[FieldError],
+) -> Result<Next, Error> {
+    let before = rollout.status.clone().unwrap_or_default();
+    let after = status::refused(&before, rollout.metadata.generation, errors, clock::now());
+    if differs(&before, &after) {
+        let message = after.message.clone().unwrap_or_default();
+        tracing::warn!(rollout = %ObjectRef::from_obj(rollout), "the rollout makes no sense: {message}");
+        act::event(cx, rollout, NoteKind::Warning, "InvalidField", &message).await;
+        write_status(cx, api, rollout, &after).await?;
+    }
+    if rollout.metadata.deletion_timestamp.is_some() {
+        // Without a plan there is no drain, but all traffic on stable there is.
+        act::stop(cx, rollout).await?;
+        release(cx, api, rollout).await?;
+        return Ok(Next::At(Action::await_change()));
+    }
+    // What is missing may come without a change of the rollout itself.
+    Ok(Next::At(Action::requeue(Duration::from_secs(10))))
+}
+
+async fn write_status(
+    cx: &Context,
+    api: &Api<CanaryRollout>,
+    rollout: &CanaryRollout,
+    status: &CanaryRolloutStatus,
+) -> Result<(), Error> {
+    fence(cx)?;
+    let name = rollout.name_any();
+    // A status that another replica has written since makes this a conflict.
+    let patch = json!({ "metadata": { "resourceVersion": rollout.metadata.resource_version }, "status": status });
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    call(
+        || format!("writing the status of {name}"),
+        api.patch_status(&name, &params, &Patch::Merge(patch)),
+    )
+    .await?;
+    Ok(())
+}
+
+async fn hold(cx: &Context, api: &Api<CanaryRollout>, rollout: &CanaryRollout) -> Result<(), Error> {
+    let mut finalizers = rollout.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    write_finalizers(cx, api, rollout, &finalizers).await
+}
+
+async fn release(cx: &Context, api: &Api<CanaryRollout>, rollout: &CanaryRollout) -> Result<(), Error> {
+    let finalizers: Vec<_> = rollout
+        .finalizers()
+        .iter()
+        .filter(|f| *f != FINALIZER)
+        .cloned()
+        .collect();
+    write_finalizers(cx, api, rollout, &finalizers).await
+}
+
+async fn write_finalizers(
+    cx: &Context,
+    api: &Api<CanaryRollout>,
+    rollout: &CanaryRollout,
+    finalizers: &[String],
+) -> Result<(), Error> {
+    fence(cx)?;
+    let name = rollout.name_any();
+    let version = &rollout.metadata.resource_version;
+    let patch = json!({ "metadata": { "resourceVersion": version, "finalizers": finalizers } });
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    call(
+        || format!("writing the finalizers of {name}"),
+        api.patch(&name, &params, &Patch::Merge(patch)),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Nothing is written when the lease may end before the write does.
+fn fence(cx: &Context) -> Result<(), Error> {
+    if cx.leadership.holds_for(API_TIMEOUT) {
+        Ok(())
+    } else {
+        Err(Error::NotLeading)
+    }
+}

@@ -1,0 +1,321 @@
+//! One look at everything that a decision needs. It writes nothing.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::api::{Api, ListParams};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt as _};
+use serde::Deserialize;
+use serin_core::analysis::Tick;
+use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, Revision, State, Verb};
+
+use super::arms::{self, POD_TEMPLATE_HASH};
+use super::{Context, Error, call, git};
+use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Parsed, RouteKindSpec};
+use crate::prometheus::{ArmTarget, Target, ticks_due};
+use crate::traffic::{self, LiveRoute, RouteSpec, Testers};
+
+/// What a look saw.
+pub(super) enum Look {
+    /// Everything that the spec names.
+    Seen(Box<World>),
+    /// The spec names what is not there, or what is somebody else's.
+    Refused(Vec<FieldError>),
+    /// The rollout is being deleted and what it rolled out is gone already.
+    Gone,
+}
+
+/// The observation, and what effects need to know beside it.
+pub(super) struct World {
+    pub(super) observation: Observation,
+    pub(super) stable: Deployment,
+    pub(super) canary: Deployment,
+    pub(super) apex: Service,
+    pub(super) route: RouteSpec,
+    pub(super) live: Option<LiveRoute>,
+    /// Something is on its way that no watch tells.
+    pub(super) waiting: bool,
+}
+
+pub(super) async fn observe(
+    cx: &Context,
+    rollout: &CanaryRollout,
+    parsed: &Parsed,
+    state: &State,
+    now: Timestamp,
+) -> Result<Look, Error> {
+    let namespace = rollout.namespace().unwrap_or_default();
+    let deleted = rollout.metadata.deletion_timestamp.is_some();
+    let objects = match objects(cx, rollout, &namespace).await? {
+        Ok(objects) => objects,
+        Err(_) if deleted => return Ok(Look::Gone),
+        Err(errors) => return Ok(Look::Refused(errors)),
+    };
+    let Objects { stable, canary, apex } = objects;
+    let route = route(rollout, &namespace);
+    let live = match cx.traffic.read(&route).await {
+        Ok(live) => live,
+        Err(traffic::Error::Foreign { .. }) if deleted => None,
+        Err(error @ traffic::Error::Foreign { .. }) => {
+            return Ok(Look::Refused(vec![FieldError::new(
+                "spec.service.name",
+                error.to_string(),
+            )]));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let weight = live
+        .as_ref()
+        .and_then(LiveRoute::weight)
+        .map_or(LiveWeight::Absent, LiveWeight::At);
+    let sets: Api<ReplicaSet> = Api::namespaced(cx.client.clone(), &namespace);
+    let arm = async |deployment: &Deployment| {
+        let doing = || format!("listing the ReplicaSets of {namespace}/{}", deployment.name_any());
+        let selector = arms::selector(deployment)
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect::<Vec<_>>()
+            .join(",");
+        let sets = call(doing, sets.list(&ListParams::default().labels(&selector))).await?;
+        Ok::<_, Error>(arms::arm(deployment, &sets.items))
+    };
+    let (stable_arm, canary_arm) = futures::future::try_join(arm(&stable), arm(&canary)).await?;
+    let pinned = pinned(cx, &namespace, &route).await?;
+
+    let (ticks, sampling_problem) = match (state.phase.samples_since(), state.phase.run()) {
+        (Some(since), Some(run)) => {
+            let target = target(&namespace, rollout, parsed, &apex, &canary, &run.revision, run.began);
+            sample(cx, &target, parsed, since, now).await
+        }
+        _ => (vec![], None),
+    };
+    let observation = Observation {
+        stable: stable_arm,
+        canary: canary_arm,
+        weight,
+        pinned,
+        ticks,
+        sampling_problem,
+        git: cx.desk.view(&ObjectRef::from_obj(rollout)),
+        command: command(rollout),
+        deleted,
+    };
+    let waiting = observation.canary.revision.is_none() || observation.stable.revision.is_none();
+    Ok(Look::Seen(Box::new(World {
+        observation,
+        stable,
+        canary,
+        apex,
+        route,
+        live,
+        waiting,
+    })))
+}
+
+struct Objects {
+    stable: Deployment,
+    canary: Deployment,
+    apex: Service,
+}
+
+/// What the spec names; every name that stands for nothing is an error of its own.
+async fn objects(
+    cx: &Context,
+    rollout: &CanaryRollout,
+    namespace: &str,
+) -> Result<Result<Objects, Vec<FieldError>>, Error> {
+    let spec = &rollout.spec;
+    let deployments: Api<Deployment> = Api::namespaced(cx.client.clone(), namespace);
+    let services: Api<Service> = Api::namespaced(cx.client.clone(), namespace);
+    let deployment = async |name: &str| {
+        call(
+            || format!("reading the Deployment {namespace}/{name}"),
+            deployments.get_opt(name),
+        )
+        .await
+    };
+    let service = call(
+        || format!("reading the Service {namespace}/{}", spec.service.name),
+        services.get_opt(&spec.service.name),
+    );
+    let (stable, canary, apex) = tokio::try_join!(
+        deployment(&spec.stable.deployment),
+        deployment(&spec.canary.deployment),
+        service
+    )?;
+    let mut errors = Vec::new();
+    let mut missing = |field: &str, kind: &str, name: &str| {
+        errors.push(FieldError::new(
+            field,
+            format!("there is no {kind} {name} in namespace {namespace}"),
+        ));
+    };
+    if stable.is_none() {
+        missing("spec.stable.deployment", "Deployment", &spec.stable.deployment);
+    }
+    if canary.is_none() {
+        missing("spec.canary.deployment", "Deployment", &spec.canary.deployment);
+    }
+    match &apex {
+        None => missing("spec.service.name", "Service", &spec.service.name),
+        Some(apex) if port(apex, spec.service.port).is_none() => errors.push(FieldError::new(
+            "spec.service.port",
+            format!("the Service {} has no port {}", spec.service.name, spec.service.port),
+        )),
+        Some(_) => {}
+    }
+    if let Some(reference) = &spec.git.secret_ref {
+        let secrets: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
+        let secret = call(
+            || format!("reading the Secret {namespace}/{}", reference.name),
+            secrets.get_opt(&reference.name),
+        )
+        .await?;
+        let problem = match secret {
+            None => Some(format!(
+                "there is no Secret {} in namespace {namespace}",
+                reference.name
+            )),
+            Some(secret) => git::credentials(&secret)
+                .err()
+                .map(|error| format!("the Secret {}: {error:#}", reference.name)),
+        };
+        errors.extend(problem.map(|problem| FieldError::new("spec.git.secretRef.name", problem)));
+    }
+    Ok(match (stable, canary, apex) {
+        (Some(stable), Some(canary), Some(apex)) if errors.is_empty() => Ok(Objects { stable, canary, apex }),
+        _ => Err(errors),
+    })
+}
+
+fn port(apex: &Service, number: i32) -> Option<&k8s_openapi::api::core::v1::ServicePort> {
+    apex.spec
+        .as_ref()?
+        .ports
+        .as_ref()?
+        .iter()
+        .find(|port| port.port == number)
+}
+
+/// The route that the spec asks for.
+pub(super) fn route(rollout: &CanaryRollout, namespace: &str) -> RouteSpec {
+    let spec = &rollout.spec;
+    RouteSpec {
+        kind: match spec.route.kind {
+            RouteKindSpec::GrpcRoute => traffic::Kind::GrpcRoute,
+            RouteKindSpec::HttpRoute => traffic::Kind::HttpRoute,
+        },
+        namespace: namespace.to_owned(),
+        name: spec.service.name.clone(),
+        apex: spec.service.name.clone(),
+        // The schema holds it within 1 to 65,535.
+        port: u16::try_from(spec.service.port).unwrap_or_default(),
+        stable_service: traffic::stable_service(&spec.service.name),
+        canary_service: traffic::canary_service(&spec.service.name),
+        testers: spec.route.testers.as_ref().map(|t| Testers {
+            header: t.header.clone(),
+            value: t.value.clone(),
+        }),
+        // Everything that was read from the API server has a name and a uid.
+        owner: rollout.controller_owner_ref(&()).unwrap_or_default(),
+    }
+}
+
+/// The revision that the canary's Service selects.
+async fn pinned(cx: &Context, namespace: &str, route: &RouteSpec) -> Result<Option<String>, Error> {
+    let services: Api<Service> = Api::namespaced(cx.client.clone(), namespace);
+    let name = &route.canary_service;
+    let service = call(
+        || format!("reading the Service {namespace}/{name}"),
+        services.get_opt(name),
+    )
+    .await?;
+    Ok(service.and_then(|s| s.spec?.selector?.remove(POD_TEMPLATE_HASH)))
+}
+
+fn target(
+    namespace: &str,
+    rollout: &CanaryRollout,
+    parsed: &Parsed,
+    apex: &Service,
+    canary: &Deployment,
+    revision: &Revision,
+    began: Timestamp,
+) -> Target {
+    Target {
+        namespace: namespace.to_owned(),
+        port: container_port(rollout, apex, canary),
+        canary: ArmTarget {
+            deployment: rollout.spec.canary.deployment.clone(),
+            pod_template_hash: Some(revision.hash.clone()),
+        },
+        stable: ArmTarget {
+            deployment: rollout.spec.stable.deployment.clone(),
+            pod_template_hash: None,
+        },
+        thresholds_ms: parsed.plan.objectives.latency.iter().map(|l| l.within_ms).collect(),
+        extra_failure_codes: vec![],
+        scrape_interval: parsed.scrape_interval,
+        began,
+    }
+}
+
+/// The port on which the app's containers listen: the Service's target, by number or by the container's name for it.
+fn container_port(rollout: &CanaryRollout, apex: &Service, deployment: &Deployment) -> u16 {
+    let port = u16::try_from(rollout.spec.service.port).unwrap_or_default();
+    let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    pod.and_then(|pod| traffic::container_port(apex, port, pod))
+        .unwrap_or(port)
+}
+
+async fn sample(
+    cx: &Context,
+    target: &Target,
+    parsed: &Parsed,
+    since: Timestamp,
+    now: Timestamp,
+) -> (Vec<Tick>, Option<String>) {
+    let due = ticks_due(since, now, parsed.plan.interval, parsed.scrape_interval);
+    match cx.prometheus.ticks(target, &due).await {
+        Ok(ticks) => (ticks, None),
+        Err(error) => {
+            tracing::warn!(namespace = target.namespace, "no samples: {error}");
+            (vec![], Some(error.to_string()))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Order {
+    id: String,
+    verb: String,
+    #[serde(default)]
+    reason: String,
+}
+
+/// The command of the rollout's annotation, unless it was answered. What can't be read is no command: its sender waits
+/// for an answer and says so.
+fn command(rollout: &CanaryRollout) -> Option<Command> {
+    let order: Order = serde_json::from_str(rollout.annotations().get(COMMAND_ANNOTATION)?).ok()?;
+    let answered = rollout
+        .status
+        .as_ref()
+        .and_then(|s| s.last_command.as_ref())
+        .is_some_and(|last| last.id == order.id);
+    let verb = match order.verb.as_str() {
+        "promote" => Verb::Promote,
+        "promote-full" => Verb::PromoteFull,
+        "approve" => Verb::Approve,
+        "pause" => Verb::Pause,
+        "resume" => Verb::Resume,
+        "abort" => Verb::Abort,
+        "retry" => Verb::Retry,
+        _ => return None,
+    };
+    (!answered).then_some(Command {
+        id: order.id,
+        verb,
+        reason: order.reason,
+    })
+}

@@ -1,0 +1,138 @@
+//! Which changes of the cluster wake which rollout. Decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::core::DynamicObject;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::desk::Desk;
+use super::{Context, Error, reconcile};
+use crate::api::CanaryRollout;
+use crate::gitops::GitOps;
+use crate::prometheus::Prometheus;
+use crate::runtime::health::Ready;
+use crate::runtime::lease::Leadership;
+use crate::traffic::{self, Traffic};
+
+/// What the controller is to do.
+#[derive(Debug)]
+pub struct Options {
+    /// Only rollouts of this namespace; all when absent.
+    pub namespace: Option<String>,
+    /// The cluster's name in commit trailers.
+    pub cluster: String,
+    /// Where samples come from.
+    pub prometheus: Prometheus,
+    /// Where commits go.
+    pub gitops: Arc<GitOps>,
+    /// Whether this process may write.
+    pub leadership: Leadership,
+}
+
+/// Reconciles rollouts until the future ends and the last reconcile has come to its end.
+pub async fn run(
+    client: Client,
+    options: Options,
+    ready: Ready,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let Options {
+        namespace,
+        cluster,
+        prometheus,
+        gitops,
+        leadership,
+    } = options;
+    let (desk, news) = Desk::new();
+    let traffic = Traffic::new(client.clone());
+    let context = Arc::new(Context {
+        client: client.clone(),
+        traffic,
+        prometheus,
+        gitops,
+        desk,
+        leadership,
+        cluster,
+    });
+    let rollouts: Api<CanaryRollout> = scoped(&client, namespace.as_deref());
+    let mut controller = Controller::new(rollouts, watcher::Config::default())
+        .with_config(Config::default().debounce(Duration::from_millis(10)));
+    let store = controller.store();
+    let of_deployment = store.clone();
+    controller = controller
+        .watches(
+            scoped::<Deployment>(&client, namespace.as_deref()),
+            watcher::Config::default(),
+            move |deployment| rollouts_of(&of_deployment, &deployment),
+        )
+        .owns(
+            scoped::<Service>(&client, namespace.as_deref()),
+            watcher::Config::default(),
+        );
+    for kind in traffic::Kind::ALL {
+        let resource = kind.resource();
+        let api: Api<DynamicObject> = match namespace.as_deref() {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        controller = controller.owns_with(api, resource, watcher::Config::default());
+    }
+    ready.set();
+    tracing::info!(
+        namespace = namespace.as_deref().unwrap_or("all"),
+        "reconciling rollouts"
+    );
+    controller
+        .reconcile_on(UnboundedReceiverStream::new(news))
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile, retry, context)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!("a reconcile did not come to its end: {error}");
+            }
+        })
+        .await;
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn rollouts_of(store: &Store<CanaryRollout>, deployment: &Deployment) -> Vec<ObjectRef<CanaryRollout>> {
+    let name = deployment.name_any();
+    let concerned = |rollout: &&Arc<CanaryRollout>| {
+        rollout.namespace() == deployment.namespace()
+            && (rollout.spec.stable.deployment == name || rollout.spec.canary.deployment == name)
+    };
+    store
+        .state()
+        .iter()
+        .filter(concerned)
+        .map(|rollout| ObjectRef::from_obj(&**rollout))
+        .collect()
+}
+
+/// A failed reconcile is tried again soon: it may be the one that takes traffic away.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the runtime's")]
+fn retry(rollout: Arc<CanaryRollout>, error: &Error, _: Arc<Context>) -> Action {
+    tracing::warn!(rollout = %ObjectRef::from_obj(&*rollout), "{error}");
+    Action::requeue(match error {
+        Error::Memory(_) => Duration::from_secs(60),
+        _ => Duration::from_millis(500),
+    })
+}

@@ -1,0 +1,358 @@
+//! From the state machine's memory to the status that a person reads. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serin_core::Weight;
+use serin_core::analysis::{Evidence, Verdict};
+use serin_core::rollout::{
+    Answer, Decision, Ending, FieldError, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run, State,
+};
+
+use crate::api::{
+    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,
+};
+
+/// Ended revisions that status remembers.
+const HISTORY: usize = 10;
+
+/// The memory in a status; empty for a rollout that was never looked at.
+///
+/// # Errors
+/// When a status is there and can't be read: going on from an empty memory could start a revision anew.
+pub(super) fn memory(status: Option<&CanaryRolloutStatus>) -> Result<State, serde_json::Error> {
+    match status.and_then(|s| s.machine.clone()) {
+        Some(machine) => serde_json::from_value(machine),
+        None => Ok(State::default()),
+    }
+}
+
+/// The status after a decision.
+///
+/// # Errors
+/// When the memory can't be written as JSON, which no value of it can cause.
+pub(super) fn after(
+    before: &CanaryRolloutStatus,
+    generation: Option<i64>,
+    plan: &Plan,
+    observation: &Observation,
+    decision: &Decision,
+    now: Timestamp,
+) -> Result<CanaryRolloutStatus, serde_json::Error> {
+    let Decision {
+        state,
+        effects: _,
+        message,
+        wake,
+    } = decision;
+    let phase = &state.phase;
+    let mut status = CanaryRolloutStatus {
+        observed_generation: generation,
+        phase: Some(phase.name().to_string()),
+        message: Some(message.clone()),
+        next: *wake,
+        revision: phase
+            .run()
+            .map(revision)
+            .or_else(|| ended(phase).map(ended_revision))
+            .or_else(|| {
+                observation.canary.revision.as_ref().map(|r| RevisionStatus {
+                    name: r.name.clone(),
+                    ..Default::default()
+                })
+            }),
+        stable: observation.stable.revision.as_ref().map(|r| r.name.clone()),
+        step: step(phase, plan),
+        weight: Some(WeightStatus {
+            wanted: percent(wanted(phase, plan)),
+            observed: percent(observation.weight.canary()),
+        }),
+        verdict: None,
+        evidence: vec![],
+        rollback: None,
+        promotion: None,
+        history: before.history.clone(),
+        last_command: state.last_command.as_ref().map(|c| CommandStatus {
+            id: c.id.clone(),
+            verb: c.verb.clone(),
+            accepted: c.accepted,
+            message: c.message.clone(),
+        }),
+        conditions: vec![],
+        machine: Some(serde_json::to_value(state)?),
+    };
+    judge(&mut status, phase, plan, before);
+    answers(&mut status, phase, before);
+    remember(&mut status.history, phase);
+    status.conditions = conditions(&before.conditions, generation, state, observation, message, now);
+    Ok(status)
+}
+
+/// The status of a rollout that can't be worked on: its spec, or what the spec names, makes no sense. Nothing else of the
+/// status changes.
+pub(super) fn refused(
+    before: &CanaryRolloutStatus,
+    generation: Option<i64>,
+    errors: &[FieldError],
+    now: Timestamp,
+) -> CanaryRolloutStatus {
+    let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let mut status = before.clone();
+    status.observed_generation = generation;
+    status.message = Some(message.clone());
+    let mut conditions = before.conditions.clone();
+    set(
+        &mut conditions,
+        generation,
+        "SpecValid",
+        false,
+        "InvalidField",
+        &message,
+        now,
+    );
+    set(
+        &mut conditions,
+        generation,
+        "Ready",
+        false,
+        "InvalidField",
+        &message,
+        now,
+    );
+    status.conditions = conditions;
+    status
+}
+
+/// The canary's share that a phase wants.
+fn wanted(phase: &Phase, plan: &Plan) -> Weight {
+    match phase {
+        Phase::Progressing(p) => plan.step(p.step).weight,
+        Phase::Paused(p) => p.weight,
+        Phase::Promoting(p) => match &p.stage {
+            serin_core::rollout::PromoteStage::Committing | serin_core::rollout::PromoteStage::Applying => Weight::FULL,
+            serin_core::rollout::PromoteStage::Returning { share, .. } => {
+                let shares = [75, 50];
+                shares
+                    .get(*share)
+                    .and_then(|w| Weight::try_from(*w).ok())
+                    .unwrap_or(Weight::ZERO)
+            }
+            serin_core::rollout::PromoteStage::Draining => Weight::ZERO,
+        },
+        Phase::RollingBack(r) if r.on_canary => Weight::FULL,
+        _ => Weight::ZERO,
+    }
+}
+
+fn percent(weight: Weight) -> i32 {
+    i32::from(weight.percent())
+}
+
+fn step(phase: &Phase, plan: &Plan) -> Option<String> {
+    let index = match phase {
+        Phase::Progressing(p) => p.step,
+        Phase::Paused(p) => p.step,
+        _ => return None,
+    };
+    Some(format!("{}/{}", index + 1, plan.steps().len()))
+}
+
+fn revision(run: &Run) -> RevisionStatus {
+    RevisionStatus {
+        name: run.revision.name.clone(),
+        commit: run.commit.as_ref().map(|c| c.id.clone()),
+        author: run.commit.as_ref().map(|c| c.author.clone()),
+        subject: run.commit.as_ref().map(|c| c.subject.clone()),
+    }
+}
+
+fn ended(phase: &Phase) -> Option<&Ending> {
+    match phase {
+        Phase::Withdrawn(e) | Phase::Promoted(e) | Phase::RolledBack(e) => Some(e),
+        _ => None,
+    }
+}
+
+fn ended_revision(ending: &Ending) -> RevisionStatus {
+    RevisionStatus {
+        name: ending.revision.name.clone(),
+        commit: ending.commit.as_ref().map(|c| c.id.clone()),
+        author: ending.commit.as_ref().map(|c| c.author.clone()),
+        subject: ending.commit.as_ref().map(|c| c.subject.clone()),
+    }
+}
+
+fn judge(status: &mut CanaryRolloutStatus, phase: &Phase, plan: &Plan, before: &CanaryRolloutStatus) {
+    match (phase, phase.run()) {
+        (Phase::Starting(_) | Phase::Idle(_), _) => {}
+        (_, Some(run)) => {
+            let verdict = run.analysis.verdict(&plan.objectives, plan.min_requests);
+            let name = if matches!(phase, Phase::RollingBack(_)) {
+                "fail"
+            } else {
+                verdict.name()
+            };
+            status.verdict = Some(name.to_owned());
+            status.evidence = evidence(&verdict);
+        }
+        // What led to the end stays to be read.
+        (_, None) => {
+            status.verdict.clone_from(&before.verdict);
+            status.evidence.clone_from(&before.evidence);
+        }
+    }
+}
+
+fn evidence(verdict: &Verdict) -> Vec<EvidenceStatus> {
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let row = |e: &Evidence| EvidenceStatus {
+        metric: e.metric.clone(),
+        arm: e.arm.to_string(),
+        bad: count(e.bad),
+        total: count(e.total),
+        sentence: e.sentence.clone(),
+    };
+    verdict.evidence().iter().map(row).collect()
+}
+
+fn answers(status: &mut CanaryRolloutStatus, phase: &Phase, before: &CanaryRolloutStatus) {
+    let of = |e: &Ending| AnswerStatus {
+        revision: e.revision.name.clone(),
+        reason: Some(e.reason.clone()),
+        traffic_at: e.traffic_at,
+        commit: e.answer.as_ref().map(|a| a.id.clone()),
+        pushed_at: e.answer.as_ref().map(|a| a.at),
+        ended_at: Some(e.at),
+    };
+    match phase {
+        Phase::RollingBack(r) => {
+            let pushed = match &r.git {
+                RollbackGit::Applying(pushed) => Some(pushed),
+                RollbackGit::Committing | RollbackGit::AtRest => None,
+            };
+            status.rollback = Some(AnswerStatus {
+                revision: r.run.revision.name.clone(),
+                reason: Some(r.reason.to_string()),
+                traffic_at: r.traffic_at,
+                commit: pushed.map(|p| p.id.clone()),
+                pushed_at: pushed.map(|p| p.at),
+                ended_at: None,
+            });
+        }
+        Phase::RolledBack(e) => status.rollback = Some(of(e)),
+        Phase::Promoting(p) => {
+            status.promotion = Some(AnswerStatus {
+                revision: p.run.revision.name.clone(),
+                commit: p.commit.as_ref().map(|c| c.id.clone()),
+                pushed_at: p.commit.as_ref().map(|c| c.at),
+                ..AnswerStatus::default()
+            });
+        }
+        Phase::Promoted(e) => status.promotion = Some(of(e)),
+        Phase::Idle(_) | Phase::Withdrawn(_) => {
+            status.rollback.clone_from(&before.rollback);
+            status.promotion.clone_from(&before.promotion);
+        }
+        Phase::Starting(_) | Phase::Progressing(_) | Phase::Paused(_) => {}
+    }
+}
+
+fn remember(history: &mut Vec<HistoryEntry>, phase: &Phase) {
+    let Some(e) = ended(phase) else { return };
+    let entry = HistoryEntry {
+        revision: e.revision.name.clone(),
+        outcome: phase.name().to_string(),
+        began: e.began,
+        ended: e.at,
+        reason: e.reason.clone(),
+        commit: e.answer.as_ref().map(|a| a.id.clone()),
+    };
+    if history.first() != Some(&entry) {
+        history.insert(0, entry);
+        history.truncate(HISTORY);
+    }
+}
+
+fn conditions(
+    before: &[Condition],
+    generation: Option<i64>,
+    state: &State,
+    observation: &Observation,
+    message: &str,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut conditions = before.to_vec();
+    let mut put = |kind, is, reason, text: &str| set(&mut conditions, generation, kind, is, reason, text, now);
+    put("SpecValid", true, "Parsed", "every field makes sense");
+    put("Ready", true, "Reconciled", message);
+    let failed = [
+        observation.git.origin.as_ref().and_then(failure),
+        observation.git.rollback.as_ref().and_then(failure),
+        observation.git.promotion.as_ref().and_then(failure),
+    ];
+    match failed.into_iter().flatten().next() {
+        Some(why) => put("GitPending", true, "GitFailed", &why),
+        None => put("GitPending", false, "NothingPending", "no commit is waited for"),
+    }
+    let stale = matches!(state.phase, Phase::Idle(RestNote::Stale));
+    let text = if stale {
+        "stable moved and the canary did not"
+    } else {
+        "the canary does not lag behind stable"
+    };
+    put(
+        "CanaryStale",
+        stale,
+        if stale { "StableMoved" } else { "UpToDate" },
+        text,
+    );
+    let blind = matches!(&state.phase, Phase::Paused(p) if p.reason == PauseReason::Blind);
+    let text = observation
+        .sampling_problem
+        .as_deref()
+        .unwrap_or("no fresh scrape of the canary's pods");
+    put(
+        "Blind",
+        blind,
+        if blind { "NoFreshScrape" } else { "Sighted" },
+        if blind { text } else { "samples come in" },
+    );
+    conditions
+}
+
+fn failure<T>(answer: &Answer<T>) -> Option<String> {
+    match answer {
+        Answer::Failed(why) => Some(why.clone()),
+        Answer::Is(_) => None,
+    }
+}
+
+fn set(
+    conditions: &mut Vec<Condition>,
+    generation: Option<i64>,
+    kind: &str,
+    is: bool,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) {
+    let status = if is { "True" } else { "False" };
+    // The API server refuses longer ones.
+    let message: String = message.chars().take(1024).collect();
+    let known = conditions.iter().position(|c| c.type_ == kind);
+    let since = known
+        .and_then(|i| conditions.get(i))
+        .filter(|c| c.status == status)
+        .map(|c| c.last_transition_time.clone());
+    let condition = Condition {
+        last_transition_time: since.unwrap_or(Time(now)),
+        message,
+        observed_generation: generation,
+        reason: reason.to_owned(),
+        status: status.to_owned(),
+        type_: kind.to_owned(),
+    };
+    match known.and_then(|i| conditions.get_mut(i)) {
+        Some(slot) => *slot = condition,
+        None => conditions.push(condition),
+    }
+}

@@ -1,0 +1,255 @@
+//! One controller at a time: a Lease in the cluster, and a fence that each write asks. Knows nothing of what is written.
+//!
+//! # Guarantees
+//! [`Leadership::holds_for`] answers yes only while no other replica can have taken the lease within that time, as far
+//! as clocks run at the same *rate*: the holder counts from before its renewal was sent, a challenger from when it saw
+//! the renewal. Nobody's wall clock is trusted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use super::clock;
+
+/// How long a lease lasts after its last renewal.
+const DURATION: Duration = Duration::from_secs(15);
+/// How often it is renewed, or tried for.
+const PERIOD: Duration = Duration::from_secs(2);
+/// The longest wait for the API server in one try.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Whether this process may write.
+#[derive(Debug, Clone)]
+pub struct Leadership(watch::Receiver<Option<Instant>>);
+
+impl Leadership {
+    /// Leadership that is never lost: for a controller that runs without a lease.
+    pub fn unchallenged() -> Self {
+        let far = Instant::now() + Duration::from_secs(60 * 60 * 24 * 365);
+        Self(watch::channel(Some(far)).1)
+    }
+
+    /// Whether the lease is ours for at least this long.
+    pub fn holds_for(&self, span: Duration) -> bool {
+        self.0.borrow().is_some_and(|until| until > Instant::now() + span)
+    }
+
+    /// Waits until this process leads.
+    pub async fn acquired(&mut self) {
+        // An error says that the lease's task has ended; its own error is what the process ends with.
+        drop(self.0.wait_for(Option::is_some).await);
+    }
+}
+
+/// A lease that this process tries to get and to keep.
+#[derive(Debug)]
+pub struct Lease {
+    api: Api<LeaseObject>,
+    name: String,
+    identity: Arc<str>,
+    until: watch::Sender<Option<Instant>>,
+}
+
+/// A look at the lease itself, past every cache: for what no later write can take back.
+#[derive(Clone)]
+pub struct Holder {
+    api: Api<LeaseObject>,
+    name: String,
+    identity: Arc<str>,
+}
+
+impl std::fmt::Debug for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Holder")
+            .field("name", &self.name)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Holder {
+    /// Whether the lease names this process now. An API server that does not answer in time says no.
+    pub async fn is_this_process(&self) -> bool {
+        let Ok(Ok(lease)) = tokio::time::timeout(TIMEOUT, self.api.get(&self.name)).await else {
+            return false;
+        };
+        lease.spec.and_then(|spec| spec.holder_identity).as_deref() == Some(&*self.identity)
+    }
+}
+
+struct Rival {
+    /// What the holder wrote last; any change of it is a sign of life.
+    seen: (Option<String>, Option<MicroTime>),
+    /// When that was seen first, by our clock.
+    at: Instant,
+}
+
+impl Lease {
+    /// A lease of this name, held under this identity (unique for each process).
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> (Self, Leadership) {
+        let (until, receiver) = watch::channel(None);
+        let lease = Self {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            identity: identity.into(),
+            until,
+        };
+        (lease, Leadership(receiver))
+    }
+
+    /// A look at who holds it.
+    pub fn holder(&self) -> Holder {
+        Holder {
+            api: self.api.clone(),
+            name: self.name.clone(),
+            identity: self.identity.clone(),
+        }
+    }
+
+    /// Gets and keeps the lease until the future ends; then lets go of it.
+    ///
+    /// # Errors
+    /// When the lease was held and is lost: the process must end, as somebody else may write now.
+    pub async fn keep(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::pin!(shutdown);
+        let mut rival: Option<Rival> = None;
+        let mut ticker = tokio::time::interval(PERIOD);
+        ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => {
+                    self.release().await;
+                    return Ok(());
+                }
+                _ = ticker.tick() => {}
+            }
+            let before = Instant::now();
+            let tried = tokio::time::timeout(TIMEOUT, self.try_hold(&mut rival)).await;
+            let held = self.until.borrow().is_some();
+            match tried {
+                Ok(Ok(true)) => {
+                    if !held {
+                        tracing::info!(lease = %self.name, identity = %self.identity, "leading");
+                    }
+                    self.until.send_replace(Some(before + DURATION));
+                }
+                Ok(Ok(false)) if held => {
+                    self.until.send_replace(None);
+                    anyhow::bail!(
+                        "the lease {} was taken by another replica; ending, so that only one writes",
+                        self.name
+                    );
+                }
+                Ok(Ok(false)) => tracing::debug!(lease = %self.name, "held by another replica"),
+                Ok(Err(error)) => tracing::warn!(lease = %self.name, "the lease could not be renewed: {error:#}"),
+                Err(_) => {
+                    tracing::warn!(lease = %self.name, "the API server did not answer for the lease in {TIMEOUT:?}");
+                }
+            }
+            let expired = self.until.borrow().is_some_and(|until| until <= Instant::now());
+            if expired {
+                self.until.send_replace(None);
+                anyhow::bail!(
+                    "the lease {} could not be renewed in {DURATION:?}; ending, so that only one writes",
+                    self.name
+                );
+            }
+        }
+    }
+
+    /// One try: whether the lease is ours now.
+    async fn try_hold(&self, rival: &mut Option<Rival>) -> anyhow::Result<bool> {
+        let now = MicroTime(clock::now());
+        let Some(mut lease) = self.api.get_opt(&self.name).await.context("reading the lease")? else {
+            let spec = self.spec(now.clone(), 0, now);
+            let metadata = ObjectMeta {
+                name: Some(self.name.clone()),
+                ..ObjectMeta::default()
+            };
+            let object = LeaseObject {
+                metadata,
+                spec: Some(spec),
+            };
+            return won(self.api.create(&PostParams::default(), &object).await).context("creating the lease");
+        };
+        let spec = lease.spec.take().unwrap_or_default();
+        let holder = spec.holder_identity.clone().filter(|h| !h.is_empty());
+        let ours = holder.as_deref() == Some(&*self.identity);
+        if !ours && holder.is_some() && !expired(rival, &spec) {
+            return Ok(false);
+        }
+        // `acquireTime` stays while the holder stays: it says since when somebody leads.
+        let transitions = spec.lease_transitions.unwrap_or(0);
+        let new = if ours {
+            self.spec(spec.acquire_time.unwrap_or_else(|| now.clone()), transitions, now)
+        } else {
+            self.spec(now.clone(), transitions.saturating_add(1), now)
+        };
+        // Replaced with the resourceVersion that was read: of two that try, one gets a conflict.
+        lease.spec = Some(new);
+        won(self.api.replace(&self.name, &PostParams::default(), &lease).await).context("writing the lease")
+    }
+
+    fn spec(&self, acquired: MicroTime, transitions: i32, now: MicroTime) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(self.identity.to_string()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: Some(acquired),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Lets the next replica have the lease at once.
+    async fn release(&self) {
+        if self.until.send_replace(None).is_none() {
+            return;
+        }
+        let release = async {
+            let mut lease = self.api.get(&self.name).await?;
+            if let Some(spec) = lease
+                .spec
+                .as_mut()
+                .filter(|s| s.holder_identity.as_deref() == Some(&*self.identity))
+            {
+                spec.holder_identity = None;
+                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        match tokio::time::timeout(TIMEOUT, release).await {
+            Ok(Ok(())) => tracing::info!(lease = %self.name, "released"),
+            _ => tracing::warn!(lease = %self.name, "the lease could not be released; it expires in {DURATION:?}"),
+        }
+    }
+}
+
+/// Whether the holder gave no sign of life for the lease's duration, by our own clock.
+fn expired(rival: &mut Option<Rival>, spec: &LeaseSpec) -> bool {
+    let seen = (spec.holder_identity.clone(), spec.renew_time.clone());
+    match rival {
+        Some(known) if known.seen == seen => known.at.elapsed() > DURATION,
+        _ => {
+            *rival = Some(Rival {
+                seen,
+                at: Instant::now(),
+            });
+            false
+        }
+    }
+}
+
+fn won(result: Result<LeaseObject, kube::Error>) -> Result<bool, kube::Error> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,7 @@
+//! What the controller runs on: clock, client, lease, telemetry. Knows nothing of rollouts.
+
+pub mod client;
+pub mod clock;
+pub mod health;
+pub mod lease;
+pub mod telemetry;

@@ -1,0 +1,89 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serin_core::Weight;
+
+use super::super::kind::written;
+use super::super::spec::Testers;
+use super::*;
+
+fn spec(testers: Option<Testers>) -> RouteSpec {
+    RouteSpec {
+        kind: Kind::GrpcRoute,
+        namespace: "prod".to_owned(),
+        name: "web".to_owned(),
+        apex: "web".to_owned(),
+        port: 50_051,
+        stable_service: "web-stable".to_owned(),
+        canary_service: "web-canary".to_owned(),
+        testers,
+        owner: OwnerReference {
+            api_version: "serin.dev/v1alpha1".to_owned(),
+            kind: "CanaryRollout".to_owned(),
+            name: "web".to_owned(),
+            uid: "u-1".to_owned(),
+            ..OwnerReference::default()
+        },
+    }
+}
+
+fn testers() -> Testers {
+    Testers {
+        header: "x-canary".to_owned(),
+        value: "always".to_owned(),
+    }
+}
+
+fn at(percent: i64) -> Weight {
+    Weight::try_from(percent).unwrap()
+}
+
+#[test]
+fn a_route_splits_the_apexs_calls_between_the_arms() {
+    insta::assert_json_snapshot!(Kind::GrpcRoute.generated(&spec(Some(testers())), at(5)));
+}
+
+#[test]
+fn what_is_generated_says_its_weights() {
+    for percent in [0, 5, 100] {
+        let route = Kind::HttpRoute.generated(&spec(Some(testers())), at(percent));
+        assert_eq!(
+            Gateway(Kind::HttpRoute).weights(&spec(Some(testers())), &route),
+            Some(written(at(percent)))
+        );
+    }
+}
+
+#[test]
+fn both_weights_change_in_one_patch_that_names_what_it_changes() {
+    let route = Kind::GrpcRoute.generated(&spec(None), at(5));
+    let steps = Gateway(Kind::GrpcRoute).reweigh(&spec(None), &route, written(at(25)));
+    let expected = json!([
+        { "op": "test", "path": "/spec/rules/0/backendRefs/0/name", "value": "web-stable" },
+        { "op": "test", "path": "/spec/rules/0/backendRefs/1/name", "value": "web-canary" },
+        { "op": "replace", "path": "/spec/rules/0/backendRefs/0/weight", "value": 75 },
+        { "op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 25 },
+    ]);
+    assert_eq!(json!(steps), expected);
+}
+
+#[test]
+fn weights_that_stand_are_not_written_again() {
+    let route = Kind::GrpcRoute.generated(&spec(Some(testers())), at(50));
+    assert_eq!(
+        Gateway(Kind::GrpcRoute).reweigh(&spec(Some(testers())), &route, written(at(50))),
+        Vec::<Value>::new()
+    );
+}
+
+#[test]
+fn a_route_that_lost_an_arm_gets_its_rules_back() {
+    let mut route = Kind::GrpcRoute.generated(&spec(None), at(50));
+    route["spec"]["rules"][0]["backendRefs"]
+        .as_array_mut()
+        .unwrap()
+        .remove(0);
+    assert_eq!(Gateway(Kind::GrpcRoute).weights(&spec(None), &route), None);
+    let steps = Gateway(Kind::GrpcRoute).reweigh(&spec(None), &route, written(Weight::ZERO));
+    assert_eq!(steps.len(), 1);
+    assert_eq!(steps[0]["path"], "/spec/rules");
+    assert_eq!(steps[0]["value"][0]["backendRefs"].as_array().unwrap().len(), 2);
+}

@@ -1,0 +1,134 @@
+//! A route as it stands in the cluster. Tolerant: a field that is missing has the API's default, one that makes no sense is
+//! passed over. Pure.
+
+use kube::api::DynamicObject;
+use serde_json::Value;
+use serin_core::Weight;
+
+use super::spec::RouteSpec;
+
+/// The controller whose word on a route counts. It never sets `observedGeneration`.
+const LINKERD: &str = "linkerd.io/policy-controller";
+
+/// A route that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveRoute {
+    /// Stable's and the canary's weight; `None` when the route does not split between the two.
+    pub weights: Option<(i64, i64)>,
+    /// The version that was read; the next write is guarded by it.
+    pub resource_version: String,
+    /// What Linkerd says of the route; `None` while it says nothing.
+    pub accepted: Option<bool>,
+    /// Whether it is the rollout's own.
+    pub owned: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// All of it.
+    pub(super) object: Value,
+}
+
+impl LiveRoute {
+    pub(super) fn of(spec: &RouteSpec, object: &DynamicObject) -> Self {
+        let value = serde_json::to_value(object).unwrap_or_default();
+        Self {
+            weights: spec.kind.rules().weights(spec, &value),
+            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+            accepted: accepted(spec, &value),
+            owned: is_owned(object, &spec.owner.uid),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            object: value,
+        }
+    }
+
+    /// The canary's share; `None` when the weights say nothing that can be a share.
+    pub fn weight(&self) -> Option<Weight> {
+        self.weights
+            .and_then(|(stable, canary)| Weight::from_backends(stable, canary))
+    }
+}
+
+/// One entry of a rule's `backendRefs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// The rule's place.
+    pub rule: usize,
+    /// The backend's place in the rule.
+    pub index: usize,
+    /// The API group; empty for the core.
+    pub group: String,
+    /// The kind, `Service` by default.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+    /// The namespace, if it is said.
+    pub namespace: Option<String>,
+    /// The weight, 1 by default.
+    pub weight: i64,
+    /// Whether the weight is said.
+    pub has_weight: bool,
+}
+
+impl Backend {
+    /// The JSON pointer of one of its fields.
+    pub(super) fn pointer(&self, field: &str) -> String {
+        format!("/spec/rules/{}/backendRefs/{}/{field}", self.rule, self.index)
+    }
+
+    pub(super) fn is_service(&self, namespace: &str, name: &str) -> bool {
+        let near = self.namespace.as_deref().is_none_or(|n| n == namespace);
+        near && self.name == name && self.kind == "Service" && matches!(self.group.as_str(), "" | "core")
+    }
+}
+
+/// The backends of a GRPCRoute's or HTTPRoute's rules, in order.
+pub(super) fn backends(route: &Value) -> Vec<Backend> {
+    let list = |value: &Value, field: &str| value.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut out = Vec::new();
+    for (rule, of) in list(route.get("spec").unwrap_or(&Value::Null), "rules")
+        .iter()
+        .enumerate()
+    {
+        for (index, backend) in list(of, "backendRefs").iter().enumerate() {
+            let text = |field| backend.get(field).and_then(Value::as_str).map(str::to_owned);
+            let Some(name) = text("name") else { continue };
+            let weight = backend.get("weight").and_then(Value::as_i64);
+            out.push(Backend {
+                rule,
+                index,
+                group: text("group").unwrap_or_default(),
+                kind: text("kind").unwrap_or_else(|| "Service".to_owned()),
+                name,
+                namespace: text("namespace"),
+                weight: weight.unwrap_or(1),
+                has_weight: backend.get("weight").is_some(),
+            });
+        }
+    }
+    out
+}
+
+/// Whether the object belongs to the rollout of this id.
+pub(super) fn is_owned(object: &DynamicObject, uid: &str) -> bool {
+    object
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.uid == uid)
+}
+
+/// Linkerd's `Accepted` for the apex. Not gated on `observedGeneration`, which Linkerd does not set.
+fn accepted(spec: &RouteSpec, route: &Value) -> Option<bool> {
+    let parents = route.pointer("/status/parents")?.as_array()?;
+    let ours = |parent: &&Value| {
+        let name = parent.pointer("/parentRef/name").and_then(Value::as_str);
+        parent.get("controllerName").and_then(Value::as_str) == Some(LINKERD) && name == Some(&spec.apex)
+    };
+    let conditions = parents.iter().find(ours)?.get("conditions")?.as_array()?;
+    let is_accepted = |c: &&Value| c.get("type").and_then(Value::as_str) == Some("Accepted");
+    match conditions.iter().find(is_accepted)?.get("status")?.as_str()? {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,343 @@
+//! The only part of this room that talks to the API server.
+//!
+//! # Assumptions
+//! The client does not retry by itself (kube's default does, for up to 1,000 s): its owner sets `default_retry = false`.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use serin_core::Weight;
+
+use super::FIELD_MANAGER;
+use super::error::Error;
+use super::kind::written;
+use super::live::{LiveRoute, is_owned};
+use super::spec::RouteSpec;
+
+/// The longest wait for one answer of the API server.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tries of one write, when somebody else writes the same object.
+const TRIES: usize = 4;
+
+/// Reads and writes routes and arm Services. Cheap to clone.
+#[derive(Clone)]
+pub struct Traffic {
+    client: Client,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Traffic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Traffic")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Traffic {
+    /// Over this client, which must not retry by itself.
+    pub fn new(client: Client) -> Self {
+        Self::with_timeout(client, CALL_TIMEOUT)
+    }
+
+    /// The same, and each call of the API server ends within `timeout`.
+    pub fn with_timeout(client: Client, timeout: Duration) -> Self {
+        Self { client, timeout }
+    }
+
+    /// The route as it stands; `None` when there is none of this name.
+    pub async fn read(&self, spec: &RouteSpec) -> Result<Option<LiveRoute>, Error> {
+        let live = self.place(spec).get("reading").await?;
+        Ok(live.map(|object| LiveRoute::of(spec, &object)))
+    }
+
+    /// Sees that the arms' Services stand, and then the route: a route that names a Service which does not exist fails its
+    /// share. Each Service comes from [`super::ArmService::generated`].
+    pub async fn ensure(&self, services: &[Value], spec: &RouteSpec) -> Result<LiveRoute, Error> {
+        for service in services {
+            self.ensure_service(&spec.namespace, service, &spec.owner.uid).await?;
+        }
+        self.ensure_route(spec).await
+    }
+
+    /// Sees that this Service stands, with exactly this selector and these ports.
+    pub async fn ensure_service(&self, namespace: &str, service: &Value, owner_uid: &str) -> Result<(), Error> {
+        let name = service
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let place = self.at(
+            ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&()),
+            namespace,
+            name,
+        );
+        place
+            .ensure(owner_uid, |_| service.clone(), &["/spec/ports", "/spec/selector"])
+            .await?;
+        Ok(())
+    }
+
+    /// Sees that the route stands. A new one begins with all traffic on stable; one that stands keeps its weights.
+    pub async fn ensure_route(&self, spec: &RouteSpec) -> Result<LiveRoute, Error> {
+        let rules = spec.kind.rules();
+        let wanted = |live: Option<&Value>| {
+            let kept = live.and_then(|live| rules.weights(spec, live));
+            let sane = kept.filter(|(stable, canary)| Weight::from_backends(*stable, *canary).is_some());
+            rules.generated(spec, sane.unwrap_or(written(Weight::ZERO)))
+        };
+        let object = self
+            .place(spec)
+            .ensure(&spec.owner.uid, wanted, &["/spec/parentRefs", "/spec/rules"])
+            .await?;
+        Ok(LiveRoute::of(spec, &object))
+    }
+
+    /// Writes the canary's share: both weights in one patch, guarded by the version that was read. Writes nothing when they
+    /// stand already. A conflict is read again and tried at once.
+    ///
+    /// # Errors
+    /// [`Error::Lowered`] when a conflict shows that somebody lowered the weight meanwhile and `weight` would raise it.
+    pub async fn write_weights(&self, spec: &RouteSpec, live: &LiveRoute, weight: Weight) -> Result<LiveRoute, Error> {
+        let rules = spec.kind.rules();
+        let place = self.place(spec);
+        let mut live = live.clone();
+        for _ in 0..TRIES {
+            if !live.owned {
+                let object = serde_json::from_value(live.object).unwrap_or_else(|_| place.empty());
+                return Err(Error::Foreign {
+                    object: place.name(),
+                    owner: owner(&object),
+                });
+            }
+            let mut steps = rules.reweigh(spec, &live.object, written(weight));
+            if steps.is_empty() {
+                return Ok(live);
+            }
+            steps.insert(0, guard(&live.resource_version));
+            let failed = match place.patch(steps).await {
+                Ok(object) => return Ok(LiveRoute::of(spec, &object)),
+                Err(error) if matches!(error, Error::Conflict { .. }) || error.is_unfit() => error,
+                Err(error) => return Err(error),
+            };
+            let Some(now) = self.read(spec).await? else {
+                return Err(Error::NotFound {
+                    doing: "writing the weights of",
+                    object: place.name(),
+                });
+            };
+            if now.resource_version == live.resource_version && failed.is_unfit() {
+                return Err(failed);
+            }
+            if let (Some(from), Some(to)) = (live.weight(), now.weight())
+                && to < from && weight > to {
+                    return Err(Error::Lowered {
+                        object: place.name(),
+                        from,
+                        to,
+                        wanted: weight,
+                    });
+                }
+            live = now;
+        }
+        Err(Error::Conflict {
+            doing: "writing the weights of",
+            object: place.name(),
+        })
+    }
+
+    fn place(&self, spec: &RouteSpec) -> Place {
+        self.at(spec.kind.resource(), &spec.namespace, &spec.name)
+    }
+
+    fn at(&self, resource: ApiResource, namespace: &str, name: &str) -> Place {
+        Place {
+            api: Api::namespaced_with(self.client.clone(), namespace, &resource),
+            timeout: self.timeout,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            resource,
+        }
+    }
+}
+
+/// One object's place in the cluster.
+struct Place {
+    api: Api<DynamicObject>,
+    timeout: Duration,
+    resource: ApiResource,
+    namespace: String,
+    name: String,
+}
+
+impl Place {
+    fn name(&self) -> String {
+        format!("{} {}/{}", self.resource.kind, self.namespace, self.name)
+    }
+
+    fn empty(&self) -> DynamicObject {
+        DynamicObject::new(&self.name, &self.resource)
+    }
+
+    async fn get(&self, doing: &'static str) -> Result<Option<DynamicObject>, Error> {
+        match self.call(doing, self.api.get(&self.name)).await {
+            Ok(object) => Ok(Some(object)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn patch(&self, steps: Vec<Value>) -> Result<DynamicObject, Error> {
+        let doing = "patching";
+        let unwritable = |e| Error::Api {
+            doing,
+            object: self.name(),
+            source: Box::new(kube::Error::SerdeError(e)),
+        };
+        let patch = Patch::<()>::Json(serde_json::from_value(Value::Array(steps)).map_err(unwritable)?);
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        self.call(doing, self.api.patch(&self.name, &params, &patch)).await
+    }
+
+    /// Creates the object, or puts right those of its fields that `fields` points to. Nothing is written when it is right.
+    async fn ensure(
+        &self,
+        owner_uid: &str,
+        wanted: impl Fn(Option<&Value>) -> Value,
+        fields: &[&str],
+    ) -> Result<DynamicObject, Error> {
+        let mut last = Error::Conflict {
+            doing: "ensuring",
+            object: self.name(),
+        };
+        for _ in 0..TRIES {
+            let tried = match self.get("reading").await? {
+                None => self.create(wanted(None)).await,
+                Some(live) if live.metadata.deletion_timestamp.is_some() => {
+                    return Err(Error::Deleting { object: self.name() });
+                }
+                Some(live) if !is_owned(&live, owner_uid) => {
+                    return Err(Error::Foreign {
+                        object: self.name(),
+                        owner: owner(&live),
+                    });
+                }
+                Some(live) => {
+                    let value = serde_json::to_value(&live).unwrap_or_default();
+                    let mut steps = repairs(&value, &wanted(Some(&value)), fields);
+                    if steps.is_empty() {
+                        return Ok(live);
+                    }
+                    steps.insert(0, guard(live.metadata.resource_version.as_deref().unwrap_or_default()));
+                    self.patch(steps).await
+                }
+            };
+            match tried {
+                Err(error) if matches!(error, Error::Conflict { .. }) || error.is_unfit() => last = error,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+
+    async fn create(&self, object: Value) -> Result<DynamicObject, Error> {
+        let doing = "creating";
+        let unwritable = |e| Error::Api {
+            doing,
+            object: self.name(),
+            source: Box::new(kube::Error::SerdeError(e)),
+        };
+        let object: DynamicObject = serde_json::from_value(object).map_err(unwritable)?;
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        self.call(doing, self.api.create(&params, &object)).await
+    }
+
+    async fn call<T>(&self, doing: &'static str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(answer) => answer.map_err(|error| Error::of(doing, &self.name(), error)),
+            Err(_) => Err(Error::Timeout {
+                doing,
+                object: self.name(),
+                after: self.timeout,
+            }),
+        }
+    }
+}
+
+/// The step that makes a patch apply only to the version that was read.
+fn guard(resource_version: &str) -> Value {
+    json!({ "op": "test", "path": "/metadata/resourceVersion", "value": resource_version })
+}
+
+/// The steps that put right the wanted labels and the fields pointed to. A list or a value has to be as wanted; an object
+/// may have more than is wanted (defaults), except for a selector, in which every key means something.
+fn repairs(live: &Value, wanted: &Value, fields: &[&str]) -> Vec<Value> {
+    let mut steps = Vec::new();
+    let labels = "/metadata/labels";
+    for (label, value) in wanted.pointer(labels).and_then(Value::as_object).into_iter().flatten() {
+        match live.pointer(labels).and_then(Value::as_object) {
+            Some(map) if map.get(label) == Some(value) => {}
+            Some(_) => {
+                let escaped = label.replace('~', "~0").replace('/', "~1");
+                steps.push(json!({ "op": "add", "path": format!("{labels}/{escaped}"), "value": value }));
+            }
+            None => {
+                steps.push(json!({ "op": "add", "path": labels, "value": wanted.pointer(labels) }));
+                break;
+            }
+        }
+    }
+    for field in fields {
+        let (is, should) = (
+            live.pointer(field).unwrap_or(&Value::Null),
+            wanted.pointer(field).unwrap_or(&Value::Null),
+        );
+        let right = if field.ends_with("/selector") {
+            is == should
+        } else {
+            covers(is, should)
+        };
+        if !right {
+            steps.push(json!({ "op": "add", "path": field, "value": should }));
+        }
+    }
+    steps
+}
+
+fn covers(is: &Value, should: &Value) -> bool {
+    match (is, should) {
+        (Value::Object(is), Value::Object(should)) => should
+            .iter()
+            .all(|(key, value)| is.get(key).is_some_and(|is| covers(is, value))),
+        (Value::Array(is), Value::Array(should)) => {
+            is.len() == should.len() && is.iter().zip(should).all(|(is, should)| covers(is, should))
+        }
+        (is, should) => is == should,
+    }
+}
+
+/// Whose an object is: its controller, else who wrote it last.
+fn owner(object: &DynamicObject) -> String {
+    let owners = object.metadata.owner_references.iter().flatten();
+    let controller = owners
+        .filter(|o| o.controller == Some(true))
+        .map(|o| format!("{} {}", o.kind, o.name))
+        .next();
+    let managers = object.metadata.managed_fields.iter().flatten();
+    let writer = managers
+        .filter(|m| m.subresource.is_none())
+        .filter_map(|m| m.manager.clone())
+        .next_back();
+    controller.or(writer).unwrap_or_else(|| "somebody".to_owned())
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
