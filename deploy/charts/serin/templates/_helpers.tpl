@@ -1,0 +1,62 @@
+{{/* The name of all objects. */}}
+{{- define "serin.name" -}}
+{{ .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The ServiceAccount's name. */}}
+{{- define "serin.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "serin.name" .) }}
+{{- end }}
+
+{{/* Labels that select the pods. */}}
+{{- define "serin.selector" -}}
+app.kubernetes.io/name: serin
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{/* Labels of every object. */}}
+{{- define "serin.labels" -}}
+{{ include "serin.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* What Serin does in the namespaces of rollouts; invariant 7 of the design says why nothing more. */}}
+{{- define "serin.rules" -}}
+- apiGroups: [serin.dev]
+  resources: [canaryrollouts]
+  verbs: [get, list, watch, patch]
+- apiGroups: [serin.dev]
+  resources: [canaryrollouts/status]
+  verbs: [patch]
+{{- /* Generated objects block the deletion of their owner; some clusters ask for this permission then. */}}
+- apiGroups: [serin.dev]
+  resources: [canaryrollouts/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [grpcroutes, httproutes]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- with .Values.secrets }}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames:
+    {{- toYaml . | nindent 4 }}
+  verbs: [get]
+{{- end }}
+{{- end }}

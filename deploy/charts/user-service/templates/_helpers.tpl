@@ -1,0 +1,127 @@
+{{/* Labels of every object. */}}
+{{- define "user-service.labels" -}}
+app.kubernetes.io/name: {{ .Values.names.service }}
+app.kubernetes.io/part-of: user-service
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* An arm's selector, which can never change. Takes the root and the track. */}}
+{{- define "user-service.selector" -}}
+app.kubernetes.io/name: {{ .root.Values.names.service }}
+serin.dev/track: {{ .track }}
+{{- end }}
+
+{{/* An image's reference. */}}
+{{- define "user-service.image" -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ required "the image's tag is missing" .tag }}
+{{- end }}
+{{- end }}
+
+{{/* The security of every container. */}}
+{{- define "user-service.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* The security of every pod. */}}
+{{- define "user-service.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/*
+The Deployment of one arm. Takes root, track (stable or canary), name, arm (the arm's subtree) and replicas; without
+replicas, the manifest does not own the number, and whoever scales the Deployment keeps it.
+*/}}
+{{- define "user-service.deployment" -}}
+{{- $values := .root.Values -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "user-service.labels" .root | nindent 4 }}
+    serin.dev/track: {{ .track }}
+spec:
+  {{- if hasKey . "replicas" }}
+  replicas: {{ .replicas }}
+  {{- end }}
+  revisionHistoryLimit: 5
+  progressDeadlineSeconds: {{ $values.progressDeadlineSeconds }}
+  strategy:
+    type: RollingUpdate
+    rollingUpdate:
+      maxSurge: 1
+      maxUnavailable: 0
+  selector:
+    matchLabels:
+      {{- include "user-service.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "user-service.selector" . | nindent 8 }}
+      annotations:
+        linkerd.io/inject: enabled
+        serin.dev/revision: {{ required (printf "%s.revision is missing" .track) .arm.revision | quote }}
+        {{- /* All of the arm's subtree is part of the revision: a change of configuration alone replaces the pods. */}}
+        checksum/config: {{ omit .arm "image" "revision" | toYaml | sha256sum }}
+        {{- with $values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      automountServiceAccountToken: false
+      terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+      securityContext:
+        {{- include "user-service.podSecurity" .root | nindent 8 }}
+      {{- with $values.imagePullSecrets }}
+      imagePullSecrets:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      containers:
+        - name: user-service
+          image: {{ include "user-service.image" .arm.image | quote }}
+          ports:
+            - name: grpc
+              containerPort: {{ $values.ports.grpc }}
+              protocol: TCP
+            - name: http
+              containerPort: {{ $values.ports.http }}
+              protocol: TCP
+          env:
+            - name: GRPC_PORT
+              value: {{ $values.ports.grpc | quote }}
+            - name: HTTP_PORT
+              value: {{ $values.ports.http | quote }}
+            - name: SERVICE_VERSION
+              value: {{ .arm.image.tag | quote }}
+            - name: SERVICE_REVISION
+              value: {{ .arm.revision | quote }}
+            {{- range $name, $value := .arm.env }}
+            - name: {{ $name }}
+              value: {{ $value | toString | quote }}
+            {{- end }}
+          readinessProbe:
+            httpGet:
+              path: /ready
+              port: http
+            {{- toYaml $values.probes.readiness | nindent 12 }}
+          livenessProbe:
+            httpGet:
+              path: /health
+              port: http
+            {{- toYaml $values.probes.liveness | nindent 12 }}
+          resources:
+            {{- toYaml $values.resources | nindent 12 }}
+          securityContext:
+            {{- include "user-service.containerSecurity" .root | nindent 12 }}
+{{- end }}
