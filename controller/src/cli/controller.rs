@@ -1,6 +1,6 @@
 //! `serin controller`: puts the rooms together and waits for a signal. Every task is joined here: when one ends, all end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,9 +45,12 @@ pub struct Args {
     /// Author and committer of commits.
     #[arg(long, env = "SERIN_GIT_AUTHOR", default_value = "Serin <serin@serin.dev>")]
     git_author: String,
-    /// The side port for health and metrics.
-    #[arg(long, env = "SERIN_LISTEN", default_value = "0.0.0.0:8080")]
-    listen: SocketAddr,
+    /// The address to listen on.
+    #[arg(long, env = "BIND_ADDRESS", default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// The side port: /healthz, /readyz and /metrics.
+    #[arg(long, env = "SERIN_HTTP_PORT", default_value_t = 8080)]
+    http_port: u16,
     /// How log lines are written.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     log_format: telemetry::LogFormat,
@@ -83,7 +86,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = %args.cluster_id, identity, "serin starts");
 
     let side = tokio::spawn(health::serve(
-        args.listen,
+        SocketAddr::new(args.bind_address, args.http_port),
         ready.clone(),
         Arc::new(Registry::default()),
         stop.clone().cancelled_owned(),

@@ -19,6 +19,9 @@ mod values;
 mod writer;
 mod yaml;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -277,8 +277,7 @@ impl Mirror {
             args.push(path);
         }
         let log = self.text(Call::new("read the history of", args)).await?;
-        let fields: Vec<&str> = log.split('\0').collect();
-        Ok(fields.chunks(6).filter_map(commit).collect())
+        Ok(commits(&log))
     }
 
     /// A commit by its id.
@@ -293,7 +292,7 @@ impl Mirror {
                 ["log", "-z", format, "--max-count=1", &sha],
             ))
             .await?;
-        Ok(commit(&log.split('\0').collect::<Vec<_>>()))
+        Ok(commits(&log).into_iter().next())
     }
 
     /// The paths in which two trees (or the trees of two commits) differ.
@@ -491,6 +490,12 @@ impl Mirror {
             source,
         }
     }
+}
+
+/// The answer to `log -z`, in which every commit ends with a NUL.
+fn commits(log: &str) -> Vec<Commit> {
+    let fields: Vec<&str> = log.split('\0').collect();
+    fields.chunks(6).filter_map(commit).collect()
 }
 
 fn commit(fields: &[&str]) -> Option<Commit> {

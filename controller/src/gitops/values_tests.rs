@@ -239,7 +239,9 @@ fn write(value: &Yaml, column: usize, salt: u64) -> String {
 
 fn write_value(value: &Yaml, column: usize, salt: u64) -> String {
     match value {
-        Yaml::Map(map) if !map.is_empty() && !salt.is_multiple_of(3) => format!(" # head\n{}", write(value, column + 2, salt)),
+        Yaml::Map(map) if !map.is_empty() && !salt.is_multiple_of(3) => {
+            format!(" # head\n{}", write(value, column + 2, salt))
+        }
         Yaml::List(items) if !items.is_empty() && salt.is_multiple_of(2) => {
             let pad = " ".repeat(column + (salt % 4) as usize);
             format!(

@@ -33,8 +33,7 @@ struct File {
     promotion: Slot<PromotionOutcome>,
 }
 
-#[derive(Debug)]
-#[derive(Default)]
+#[derive(Debug, Default)]
 enum Slot<T> {
     #[default]
     Empty,
@@ -52,7 +51,6 @@ enum Slot<T> {
         again: Instant,
     },
 }
-
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

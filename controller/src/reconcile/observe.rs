@@ -165,6 +165,12 @@ async fn objects(
         )),
         Some(_) => {}
     }
+    if spec.git.secret_ref.is_none() && !spec.git.repository.starts_with("file://") {
+        errors.push(FieldError::new(
+            "spec.git.secretRef",
+            "Serin commits to the repository and has no credentials for it; name a Secret with username and password",
+        ));
+    }
     if let Some(reference) = &spec.git.secret_ref {
         let secrets: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
         let secret = call(

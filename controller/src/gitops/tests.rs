@@ -1,0 +1,413 @@
+//! The config repository's room over the real git program and a real bare repository.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const VALUES: &str = "\
+# Production.
+stable: &arm # what everybody meets
+  image: {repository: registry.example.com/web, tag: '1.0.0'}
+  revision: \"1.0.0\"
+  env: {}
+
+# At rest the same as stable.
+canary:
+  image:
+    repository: registry.example.com/web
+    tag: \"1.0.0\" # set by the pipeline
+  revision: '1.0.0'
+  env: {}
+
+replicas: 3
+";
+const FILE: &str = "envs/prod/values.yaml";
+
+struct World {
+    folder: TempDir,
+    gitops: GitOps,
+    repo: RepoSpec,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        git(folder.path(), &["init", "-q", "--bare", "-b", "main", "origin.git"]);
+        git(folder.path(), &["clone", "-q", "origin.git", "work"]);
+        git(&at("work"), &["checkout", "-q", "-b", "main"]);
+        let world = Self {
+            gitops: GitOps::new(at("cache"), Identity::default()),
+            repo: RepoSpec {
+                url: format!("file://{}", at("origin.git").display()),
+                branch: "main".to_owned(),
+                credentials: Credentials::None,
+            },
+            folder,
+        };
+        world.person(FILE, VALUES, "Begin");
+        world
+    }
+
+    fn work(&self) -> std::path::PathBuf {
+        self.folder.path().join("work")
+    }
+
+    /// A person writes a file and pushes it.
+    fn person(&self, path: &str, text: &str, subject: &str) -> String {
+        let work = self.work();
+        if !self.head().is_empty() {
+            git(&work, &["pull", "-q", "--rebase", "origin", "main"]);
+        }
+        fs::create_dir_all(work.join(path).parent().unwrap()).unwrap();
+        fs::write(work.join(path), text).unwrap();
+        git(&work, &["add", "."]);
+        git(&work, &["commit", "-q", "-m", subject]);
+        git(&work, &["push", "-q", "origin", "HEAD:main"]);
+        self.head()
+    }
+
+    fn origin(&self, args: &[&str]) -> String {
+        git(&self.folder.path().join("origin.git"), args)
+    }
+
+    fn head(&self) -> String {
+        self.origin(&["for-each-ref", "--format=%(objectname)", "refs/heads/main"])
+            .trim()
+            .to_owned()
+    }
+
+    fn file(&self) -> String {
+        self.origin(&["show", &format!("main:{FILE}")])
+    }
+
+    fn commits(&self) -> usize {
+        self.origin(&["rev-list", "--count", "main"]).trim().parse().unwrap()
+    }
+
+    async fn create(&self, revision: &str, set: &[(&str, &str)]) -> Result<Created> {
+        let request = CreateRequest {
+            subject: subject(),
+            revision: revision.to_owned(),
+            image_tag: revision.to_owned(),
+            image_repository: None,
+            set: set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            author: None,
+            message: None,
+        };
+        self.gitops.create_canary(&self.repo, &request).await
+    }
+
+    async fn roll_back(&self, revision: &str, promotion: Option<&str>) -> Result<RollbackOutcome> {
+        let request = RollbackRequest {
+            subject: subject(),
+            revision: revision.to_owned(),
+            canary_commit: None,
+            promotion: promotion.map(str::to_owned),
+            reason: "20 % of 100 canary calls failed".to_owned(),
+            keep_successor: true,
+        };
+        self.gitops.roll_back(&self.repo, &request).await
+    }
+
+    async fn promote(&self, revision: &str, baseline: &str) -> Result<PromoteOutcome> {
+        let request = PromoteRequest {
+            subject: subject(),
+            revision: revision.to_owned(),
+            canary_commit: None,
+            baseline: Some(baseline.to_owned()),
+        };
+        self.gitops.promote(&self.repo, &request).await
+    }
+}
+
+fn git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(dir)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("HOME", dir)
+        .args([
+            "-c",
+            "user.name=Ann",
+            "-c",
+            "user.email=ann@example.com",
+            "-c",
+            "protocol.file.allow=always",
+        ])
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn subject() -> Subject {
+    Subject {
+        cluster: "c1".to_owned(),
+        namespace: "prod".to_owned(),
+        name: "web".to_owned(),
+        path: "envs/prod".to_owned(),
+        file: "values.yaml".to_owned(),
+        stable: "stable".to_owned(),
+        canary: "canary".to_owned(),
+    }
+}
+
+/// Lines that a commit of the branch takes away and brings.
+fn diff(world: &World, of: &str) -> Vec<String> {
+    let text = world.origin(&["show", "--format=", "--unified=0", of]);
+    let changed = |line: &&str| line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---");
+    text.lines().filter(changed).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_canary_revision_changes_its_own_values_and_no_comment() {
+    let world = World::new();
+    let created = world.create("1.1.0", &[("env.GREETING", "hello")]).await.unwrap();
+    assert_eq!(world.head(), created.sha);
+    let text = world.file();
+    assert!(text.contains("    tag: \"1.1.0\" # set by the pipeline\n"), "{text}");
+    assert!(text.contains("stable: &arm # what everybody meets\n"), "{text}");
+    assert_eq!(
+        diff(&world, "main").len(),
+        7,
+        "tag, revision and env before, and with its new line after: {:?}",
+        diff(&world, "main")
+    );
+    let message = world.origin(&["log", "-1", "--format=%B", "main"]);
+    for trailer in [
+        "Serin-Cluster: c1",
+        "Serin-Rollout: prod/web",
+        "Serin-Revision: 1.1.0",
+        "Serin-Action: canary",
+    ] {
+        assert!(message.contains(trailer), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_returns_to_the_rest_state_and_names_every_canary_commit() {
+    let world = World::new();
+    let first = world.create("1.1.0", &[]).await.unwrap().sha;
+    world.person("README.md", "hello\n", "Say hello");
+    let second = world.create("1.2.0", &[]).await.unwrap().sha;
+    let outcome = world.roll_back("1.2.0", None).await.unwrap();
+    let RollbackOutcome::Committed {
+        sha,
+        undone,
+        own_fields_because,
+    } = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        (world.head(), undone, own_fields_because),
+        (sha.clone(), vec![second.clone(), first.clone()], None)
+    );
+    assert_eq!(world.file(), VALUES, "everything is as before, to the byte");
+    assert_eq!(
+        world.origin(&["show", "main:README.md"]),
+        "hello\n",
+        "nobody else's commit is lost"
+    );
+    let message = world.origin(&["log", "-1", "--format=%B", "main"]);
+    assert!(message.contains(&format!("This reverts commit {first}.")), "{message}");
+    assert!(message.contains(&format!("This reverts commit {second}.")), "{message}");
+    assert!(
+        message.contains("Serin-Reason: 20 % of 100 canary calls failed"),
+        "{message}"
+    );
+
+    let again = world.roll_back("1.2.0", None).await.unwrap();
+    assert_eq!(again, RollbackOutcome::AlreadyCommitted { sha: sha.clone() });
+    assert_eq!(world.head(), sha, "a second run changes nothing");
+}
+
+#[tokio::test]
+async fn people_who_were_faster_leave_nothing_to_roll_back() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    world.person(FILE, VALUES, "Take 1.1.0 back");
+    assert_eq!(
+        world.roll_back("1.1.0", None).await.unwrap(),
+        RollbackOutcome::AlreadyAtRest
+    );
+    assert_eq!(world.commits(), 3);
+}
+
+#[tokio::test]
+async fn a_promotion_makes_the_canarys_subtree_stables_and_a_second_one_is_none() {
+    let world = World::new();
+    world.create("1.1.0", &[("env.GREETING", "hello")]).await.unwrap();
+    let outcome = world.promote("1.1.0", "1.0.0").await.unwrap();
+    let PromoteOutcome::Committed { sha } = outcome else {
+        panic!("{outcome:?}")
+    };
+    let rest = world.gitops.rest_state(&world.repo, &subject()).await.unwrap();
+    assert!(
+        rest.at_rest && rest.stable_revision.as_deref() == Some("1.1.0"),
+        "{rest:?}"
+    );
+    let values = Values::parse(world.file()).unwrap();
+    let greeting = values.subtree(&KeyPath::parse("stable.env.GREETING")).unwrap();
+    assert_eq!(
+        greeting.as_scalar(),
+        Some("hello"),
+        "configuration is promoted with the image"
+    );
+    assert_eq!(
+        world.promote("1.1.0", "1.0.0").await.unwrap(),
+        PromoteOutcome::AlreadyCommitted { sha }
+    );
+}
+
+#[tokio::test]
+async fn a_hotfix_to_stable_is_not_overwritten() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    let hotfix = world
+        .file()
+        .replacen("'1.0.0'}", "'1.0.1'}", 1)
+        .replacen("\"1.0.0\"", "\"1.0.1\"", 1);
+    let head = world.person(FILE, &hotfix, "Fix stable");
+    let outcome = world.promote("1.1.0", "1.0.0").await.unwrap();
+    assert_eq!(
+        outcome,
+        PromoteOutcome::StableChanged {
+            found: Some("1.0.1".to_owned())
+        }
+    );
+    assert_eq!(world.head(), head);
+}
+
+#[tokio::test]
+async fn a_rolled_back_revision_is_not_promoted() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    world.roll_back("1.1.0", None).await.unwrap();
+    let outcome = world.promote("1.1.0", "1.0.0").await.unwrap();
+    assert!(matches!(outcome, PromoteOutcome::RolledBack { .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn rolling_a_promotion_back_restores_both_arms() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    let PromoteOutcome::Committed { sha } = world.promote("1.1.0", "1.0.0").await.unwrap() else {
+        panic!()
+    };
+    let outcome = world.roll_back("1.1.0", Some(&sha)).await.unwrap();
+    assert_eq!(world.file(), VALUES, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_successor_that_nobody_judged_is_left_alone() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    let successor = world.create("1.2.0", &[]).await.unwrap().sha;
+    let outcome = world.roll_back("1.1.0", None).await.unwrap();
+    assert_eq!(
+        outcome,
+        RollbackOutcome::Superseded {
+            by: Some("1.2.0".to_owned())
+        }
+    );
+    assert_eq!(world.head(), successor);
+}
+
+#[tokio::test]
+async fn a_commit_without_trailers_is_found_by_its_content() {
+    let world = World::new();
+    let text = VALUES
+        .replace("tag: \"1.0.0\"", "tag: \"1.1.0\"")
+        .replace("revision: '1.0.0'", "revision: '1.1.0'");
+    let sha = world.person(FILE, &text, "Try 1.1.0 by hand");
+    let found = world
+        .gitops
+        .find_canary(&world.repo, &subject(), Some("1.1.0"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (found.sha, found.by_trailer, found.author.as_str()),
+        (sha, false, "Ann")
+    );
+    let outcome = world.roll_back("1.1.0", None).await.unwrap();
+    assert!(matches!(outcome, RollbackOutcome::Committed { .. }), "{outcome:?}");
+    assert_eq!(world.file(), VALUES);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_said_and_nothing_is_pushed() {
+    let world = World::new();
+    let head = world.person(FILE, "stable: {}\ncanary: {image: {}}\n", "Lose the image");
+    let error = world.create("1.1.0", &[]).await.unwrap_err();
+    let said = format!("{:#}", anyhow::Error::from(error));
+    assert!(said.contains("canary.image.tag") && said.contains(FILE), "{said}");
+    assert_eq!(world.head(), head);
+
+    let elsewhere = RepoSpec {
+        url: "file:///nowhere/x.git".to_owned(),
+        ..world.repo.clone()
+    };
+    let error = world.gitops.rest_state(&elsewhere, &subject()).await.unwrap_err();
+    assert!(error.to_string().contains("file:///nowhere/x.git"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_push_is_told_in_the_hosts_words_and_leaves_nothing() {
+    let world = World::new();
+    let hook = world.folder.path().join("origin.git/hooks/pre-receive");
+    fs::write(&hook, "#!/bin/sh\necho 'policy: no pushes on Fridays' >&2\nexit 1\n").unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let head = world.head();
+    let error = world.create("1.1.0", &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.to_string().contains("no pushes on Fridays"), "{error}");
+    assert_eq!(world.head(), head);
+}
+
+#[tokio::test]
+async fn writers_that_race_all_land_each_once() {
+    let world = World::new();
+    let begin = world.commits();
+    let others: Vec<_> = (0..6)
+        .map(|i| (format!("envs/e{i}/values.yaml"), format!("e{i}")))
+        .collect();
+    for (path, _) in &others {
+        world.person(path, VALUES, "Add");
+    }
+    let create = |path: &str| {
+        let subject = Subject {
+            path: path.to_owned(),
+            name: path.replace('/', "-"),
+            ..subject()
+        };
+        let revision = "1.1.0".to_owned();
+        let (image_tag, image_repository, set, author, message) = (revision.clone(), None, vec![], None, None);
+        let request = CreateRequest {
+            subject,
+            revision,
+            image_tag,
+            image_repository,
+            set,
+            author,
+            message,
+        };
+        // A process of its own: nothing but the remote keeps two of these apart.
+        let gitops = GitOps::new(world.folder.path().join(path.replace('/', "-")), Identity::default());
+        let repo = world.repo.clone();
+        async move { gitops.create_canary(&repo, &request).await }
+    };
+    let all = futures::future::join_all(others.iter().map(|(_, env)| create(&format!("envs/{env}")))).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    assert_eq!(world.commits(), begin + 12);
+}
