@@ -55,6 +55,17 @@ pub struct RestState {
     pub canary_revision: Option<String>,
 }
 
+/// What Git says about one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Whether the canary's subtree equals stable's.
+    pub at_rest: bool,
+    /// The commit that brought it, if the branch has one.
+    pub brought_by: Option<CanaryCommit>,
+    /// Every promotion and rollback of the rollout, newest first.
+    pub answers: Vec<Answer>,
+}
+
 /// All repositories of one process. Clones share mirrors, locks and queues.
 #[derive(Clone)]
 pub struct GitOps {
@@ -153,6 +164,18 @@ impl GitOps {
         subject.check()?;
         let (mirror, head) = self.fetched(repo).await?;
         find::canary(&mirror, &head, subject, revision).await
+    }
+
+    /// All that Git says about a revision, at one head and after one fetch: where it comes from, whether Git is at rest, and
+    /// what was answered to earlier revisions.
+    pub async fn look(&self, repo: &RepoSpec, subject: &Subject, revision: &str) -> Result<Sight> {
+        subject.check()?;
+        let (mirror, head) = self.fetched(repo).await?;
+        Ok(Sight {
+            at_rest: history::Arms::at(&mirror, &head, subject).await?.at_rest(),
+            brought_by: find::canary(&mirror, &head, subject, Some(revision)).await?,
+            answers: find::answers(&mirror, &head, subject).await?,
+        })
     }
 
     /// Whether Git is at rest, and which revisions stand in it.

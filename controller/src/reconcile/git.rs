@@ -37,20 +37,15 @@ impl Job {
     /// Where the canary's revision comes from, and how it was answered before.
     pub(super) async fn origin(self, revision: Revision) -> anyhow::Result<Reply> {
         let repo = repository(&self.client, &self.rollout).await?;
-        let rest = self.gitops.rest_state(&repo, &self.subject).await?;
-        let found = self
-            .gitops
-            .find_canary(&repo, &self.subject, Some(&revision.name))
-            .await?;
-        let answers = self.gitops.answered(&repo, &self.subject).await?;
-        let newest = answers.iter().find(|answer| answer.revision == revision.name);
+        let sight = self.gitops.look(&repo, &self.subject, &revision.name).await?;
+        let newest = sight.answers.iter().find(|answer| answer.revision == revision.name);
         Ok(Reply::Origin(Origin {
-            commit: found.map(|c| Commit {
+            commit: sight.brought_by.map(|c| Commit {
                 id: c.sha,
                 author: format!("{} <{}>", c.author, c.email),
                 subject: c.subject,
             }),
-            at_rest: rest.at_rest,
+            at_rest: sight.at_rest,
             prior: newest.and_then(|answer| match answer.action {
                 Action::Promote => Some(PriorAnswer::Promoted),
                 Action::Rollback => Some(PriorAnswer::RolledBack),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
@@ -261,15 +261,16 @@ async fn write_status(
 ) -> Result<(), Error> {
     fence(cx)?;
     let name = rollout.name_any();
-    // A status that another replica has written since makes this a conflict.
-    let patch = json!({ "metadata": { "resourceVersion": rollout.metadata.resource_version }, "status": status });
-    let params = PatchParams {
+    // Whole, as a merge would mix the memory of two phases; and a rollout that anybody has written since is a conflict.
+    let mut written = rollout.clone();
+    written.status = Some(status.clone());
+    let params = PostParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
+        ..PostParams::default()
     };
     call(
         || format!("writing the status of {name}"),
-        api.patch_status(&name, &params, &Patch::Merge(patch)),
+        api.replace_status(&name, &params, &written),
     )
     .await?;
     Ok(())

@@ -53,7 +53,9 @@ impl ArmService {
             "appProtocol": of.app_protocol.as_deref().unwrap_or(H2C),
         });
         if let Some(name) = &of.name {
-            arm_port.as_object_mut().map(|port| port.insert("name".to_owned(), json!(name)));
+            arm_port
+                .as_object_mut()
+                .map(|port| port.insert("name".to_owned(), json!(name)));
         }
         Ok(json!({
             "apiVersion": "v1",

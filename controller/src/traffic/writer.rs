@@ -131,14 +131,16 @@ impl Traffic {
                 return Err(failed);
             }
             if let (Some(from), Some(to)) = (live.weight(), now.weight())
-                && to < from && weight > to {
-                    return Err(Error::Lowered {
-                        object: place.name(),
-                        from,
-                        to,
-                        wanted: weight,
-                    });
-                }
+                && to < from
+                && weight > to
+            {
+                return Err(Error::Lowered {
+                    object: place.name(),
+                    from,
+                    to,
+                    wanted: weight,
+                });
+            }
             live = now;
         }
         Err(Error::Conflict {

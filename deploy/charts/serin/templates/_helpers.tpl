@@ -29,7 +29,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, list, watch, patch]
 - apiGroups: [serin.dev]
   resources: [canaryrollouts/status]
-  verbs: [patch]
+  verbs: [update]
 {{- /* Generated objects block the deletion of their owner; some clusters ask for this permission then. */}}
 - apiGroups: [serin.dev]
   resources: [canaryrollouts/finalizers]

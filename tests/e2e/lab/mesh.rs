@@ -1,0 +1,209 @@
+//! The story of the lab's mesh: that what is written to the API server reaches the calls, and what was served reaches
+//! Prometheus.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use lab::{
+    Lab, binary, clock,
+    kubelet::{
+        images::Image,
+        sidecar::{PodInfo, Sidecar},
+    },
+    load::record::{Call, records},
+    mesh::{Mesh, OUTBOUND_PORT},
+};
+use serde_json::{Value, json};
+
+use super::cluster::{create, namespace, ready_pods};
+use crate::story::{SOON, eventually};
+
+const NAMESPACE: &str = "meshed";
+/// How long new weights may take, on a machine that does much else. Linkerd takes tens of milliseconds.
+const SHIFT: SignedDuration = SignedDuration::from_millis(500);
+
+/// Other stories' pods have ports of their own where a proxy would listen.
+#[derive(Debug)]
+struct Only(Arc<Mesh>);
+
+impl Sidecar for Only {
+    fn pod_started(&self, pod: &PodInfo) {
+        if pod.namespace == NAMESPACE {
+            self.0.pod_started(pod);
+        }
+    }
+
+    fn pod_stopped(&self, pod: &PodInfo) {
+        if pod.namespace == NAMESPACE {
+            self.0.pod_stopped(pod);
+        }
+    }
+}
+
+pub(super) async fn splits(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let client = namespace(&lab, NAMESPACE).await?;
+    let mesh = Mesh::start(client.clone(), lab.net.clone()).await?;
+    lab.kubelet.add_sidecar(Arc::new(Only(mesh)));
+    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
+    for (name, arm) in [
+        ("users", "stable"),
+        ("users-stable", "stable"),
+        ("users-canary", "canary"),
+    ] {
+        let ports = json!([{"port": 50051, "targetPort": "grpc"}]);
+        let spec = json!({"selector": {"arm": arm}, "ports": ports});
+        create(&services, json!({"metadata": {"name": name}, "spec": spec})).await?;
+    }
+    let routes = routes(&client);
+    routes.create(&PostParams::default(), &route(90, 10)?).await?;
+    let work = tempfile::tempdir()?;
+    let calls = work.path().join("calls");
+    let service = Image::new(binary("user-service")?).env("SHUTDOWN_DRAIN", "0s");
+    lab.images
+        .add("users:stable", service.clone().env("SERVICE_REVISION", "stable"));
+    let canary = service.env("SERVICE_REVISION", "canary").env("FAULT_ERROR_RATE", "0.5");
+    lab.images.add("users:canary", canary);
+    let load = Image::new(binary("lab")?)
+        .env("USER_LOAD_PROXY_PORT", OUTBOUND_PORT.to_string())
+        .env("USER_LOAD_RECORD", calls.display().to_string());
+    lab.images.add("load:1", load);
+    for arm in ["stable", "canary"] {
+        deploy(&client, arm, &format!("users:{arm}"), &json!([])).await?;
+    }
+    ready_pods(&client, NAMESPACE, 2).await?;
+    let arguments = json!([
+        "load",
+        "--authority",
+        format!("users.{NAMESPACE}.svc.cluster.local:50051"),
+        "--rate",
+        "200"
+    ]);
+    deploy(&client, "load", "load:1", &arguments).await?;
+
+    let seen = eventually("1,000 calls are recorded", SOON, || async {
+        let calls = records(&calls)?;
+        ensure!(calls.len() >= 1_000, "{} are", calls.len());
+        Ok(calls)
+    })
+    .await?;
+    let share = share_of(&seen, "canary");
+    ensure!((60..=140).contains(&share), "of 1,000 calls the canary got {share}");
+
+    let patch = json!([
+        {"op": "replace", "path": "/spec/rules/0/backendRefs/0/weight", "value": 100},
+        {"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 0},
+    ]);
+    let patch: Patch<DynamicObject> = Patch::Json(serde_json::from_value(patch)?);
+    routes.patch("users", &PatchParams::default(), &patch).await?;
+    let shifted = clock::now();
+    let last = |calls: &[Call]| {
+        calls
+            .iter()
+            .map(|call| call.start)
+            .max()
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+    };
+    let all = eventually("calls go on", SOON, || async {
+        let calls = records(&calls)?;
+        ensure!(last(&calls) > shifted + SHIFT + SHIFT, "the last one is older");
+        Ok(calls)
+    })
+    .await?;
+    let strays = all
+        .iter()
+        .filter(|call| call.start > shifted + SHIFT && call.revision.as_deref() == Some("canary"));
+    ensure!(strays.count() == 0, "the canary was called though its weight was 0");
+    let latest = all
+        .iter()
+        .filter(|call| call.revision.as_deref() == Some("canary"))
+        .map(|call| call.start)
+        .max();
+    if let Some(latest) = latest {
+        println!(
+            "the last call to the canary was due {} ms after the write",
+            latest.duration_since(shifted).as_millis()
+        );
+    }
+
+    let failures = all.iter().filter(|call| call.code == "UNAVAILABLE").count();
+    eventually("Prometheus has both views of the canary's failures", Duration::from_secs(20), || async {
+        let inbound = format!(
+            "response_total{{namespace=\"{NAMESPACE}\",deployment=\"canary\",direction=\"inbound\",srv_port=\"50051\",\
+             classification=\"failure\",grpc_status=\"14\"}}"
+        );
+        let outbound = format!(
+            "outbound_grpc_route_backend_response_statuses_total{{namespace=\"{NAMESPACE}\",deployment=\"load\",\
+             backend_name=\"users-canary\",grpc_status=\"UNAVAILABLE\"}}"
+        );
+        for query in [inbound, outbound] {
+            let result = lab.prometheus.query(&query).await?;
+            let value = result.first().and_then(|series| series.pointer("/value/1")?.as_str()).context("no series")?;
+            ensure!(value == failures.to_string(), "{value} of {failures} at {query}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Of a thousand calls that were answered, how many by this revision.
+fn share_of(calls: &[Call], revision: &str) -> usize {
+    let answered = calls.iter().filter(|call| call.revision.is_some()).count();
+    let theirs = calls
+        .iter()
+        .filter(|call| call.revision.as_deref() == Some(revision))
+        .count();
+    theirs * 1_000 / answered.max(1)
+}
+
+fn routes(client: &Client) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), NAMESPACE, &kind())
+}
+
+fn kind() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "GRPCRoute"))
+}
+
+fn route(stable: u32, canary: u32) -> anyhow::Result<DynamicObject> {
+    let backend = |name: &str, weight: u32| json!({"group": "", "kind": "Service", "namespace": NAMESPACE, "name": name, "port": 50051, "weight": weight});
+    let object = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GRPCRoute",
+        "metadata": {"name": "users", "namespace": NAMESPACE},
+        "spec": {
+            "parentRefs": [{"group": "core", "kind": "Service", "name": "users", "port": 50051}],
+            "rules": [{"backendRefs": [backend("users-stable", stable), backend("users-canary", canary)]}],
+        },
+    });
+    Ok(serde_json::from_value(object)?)
+}
+
+async fn deploy(client: &Client, arm: &str, image: &str, arguments: &Value) -> anyhow::Result<()> {
+    let mut container = json!({"name": "main", "image": image, "args": arguments});
+    if arm != "load"
+        && let Some(container) = container.as_object_mut()
+    {
+        container.insert("ports".to_owned(), json!([{"name": "grpc", "containerPort": 50051}]));
+        let probe = json!({"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1});
+        container.insert("readinessProbe".to_owned(), probe);
+    }
+    let labels = json!({"arm": arm});
+    let object = json!({
+        "metadata": {"name": arm},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels, "annotations": {"linkerd.io/inject": "enabled"}},
+                "spec": {"containers": [container]},
+            },
+        },
+    });
+    create(&Api::<Deployment>::namespaced(client.clone(), NAMESPACE), object).await?;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The end-to-end stories: one binary, one lab, all stories at once, each in a namespace of its own. It must not know what a
+//! story is about; each file brings its own list.
+
+mod lab;
+mod pod;
+mod rollout;
+mod story;
+
+use std::{process::ExitCode, sync::Arc};
+
+use ::lab::{Lab, Options};
+use anyhow::Context as _;
+use libtest_mimic::{Arguments, Trial};
+use tokio::runtime::Runtime;
+
+use self::story::Story;
+
+/// Stories wait more than they compute.
+const AT_ONCE: usize = 12;
+
+fn stories() -> Vec<Story> {
+    [lab::stories(), rollout::stories()].into_iter().flatten().collect()
+}
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("end-to-end tests: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    if let Some(role) = pod::role() {
+        return role.run();
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    if arguments.list {
+        let trials = stories()
+            .into_iter()
+            .map(|story| Trial::test(story.name, || Ok(())))
+            .collect();
+        return Ok(libtest_mimic::run(&arguments, trials).exit_code());
+    }
+    let runtime = Runtime::new().context("starting the runtime")?;
+    let lab = Arc::new(
+        runtime
+            .block_on(Lab::start(Options::default()))
+            .context("starting the lab")?,
+    );
+    let trial = |story: Story| {
+        let (lab, handle) = (lab.clone(), runtime.handle().clone());
+        Trial::test(story.name, move || {
+            handle
+                .block_on(story.run(lab))
+                .map_err(|error| format!("{error:#}").into())
+        })
+    };
+    let conclusion = libtest_mimic::run(&arguments, stories().into_iter().map(trial).collect());
+    runtime.block_on(lab.stop());
+    if conclusion.has_failed() {
+        // A story that took too long may still hold the lab; then its folder goes with this process's end only.
+        let kept = Arc::try_unwrap(lab).map_or_else(|lab| lab.dir().to_owned(), Lab::keep);
+        eprintln!("the lab's logs: {}", kept.join("logs").display());
+    }
+    Ok(conclusion.exit_code())
+}

@@ -1,0 +1,77 @@
+//! What those say who are not Serin: the API server's audit log, the clients' records, Git.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use jiff::{SignedDuration, Timestamp};
+use lab::{
+    load::record::Call,
+    site::{CLUSTER, Environment},
+};
+
+/// The weights that were written, in percent, without repetitions.
+pub(super) fn weights(environment: &Environment) -> anyhow::Result<Vec<i64>> {
+    Ok(environment.weights()?.iter().map(lab::audit::WeightWrite::percent).collect())
+}
+
+/// When the canary's traffic was taken away for the last time.
+pub(super) fn traffic_away(environment: &Environment) -> anyhow::Result<Timestamp> {
+    let weights = environment.weights()?;
+    let last = weights.last().context("no weight was written")?;
+    ensure!(last.percent() == 0, "the canary's weight is {} %", last.percent());
+    Ok(last.at)
+}
+
+/// All weights were written by Serin's own account, and no call that was due later than a second after weight 0 met the
+/// revision.
+pub(super) fn nobody_meets(environment: &Environment, revision: &str) -> anyhow::Result<()> {
+    let gone = traffic_away(environment)?;
+    let late = gone.checked_add(SignedDuration::from_secs(1))?;
+    let calls = environment.calls()?;
+    let met = calls.iter().filter(|c| c.revision.as_deref() == Some(revision)).collect::<Vec<_>>();
+    ensure!(!met.is_empty(), "no call ever met {revision}: {}", census(&calls));
+    let first_late = met.iter().find(|call| call.start > late);
+    ensure!(first_late.is_none(), "a call met {revision} although its traffic was gone at {gone}: {first_late:?}");
+    written_by_serin(environment)
+}
+
+pub(super) fn written_by_serin(environment: &Environment) -> anyhow::Result<()> {
+    let (namespace, name) = (environment.namespace(), &environment.name);
+    let account = format!("system:serviceaccount:{namespace}:serin-{name}");
+    let stranger = environment.weights()?.into_iter().find(|write| write.user != account);
+    ensure!(stranger.is_none(), "a weight was not written by {account}: {stranger:?}");
+    Ok(())
+}
+
+/// How many commits of an action the branch has for a revision of this environment.
+pub(super) async fn commits(environment: &Environment, action: &str, revision: &str) -> anyhow::Result<usize> {
+    let rollout = format!("Serin-Rollout: {}/user-service", environment.namespace());
+    let wanted = [
+        format!("Serin-Cluster: {CLUSTER}"),
+        rollout,
+        format!("Serin-Revision: {revision}"),
+        format!("Serin-Action: {action}"),
+    ];
+    let log = environment.site.config.run(&["log", "-z", "--format=%B", "main"]).await?;
+    Ok(log.split('\0').filter(|message| wanted.iter().all(|line| message.contains(line))).count())
+}
+
+/// The environment's values file as it was at a commit.
+pub(super) async fn values_at(environment: &Environment, commit: &str) -> anyhow::Result<String> {
+    let path = format!("{commit}:{}/values.yaml", environment.folder());
+    environment.site.config.run(&["cat-file", "blob", &path]).await
+}
+
+/// Calls by revision and code, for an error's text.
+pub(super) fn census(calls: &[Call]) -> String {
+    let mut counts = std::collections::BTreeMap::new();
+    for call in calls {
+        *counts.entry((call.revision.as_deref().unwrap_or("nobody"), call.code.as_str())).or_insert(0) += 1;
+    }
+    format!("{counts:?}")
+}
+
+/// Long enough for a whole promotion on a machine that does much else.
+pub(super) const PROMOTION: Duration = Duration::from_secs(150);
+/// Long enough for a rollback, from the commit of the bad revision on.
+pub(super) const ROLLBACK: Duration = Duration::from_secs(120);

@@ -1,0 +1,56 @@
+//! What a story is, and how stories wait. It must not know any particular story.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use anyhow::{anyhow, bail};
+use futures::future::BoxFuture;
+use lab::Lab;
+use tokio::time::{Instant, sleep, timeout};
+
+/// No story takes longer; most take a minute, and the machine does much else.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// What ought to happen at once, on a machine that does much else.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// One end-to-end test.
+pub(crate) struct Story {
+    pub(crate) name: &'static str,
+    run: Box<dyn FnOnce(Arc<Lab>) -> BoxFuture<'static, anyhow::Result<()>> + Send>,
+}
+
+impl Story {
+    /// A story by its name, which is a claim.
+    pub(crate) fn new<F>(name: &'static str, run: impl FnOnce(Arc<Lab>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        Self {
+            name,
+            run: Box::new(move |lab| Box::pin(run(lab))),
+        }
+    }
+
+    pub(crate) async fn run(self, lab: Arc<Lab>) -> anyhow::Result<()> {
+        // In a task of its own, so that its own tasks and timers run on the runtime's threads.
+        let story = tokio::spawn((self.run)(lab));
+        timeout(LONGEST, story)
+            .await
+            .map_err(|_| anyhow!("not done after {LONGEST:?}"))??
+    }
+}
+
+/// Waits until `check` gives a value; an error says what it last saw.
+pub(crate) async fn eventually<T, F>(what: &str, deadline: Duration, mut check: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let end = Instant::now() + deadline;
+    loop {
+        match check().await {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() > end => bail!("waited {deadline:?} for this: {what}; now: {error:#}"),
+            Err(_) => sleep(Duration::from_millis(25)).await,
+        }
+    }
+}

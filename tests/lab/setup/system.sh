@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Makes sure of the system's own programs: git with its HTTP backend, and setpriv; prints the path of each.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/lib.sh"
+
+wanted=2.38 # the first whose merge-tree works without a work tree
+
+git_is_fit() {
+  command -v git >/dev/null && [ -x "$(git --exec-path)/git-http-backend" ] && at_least "$wanted" "$(git --version | awk '{print $3}')"
+}
+git_is_fit || apt_install "git ≥ $wanted with http-backend" git
+git_is_fit || fail "looking for git" "$(command -v git) is $(git --version), or has no http-backend in $(git --exec-path)" "install git ≥ $wanted with git-http-backend, and put it first on PATH"
+command -v setpriv >/dev/null || apt_install "setpriv ends the lab's processes with their parent" util-linux
+
+printf '%s\n' "$(command -v git)" "$(git --exec-path)/git-http-backend" "$(command -v setpriv)"

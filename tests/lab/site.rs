@@ -1,0 +1,111 @@
+//! A team's installation in the lab: the config repository seeded from `deploy/` and `argocd/`, Argo CD, and environments in
+//! which user-service runs, each with its clients. Done as the READMEs tell an operator. It must not know any story.
+
+mod environment;
+mod operator;
+mod serin;
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+
+pub use self::{
+    environment::{CANARY, Environment, SERVICE, Setup, revision},
+    operator::Clone,
+    serin::{CLUSTER, Serin},
+};
+use crate::{
+    Lab,
+    argocd::{self, ArgoCd},
+    binary,
+    git_server::Repository,
+    kubelet::images::Image,
+    mesh::OUTBOUND_PORT,
+    process::Program,
+    project_root,
+};
+
+/// The config repository's name on the Git server.
+pub const CONFIG: &str = "config";
+/// The images of user-service in the values files.
+pub const IMAGE: &str = "registry.example.com/user-service";
+/// The records of a client's calls, in its pod's folder.
+const RECORD: &str = "calls.jsonl";
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The installation. It ends with the lab.
+#[derive(Debug)]
+pub struct Site {
+    /// What it stands on.
+    pub lab: Arc<Lab>,
+    /// The config repository, seen from its server.
+    pub config: Repository,
+    /// Applies what is in it.
+    pub argocd: ArgoCd,
+}
+
+impl Site {
+    /// Seeds the config repository, fills the image store and starts Argo CD.
+    pub async fn install(lab: Arc<Lab>) -> anyhow::Result<Arc<Self>> {
+        let seed = tempfile::tempdir().context("making the seed of the config repository")?;
+        argocd::Install::new(&lab.git, CONFIG).seed(seed.path())?;
+        let config = lab.git.create(CONFIG, seed.path()).await?;
+        lab.images.add(
+            "registry.example.com/user-load:latest",
+            Image::new(binary("lab")?)
+                .env("USER_LOAD_PROXY_PORT", OUTBOUND_PORT.to_string())
+                .env("USER_LOAD_RECORD", RECORD),
+        );
+        let options = argocd::Options::new(&lab.tools, lab.dir());
+        let argocd = ArgoCd::start(lab.control_plane.client(), options).await?;
+        Ok(Arc::new(Self {
+            lab,
+            config,
+            argocd,
+        }))
+    }
+
+    /// Puts a version of user-service into the image store, as the pipeline's push would, with faults baked in.
+    pub fn push_image(&self, tag: &str, faults: &[(&str, &str)]) -> anyhow::Result<()> {
+        let image = faults
+            .iter()
+            .fold(Image::new(binary("user-service")?), |image, (name, value)| image.env(*name, *value));
+        self.lab.images.add(format!("{IMAGE}:{tag}"), image);
+        Ok(())
+    }
+
+    /// Runs kubectl as the cluster's admin and returns what it prints.
+    pub async fn kubectl(&self, args: &[&str], input: &[u8]) -> anyhow::Result<String> {
+        let doing = || format!("kubectl {}", args.join(" "));
+        let kubectl = Program::new(&self.lab.tools.kubectl)
+            .env("KUBECONFIG", self.lab.control_plane.kubeconfig_admin())
+            .args(args.iter().copied());
+        kubectl.output_with_input(input, DEADLINE).await.and_then(crate::process::Output::text).with_context(doing)
+    }
+
+    /// Renders a chart of `deploy/charts` with Helm.
+    async fn render(&self, chart: &str, release: &str, namespace: &str, values: &serde_json::Value) -> anyhow::Result<String> {
+        let file = tempfile::NamedTempFile::new().context("making a values file")?;
+        // JSON is YAML.
+        fs::write(file.path(), values.to_string())?;
+        let helm = Program::new(&self.lab.tools.helm)
+            .args(["template", release])
+            .arg(project_root().join("deploy/charts").join(chart))
+            .args(["--namespace", namespace, "--values"])
+            .arg(file.path());
+        helm.output(DEADLINE)
+            .await
+            .and_then(crate::process::Output::text)
+            .with_context(|| format!("rendering the chart {chart}"))
+    }
+}
+
+/// Where a pod's process runs.
+fn pod_folder(lab: &Lab, namespace: &str, name: &str) -> PathBuf {
+    lab.dir().join("pods").join(format!("{namespace}_{name}"))
+}

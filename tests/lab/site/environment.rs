@@ -1,0 +1,349 @@
+//! One environment: a folder of the config repository, applied to a namespace by Argo CD, with clients at a steady rate. It
+//! must not know what Serin ought to do there.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Secret},
+    events::v1::Event,
+};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use serin::api::{COMMAND_ANNOTATION, CanaryRollout, CanaryRolloutStatus};
+use tokio::time::{Instant, sleep};
+
+use super::{CLUSTER, CONFIG, RECORD, Serin, Site, pod_folder};
+use crate::{
+    argocd,
+    audit::{self, WeightWrite},
+    binary, clock,
+    jenkins::Jenkins,
+    load::record::{self, Call},
+    project_root,
+};
+
+/// The rollout's, the apex Service's and the stable Deployment's name in the chart's defaults.
+pub const SERVICE: &str = "user-service";
+/// The canary Deployment's name.
+pub const CANARY: &str = "user-service-canary";
+const LOOK: Duration = Duration::from_millis(25);
+
+/// How an environment is to be.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Values that go over those of production; those that the lab needs are there already.
+    pub values: Value,
+    /// A Serin of its own, for this namespace only.
+    pub own_serin: bool,
+}
+
+/// An environment that is up: stable runs, clients call it, and Serin has seen its rollout.
+#[derive(Debug)]
+pub struct Environment {
+    /// The installation that it is part of.
+    pub site: Arc<Site>,
+    /// Its name; the folder is `deploy/environments/<name>`.
+    pub name: String,
+    /// Its own Serin, if it has one.
+    pub serin: Option<Serin>,
+    /// When it was up; what clients met before is nobody's business.
+    up: Timestamp,
+}
+
+impl Environment {
+    /// Brings the environment up, with production's values file as its own unless it has one.
+    pub async fn start(site: &Arc<Site>, name: &str, setup: Setup) -> anyhow::Result<Self> {
+        let mut environment = Self { site: site.clone(), name: name.to_owned(), serin: None, up: clock::now() };
+        let namespace = environment.namespace();
+        environment.prepare(&namespace).await?;
+        if setup.own_serin {
+            let release = format!("serin-{name}");
+            environment.serin = Some(Serin::install(site, &release, &namespace, true).await?);
+        }
+        let mut values = environment.values_of_the_lab();
+        merge(&mut values, &setup.values);
+        environment.apply(values).await?;
+        let up = |rollout: &CanaryRolloutStatus| rollout.phase.is_some();
+        environment.until("the rollout is seen", Duration::from_secs(90), up).await?;
+        environment.until_calls_succeed().await?;
+        environment.up = clock::now();
+        Ok(environment)
+    }
+
+    /// What an operator makes by hand: the namespace, and the Secret with which Serin pushes.
+    async fn prepare(&self, namespace: &str) -> anyhow::Result<()> {
+        let client = self.client();
+        let made: Namespace = serde_json::from_value(json!({ "metadata": { "name": namespace } }))?;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        namespaces.create(&PostParams::default(), &made).await.with_context(|| format!("making {namespace}"))?;
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": { "name": "config-repo" },
+            "stringData": { "username": "serin", "password": self.site.lab.git.token() },
+        }))?;
+        let secrets: Api<Secret> = Api::namespaced(client, namespace);
+        secrets.create(&PostParams::default(), &secret).await.context("making the Secret config-repo")?;
+        Ok(())
+    }
+
+    /// What differs from production in any lab: addresses, and times that are short enough to watch.
+    fn values_of_the_lab(&self) -> Value {
+        json!({
+            "replicas": 2,
+            "probes": { "readiness": { "periodSeconds": 1, "failureThreshold": 2 } },
+            "load": { "enabled": true, "rate": 60 },
+            "rollout": {
+                "canary": { "drain": "1s" },
+                "analysis": { "interval": "2s", "scrapeInterval": "1s" },
+                "plan": {
+                    "steps": [
+                        { "weight": 5, "hold": "2s", "atMost": "60s" },
+                        { "weight": 25, "hold": "2s", "atMost": "60s" },
+                        { "weight": 50, "hold": "2s", "atMost": "60s" },
+                        { "weight": 100, "hold": "2s", "atMost": "60s" },
+                    ],
+                    "minRequests": 20,
+                    "progressDeadline": "60s",
+                    "promoteDeadline": "60s",
+                    "blindDeadline": "15s",
+                },
+            },
+        })
+    }
+
+    async fn apply(&self, values: Value) -> anyhow::Result<()> {
+        let file = format!("{}/values.yaml", self.folder());
+        if self.site.config.file("main", &file).await.is_err() {
+            let production = self.site.config.file("main", "deploy/environments/prod/values.yaml").await?;
+            let mine = production.replace("deploy/environments/prod", &self.folder());
+            let mine = mine.replace("user-service-prod", &self.application());
+            let clone = super::Clone::new(&self.site).await?;
+            clone.edit(&file, &format!("Add the environment {}", self.name), |_| mine.clone()).await?;
+        }
+        let environment = argocd::Environment { name: self.name.clone(), values: Some(values) };
+        argocd::Install::new(&self.site.lab.git, CONFIG).apply_environment(&self.client(), &environment).await
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> String {
+        format!("user-service-{}", self.name)
+    }
+
+    /// The Application's name.
+    pub fn application(&self) -> String {
+        self.namespace()
+    }
+
+    /// The folder in the config repository.
+    pub fn folder(&self) -> String {
+        format!("deploy/environments/{}", self.name)
+    }
+
+    /// An admin's client.
+    pub fn client(&self) -> Client {
+        self.site.lab.control_plane.client()
+    }
+
+    /// Commits a canary revision with the commands of the Jenkinsfile's stage; returns the commit's id.
+    pub async fn commit(&self, version: &str, set: Option<&str>) -> anyhow::Result<String> {
+        let serin = binary("serin")?;
+        let path = serin.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+        let search = format!("{path}:{}", std::env::var("PATH").unwrap_or_default());
+        let mut env: BTreeMap<String, String> = [
+            ("PATH", search.as_str()),
+            ("VERSION", version),
+            ("GIT_TOKEN", self.site.lab.git.token()),
+            ("CONFIG_REPOSITORY", &self.site.lab.git.url(CONFIG)),
+            ("ENVIRONMENT", &self.name),
+            ("ROLLOUT", &format!("{}/{SERVICE}", self.namespace())),
+            ("CLUSTER", CLUSTER),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        if let Some(set) = set {
+            env.insert("SET".to_owned(), set.to_owned());
+        }
+        let jenkins = Jenkins::new(project_root().join("Jenkinsfile"))?;
+        let printed = jenkins.run_stage("Canary revision", &env).await?.text().context("the canary stage failed")?;
+        let answer: Value = printed.lines().find_map(|line| serde_json::from_str(line).ok()).context("it printed no commit")?;
+        self.refresh().await?;
+        let id = answer.get("commit").and_then(Value::as_str).context("it printed no commit")?;
+        Ok(id.to_owned())
+    }
+
+    /// Edits the values file as a person would; returns the commit's id.
+    pub async fn edit(&self, subject: &str, edit: impl Fn(&str) -> String) -> anyhow::Result<String> {
+        let clone = super::Clone::new(&self.site).await?;
+        let id = clone.edit(&format!("{}/values.yaml", self.folder()), subject, edit).await?;
+        self.refresh().await?;
+        Ok(id)
+    }
+
+    /// What the host's webhook tells Argo CD after a push.
+    async fn refresh(&self) -> anyhow::Result<()> {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"));
+        let applications: Api<DynamicObject> = Api::namespaced_with(self.client(), "argocd", &kind);
+        let patch = json!({ "metadata": { "annotations": { argocd::REFRESH: "normal" } } });
+        applications
+            .patch(&self.application(), &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .context("asking for a refresh of the Application")?;
+        Ok(())
+    }
+
+    /// The values file on the branch.
+    pub async fn values(&self) -> anyhow::Result<String> {
+        self.site.config.file("main", &format!("{}/values.yaml", self.folder())).await
+    }
+
+    /// The rollouts of the namespace.
+    pub fn rollouts(&self) -> Api<CanaryRollout> {
+        Api::namespaced(self.client(), &self.namespace())
+    }
+
+    /// The rollout.
+    pub async fn rollout(&self) -> anyhow::Result<CanaryRollout> {
+        self.rollouts().get(SERVICE).await.context("reading the rollout")
+    }
+
+    /// The rollout's status as it is now.
+    pub async fn status(&self) -> anyhow::Result<CanaryRolloutStatus> {
+        Ok(self.rollout().await?.status.unwrap_or_default())
+    }
+
+    /// One of the two Deployments.
+    pub async fn deployment(&self, name: &str) -> anyhow::Result<Deployment> {
+        let api: Api<Deployment> = Api::namespaced(self.client(), &self.namespace());
+        api.get(name).await.with_context(|| format!("reading the Deployment {name}"))
+    }
+
+    /// Gives a command, as `serin` does.
+    pub async fn order(&self, verb: &str) -> anyhow::Result<()> {
+        let id = format!("{verb}-{}", clock::now().as_microsecond());
+        let order = json!({ "id": id, "verb": verb, "reason": "the story says so" }).to_string();
+        let patch = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order } } });
+        self.rollouts()
+            .patch(SERVICE, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .context("giving a command")?;
+        Ok(())
+    }
+
+    /// Waits until the status is so; the error tells the last one.
+    pub async fn until(
+        &self,
+        what: &str,
+        within: Duration,
+        holds: impl Fn(&CanaryRolloutStatus) -> bool,
+    ) -> anyhow::Result<CanaryRolloutStatus> {
+        let end = Instant::now() + within;
+        loop {
+            let status = self.status().await;
+            match &status {
+                Ok(status) if holds(status) => return Ok(status.clone()),
+                _ if Instant::now() > end => {
+                    let seen = status.map(|s| format!("phase {:?}, message {:?}, {:?}", s.phase, s.message, s.conditions));
+                    bail!("{}: waited {within:?} for this: {what}; now: {seen:?}", self.name);
+                }
+                _ => sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Waits for a phase of this revision.
+    pub async fn until_phase(&self, phase: &str, revision: &str, within: Duration) -> anyhow::Result<CanaryRolloutStatus> {
+        let is = |status: &CanaryRolloutStatus| {
+            status.phase.as_deref() == Some(phase) && status.revision.as_ref().is_some_and(|r| r.name == revision)
+        };
+        self.until(&format!("{phase} of {revision}"), within, is).await
+    }
+
+    /// All weights that were written so far, by the API server's own account.
+    pub fn weights(&self) -> anyhow::Result<Vec<WeightWrite>> {
+        let log = self.site.lab.control_plane.audit_log().context("this cluster gives no audit log to read")?;
+        audit::weights(log, &self.namespace())
+    }
+
+    /// All calls that clients made since the environment was up, by their own records, in the order in which they were due.
+    pub fn calls(&self) -> anyhow::Result<Vec<Call>> {
+        let mut calls = Vec::new();
+        let folder = pod_folder(&self.site.lab, &self.namespace(), "user-load");
+        let (parent, prefix) = (folder.parent().context("no folder")?, folder.file_name().unwrap_or_default().to_string_lossy());
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let record = entry.path().join(RECORD);
+            if entry.file_name().to_string_lossy().starts_with(&*prefix) && record.exists() {
+                calls.extend(record::records(&record)?);
+            }
+        }
+        calls.retain(|call| call.start >= self.up);
+        calls.sort_by_key(|call| call.start);
+        Ok(calls)
+    }
+
+    /// Events of the rollout, in order.
+    pub async fn events(&self) -> anyhow::Result<Vec<Event>> {
+        let api: Api<Event> = Api::namespaced(self.client(), &self.namespace());
+        let mut events = api.list(&ListParams::default()).await.context("listing events")?.items;
+        events.retain(|e| e.regarding.as_ref().is_some_and(|r| r.kind.as_deref() == Some("CanaryRollout")));
+        events.sort_by_key(|event| event.event_time.clone());
+        Ok(events)
+    }
+
+    /// Waits until the Deployments carry what the branch says: stable and canary run these revisions.
+    pub async fn until_arms(&self, stable: &str, canary: &str, within: Duration) -> anyhow::Result<Timestamp> {
+        let end = Instant::now() + within;
+        loop {
+            let now = (revision(&self.deployment(SERVICE).await?), revision(&self.deployment(CANARY).await?));
+            if now == (stable.to_owned(), canary.to_owned()) {
+                return Ok(clock::now());
+            }
+            ensure!(Instant::now() < end, "{}: the arms run {now:?}, not {stable} and {canary}, after {within:?}", self.name);
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn until_calls_succeed(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !self.calls()?.iter().any(|call| !call.is_failure()) {
+            ensure!(Instant::now() < end, "{}: no call of a client has succeeded after a minute", self.name);
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}
+
+/// What a Deployment is to run.
+pub fn revision(deployment: &Deployment) -> String {
+    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    let annotations = template.and_then(|meta| meta.annotations.as_ref());
+    annotations.and_then(|a| a.get(serin::api::REVISION_ANNOTATION)).cloned().unwrap_or_default()
+}
+
+/// Puts values over others, as Helm does: maps are merged, all else is replaced.
+fn merge(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(under.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_go_over_others_as_with_helm() {
+        let mut values = json!({ "a": { "b": 1, "c": [1, 2] }, "d": 1 });
+        merge(&mut values, &json!({ "a": { "c": [3] }, "e": 2 }));
+        assert_eq!(values, json!({ "a": { "b": 1, "c": [3] }, "d": 1, "e": 2 }));
+    }
+}

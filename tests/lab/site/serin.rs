@@ -1,0 +1,103 @@
+//! Serin, installed with its own chart, under its own ServiceAccount, as a pod of the lab. It must not know what it rolls out.
+
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::Site;
+use crate::{binary, forward::Forward, kubelet::images::Image};
+
+/// The cluster's name in commit trailers.
+pub const CLUSTER: &str = "lab";
+const READY: Duration = Duration::from_secs(60);
+
+/// An installed controller, and the lines between it and the parts that it needs.
+#[derive(Debug)]
+pub struct Serin {
+    site: Arc<Site>,
+    namespace: String,
+    /// The line to Prometheus.
+    pub to_prometheus: Forward,
+    /// The line to the API server.
+    pub to_api: Forward,
+}
+
+impl Serin {
+    /// Installs the chart in a namespace that exists; `namespaced` keeps it to that namespace.
+    pub async fn install(site: &Arc<Site>, release: &str, namespace: &str, namespaced: bool) -> anyhow::Result<Self> {
+        let lab = &site.lab;
+        let line = async |to: &str| {
+            let target: SocketAddr = to.rsplit('/').next().unwrap_or_default().parse().with_context(|| format!("reading {to}"))?;
+            Forward::start((lab.net.infra(), lab.net.free_port()?).into(), target).await
+        };
+        let (to_prometheus, to_api) = (line(lab.prometheus.url()).await?, line(&lab.control_plane.server()).await?);
+        let work = lab.dir().join("serin").join(release);
+        fs::create_dir_all(&work)?;
+        let values = json!({
+            "clusterId": CLUSTER,
+            "namespaced": namespaced,
+            "image": { "repository": format!("registry.example.com/{release}"), "tag": "lab" },
+            "prometheus": { "url": format!("http://{}", to_prometheus.address()) },
+            "workDir": work,
+            "log": "info,serin=debug",
+        });
+        let manifests = site.render("serin", release, namespace, &values).await?;
+        site.kubectl(&["apply", "--server-side", "-f", "-"], manifests.as_bytes()).await?;
+        // A mounted token, in the lab: a kubeconfig that has the account's token and nothing else.
+        let server = format!("https://{}", to_api.address());
+        let kubeconfig = lab.control_plane.kubeconfig_for_service_account_at(namespace, release, &server).await?;
+        let image = Image::new(binary("serin")?).env("KUBECONFIG", kubeconfig.to_string_lossy());
+        let search = std::env::var("PATH").unwrap_or_default();
+        lab.images.add(format!("registry.example.com/{release}:lab"), image.env("PATH", search));
+        let serin = Self {
+            site: site.clone(),
+            namespace: namespace.to_owned(),
+            to_prometheus,
+            to_api,
+        };
+        serin.ready().await?;
+        Ok(serin)
+    }
+
+    /// Waits until its pod is ready.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + READY;
+        loop {
+            let pods = self.pods().await?;
+            let is_ready = |pod: &Pod| {
+                let pod = serde_json::to_value(pod).unwrap_or_default();
+                let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+                conditions.iter().any(|c| c.get("type") == Some(&json!("Ready")) && c.get("status") == Some(&json!("True")))
+            };
+            if pods.iter().any(is_ready) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let logs = self.site.lab.dir().join("logs/pods");
+                bail!("Serin's pod in {} is not ready after {READY:?}; its log is in {}", self.namespace, logs.display());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Kills its process with SIGKILL; the kubelet starts it again.
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        let pods = self.pods().await?;
+        ensure!(!pods.is_empty(), "Serin has no pod in {}", self.namespace);
+        for pod in pods {
+            let name = pod.metadata.name.unwrap_or_default();
+            ensure!(self.site.lab.kubelet.kill_pod(&self.namespace, &name), "the pod {name} does not run");
+        }
+        Ok(())
+    }
+
+    async fn pods(&self) -> anyhow::Result<Vec<Pod>> {
+        let api: Api<Pod> = Api::namespaced(self.site.lab.control_plane.client(), &self.namespace);
+        let of = ListParams::default().labels("app.kubernetes.io/name=serin,app.kubernetes.io/component=controller");
+        Ok(api.list(&of).await.context("listing Serin's pods")?.items)
+    }
+}

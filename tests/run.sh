@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs every check and test of the project, stage by stage, and prints what each took. What a stage needs is installed first.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export RUST_BACKTRACE=${RUST_BACKTRACE:-0} CARGO_TERM_PROGRESS_WHEN=${CARGO_TERM_PROGRESS_WHEN:-never}
+times=()
+started=$SECONDS
+
+stage() {
+  local name=$1 from=$SECONDS
+  shift
+  printf '\n==> %s\n' "$name"
+  if ! "$@"; then
+    printf '\n==> failed: %s (%d s)\n' "$name" $((SECONDS - from)) >&2
+    exit 1
+  fi
+  times+=("$(printf '%6d s  %s' $((SECONDS - from)) "$name")")
+}
+
+stage "tools of the lab" tests/lab/setup/all.sh
+stage "formatting" cargo fmt --all -- --check
+stage "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+stage "bans, licences and sources" tests/lab/setup/deny.sh
+stage "programs" cargo build --workspace --bins --locked
+stage "unit and integration tests" cargo test --workspace --exclude serin-tests --locked
+stage "unit tests of the lab" cargo test -p serin-tests --lib --locked
+stage "doc tests" cargo test --workspace --doc --locked --quiet
+stage "end-to-end tests" cargo test -p serin-tests --test e2e --locked
+
+printf '\n==> time by stage\n'
+printf '%s\n' "${times[@]}"
+printf '%6d s  in all\n' $((SECONDS - started))
