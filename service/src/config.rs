@@ -33,6 +33,10 @@ pub struct Config {
     #[arg(long, env = "SERVICE_REVISION", default_value = "unknown")]
     pub service_revision: Name,
 
+    /// This process among all of its revision, told to clients: the pod's name, which Kubernetes sets.
+    #[arg(long, env = "HOSTNAME", default_value = "localhost")]
+    pub service_instance: Name,
+
     #[command(flatten)]
     pub faults: FaultConfig,
 
@@ -108,6 +112,7 @@ impl Config {
         Identity {
             version: self.service_version.clone(),
             revision: self.service_revision.clone(),
+            instance: self.service_instance.clone(),
         }
     }
 }

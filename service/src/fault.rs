@@ -135,6 +135,7 @@ mod tests {
         let identity = Identity {
             version: "1".parse().unwrap(),
             revision: "1".parse().unwrap(),
+            instance: "pod-1".parse().unwrap(),
         };
         let config = FaultConfig {
             fault_error_rate,

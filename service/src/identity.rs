@@ -12,7 +12,10 @@ pub const VERSION_HEADER: HeaderName = HeaderName::from_static("x-served-by-vers
 /// On every gRPC response, also on errors: the revision that answered.
 pub const REVISION_HEADER: HeaderName = HeaderName::from_static("x-served-by-revision");
 
-/// A version or revision that can also stand in response metadata.
+/// On every gRPC response, also on errors: the pod that answered.
+pub const INSTANCE_HEADER: HeaderName = HeaderName::from_static("x-served-by");
+
+/// A version, revision or pod's name that can also stand in response metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     text: String,
@@ -60,6 +63,8 @@ pub struct Identity {
     pub version: Name,
     /// The revision that was deployed: image and configuration together.
     pub revision: Name,
+    /// This process among all of its revision: the pod's name.
+    pub instance: Name,
 }
 
 impl Identity {
@@ -67,6 +72,7 @@ impl Identity {
     pub(crate) fn stamp(&self, headers: &mut HeaderMap) {
         headers.insert(VERSION_HEADER, self.version.header.clone());
         headers.insert(REVISION_HEADER, self.revision.header.clone());
+        headers.insert(INSTANCE_HEADER, self.instance.header.clone());
     }
 }
 

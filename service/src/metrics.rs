@@ -255,6 +255,7 @@ mod tests {
         Metrics::new(&Identity {
             version: "1.2.0".parse().unwrap(),
             revision: "1.2.0-b".parse().unwrap(),
+            instance: "pod-1".parse().unwrap(),
         })
     }
 

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use self::story::Story;
 
 /// Stories wait more than they compute.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 4;
 
 fn stories() -> Vec<Story> {
     [lab::stories(), rollout::stories()].into_iter().flatten().collect()

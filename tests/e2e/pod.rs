@@ -16,7 +16,7 @@ pub(crate) const ROLE: &str = "LAB_SELFTEST_ROLE";
 
 pub(crate) enum Role {
     /// An HTTP server: `/ready` fails while the working folder has a file `unready`, `/health` while it has a file `sick`,
-    /// `/env` shows the environment; 50051 has gRPC health, 4191 metrics as a proxy's.
+    /// `/env` shows the environment; 50051 has gRPC health.
     Web,
     /// Starts a process that would run for long, prints its id, and waits to be killed.
     Parent,
@@ -54,9 +54,6 @@ async fn web() -> anyhow::Result<()> {
         .route("/ready", get(move || unless("unready")))
         .route("/health", get(move || unless("sick")))
         .route("/env", get(|| async { Json(env::vars().collect::<BTreeMap<_, _>>()) }));
-    let metrics = Router::new().route("/metrics", get(|| async { "lab_selftest 1\n" }));
-    let listener = TcpListener::bind((address, 4191)).await?;
-    tokio::spawn(async move { axum::serve(listener, metrics).await });
     let (health, service) = tonic_health::server::health_reporter();
     tokio::spawn(async move {
         loop {

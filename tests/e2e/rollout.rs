@@ -14,15 +14,33 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("promotes_a_good_revision", ends::promotes),
         Story::new("promotes_a_change_of_configuration_alone", ends::promotes_configuration),
         Story::new("rolls_back_when_calls_fail", ends::rolls_back_on_errors),
-        Story::new("rolls_back_when_the_latency_objective_breaks", ends::rolls_back_on_latency),
+        Story::new(
+            "rolls_back_when_the_latency_objective_breaks",
+            ends::rolls_back_on_latency,
+        ),
         Story::new("promotes_over_an_http_route", ends::promotes_over_http_route),
-        Story::new("a_newer_revision_takes_the_place_of_the_one_on_trial", ends::gives_way_to_a_newer_revision),
+        Story::new(
+            "a_newer_revision_takes_the_place_of_the_one_on_trial",
+            ends::gives_way_to_a_newer_revision,
+        ),
         Story::new("returning_to_stables_revision_triggers_nothing", ends::withdraws),
-        Story::new("a_deleted_rollout_leaves_all_traffic_on_stable", ends::is_deleted_mid_way),
-        Story::new("a_canary_that_is_never_ready_gets_no_traffic_and_is_rolled_back", ends::is_never_ready),
-        Story::new("prometheus_gone_takes_the_traffic_away_without_a_commit", faults::loses_sight),
+        Story::new(
+            "a_deleted_rollout_leaves_all_traffic_on_stable",
+            ends::is_deleted_mid_way,
+        ),
+        Story::new(
+            "a_canary_that_is_never_ready_gets_no_traffic_and_is_rolled_back",
+            ends::is_never_ready,
+        ),
+        Story::new(
+            "prometheus_gone_takes_the_traffic_away_without_a_commit",
+            faults::loses_sight,
+        ),
         Story::new("a_controller_that_is_killed_goes_on_where_it_was", faults::is_killed),
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
-        Story::new("revision_create_says_what_is_wrong_and_pushes_nothing", refused::revision_create),
+        Story::new(
+            "revision_create_says_what_is_wrong_and_pushes_nothing",
+            refused::revision_create,
+        ),
     ]
 }

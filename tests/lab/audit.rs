@@ -27,7 +27,11 @@ impl WeightWrite {
     /// The canary's share in percent, rounded.
     pub fn percent(&self) -> i64 {
         let total = self.stable + self.canary;
-        if total == 0 { 0 } else { (self.canary * 100 + total / 2) / total }
+        if total == 0 {
+            0
+        } else {
+            (self.canary * 100 + total / 2) / total
+        }
     }
 }
 
@@ -49,16 +53,23 @@ pub fn weights(log: &Path, namespace: &str) -> anyhow::Result<Vec<WeightWrite>> 
 
 fn weight_write(event: &Value) -> Option<WeightWrite> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
-    if !matches!(text("/objectRef/resource")?, "grpcroutes" | "httproutes") || event.pointer("/objectRef/subresource").is_some() {
+    if !matches!(text("/objectRef/resource")?, "grpcroutes" | "httproutes")
+        || event.pointer("/objectRef/subresource").is_some()
+    {
         return None;
     }
-    if !matches!(text("/verb")?, "create" | "update" | "patch") || event.pointer("/responseStatus/code")?.as_i64()? >= 300 {
+    if !matches!(text("/verb")?, "create" | "update" | "patch")
+        || event.pointer("/responseStatus/code")?.as_i64()? >= 300
+    {
         return None;
     }
     let route = event.pointer("/responseObject")?;
     // The rule that splits is the one with two backends; a testers' rule has one.
     let rules = route.pointer("/spec/rules")?.as_array()?;
-    let backends = rules.iter().filter_map(|rule| rule.get("backendRefs")?.as_array()).find(|b| b.len() == 2)?;
+    let backends = rules
+        .iter()
+        .filter_map(|rule| rule.get("backendRefs")?.as_array())
+        .find(|b| b.len() == 2)?;
     let weight = |i: usize| backends.get(i)?.get("weight").map_or(Some(1), Value::as_i64);
     Some(WeightWrite {
         at: text("/stageTimestamp")?.parse().ok()?,
@@ -91,7 +102,10 @@ mod tests {
     #[test]
     fn tells_who_set_which_weight_and_when() {
         let write = weight_write(&event("patch", 200, (1, 99_999))).unwrap();
-        assert_eq!((write.user.as_str(), write.percent()), ("system:serviceaccount:serin:serin", 100));
+        assert_eq!(
+            (write.user.as_str(), write.percent()),
+            ("system:serviceaccount:serin:serin", 100)
+        );
         assert_eq!(weight_write(&event("patch", 409, (1, 1))), None);
         assert_eq!(weight_write(&event("get", 200, (1, 1))), None);
     }

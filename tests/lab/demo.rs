@@ -105,7 +105,15 @@ async fn production(site: &Arc<Site>) -> anyhow::Result<(Serin, Environment)> {
         { "weight": 50, "hold": "4s", "atMost": "60s" },
         { "weight": 100, "hold": "4s", "atMost": "60s" },
     ] } } });
-    let environment = Environment::start(site, "prod", Setup { values, own_serin: false }).await?;
+    let environment = Environment::start(
+        site,
+        "prod",
+        Setup {
+            values,
+            own_serin: false,
+        },
+    )
+    .await?;
     Ok((serin, environment))
 }
 
@@ -117,15 +125,25 @@ async fn tell(site: &Arc<Site>) -> anyhow::Result<()> {
     println!("\n1.0.0 runs as stable under 100 calls a second.");
     for (revision, what, expected) in [
         ("1.1.0", "is good", Outcome::Promoted),
-        ("1.2.0", "fails 20 % of its calls, once it gets any", Outcome::RolledBack),
-        ("1.3.0", "answers in 800 ms; the objective is 99 % within 500 ms", Outcome::RolledBack),
+        (
+            "1.2.0",
+            "fails 20 % of its calls, once it gets any",
+            Outcome::RolledBack,
+        ),
+        (
+            "1.3.0",
+            "answers in 800 ms; the objective is 99 % within 500 ms",
+            Outcome::RolledBack,
+        ),
     ] {
         println!("\n{revision} {what}. The pipeline commits it.");
         let chapter = report::Chapter::begin(&environment, revision).await?;
         let commit = environment.commit(revision, None).await?;
         let ended = environment.until_phase(expected.phase(), revision, CHAPTER).await;
         ended.with_context(|| format!("{revision} ought to end as {}", expected.phase()))?;
-        report.revisions.push(chapter.end(&environment, &pushes, &commit, expected).await?);
+        report
+            .revisions
+            .push(chapter.end(&environment, &pushes, &commit, expected).await?);
     }
     drop(live);
     show(&environment, &report).await?;
@@ -134,17 +152,31 @@ async fn tell(site: &Arc<Site>) -> anyhow::Result<()> {
     fs::write(&path, serde_json::to_vec_pretty(&report)?).with_context(|| format!("writing {}", path.display()))?;
     println!("\nreport: {}", path.display());
     let broken = report.broken();
-    ensure!(broken.is_empty(), "not everything came true:\n  {}", broken.join("\n  "));
+    ensure!(
+        broken.is_empty(),
+        "not everything came true:\n  {}",
+        broken.join("\n  ")
+    );
     Ok(())
 }
 
 async fn show(environment: &Environment, report: &Report) -> anyhow::Result<()> {
     println!("\nThe config repository:\n");
     let format = "--format=%h %<(24,trunc)%an %s";
-    print!("{}", environment.site.config.run(&["log", format, "main", "--", &environment.folder()]).await?);
+    print!(
+        "{}",
+        environment
+            .site
+            .config
+            .run(&["log", format, "main", "--", &environment.folder()])
+            .await?
+    );
     println!("\nEvents of the rollout:\n");
     for event in environment.events().await? {
-        let at = event.event_time.map(|time| time.0.strftime("%T").to_string()).unwrap_or_default();
+        let at = event
+            .event_time
+            .map(|time| time.0.strftime("%T").to_string())
+            .unwrap_or_default();
         let (reason, note) = (event.reason.unwrap_or_default(), event.note.unwrap_or_default());
         println!("{at}  {reason:<18} {note}");
     }

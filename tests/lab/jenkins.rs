@@ -66,8 +66,15 @@ impl Jenkins {
         for script in &stage.scripts {
             let file = tempfile::NamedTempFile::new().context("making a script")?;
             fs::write(file.path(), script)?;
-            let mut program = Program::new("sh").arg("-xe").arg(file.path()).clean_env().dir(workspace);
-            program = program.env("WORKSPACE", workspace).env("HOME", workspace).env("STAGE_NAME", name);
+            let mut program = Program::new("sh")
+                .arg("-xe")
+                .arg(file.path())
+                .clean_env()
+                .dir(workspace);
+            program = program
+                .env("WORKSPACE", workspace)
+                .env("HOME", workspace)
+                .env("STAGE_NAME", name);
             for (key, value) in &env {
                 program = program.env(key, value);
             }
@@ -87,7 +94,13 @@ impl Jenkins {
             .stages
             .iter()
             .find(|stage| stage.name == name)
-            .with_context(|| format!("{} has no stage `{name}`; it has {:?}", self.path.display(), self.stages().collect::<Vec<_>>()))
+            .with_context(|| {
+                format!(
+                    "{} has no stage `{name}`; it has {:?}",
+                    self.path.display(),
+                    self.stages().collect::<Vec<_>>()
+                )
+            })
     }
 
     fn environment(&self, stage: &Stage, given: &BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, String>> {
@@ -117,7 +130,10 @@ fn join(before: Option<Output>, after: Output) -> Output {
     let Some(mut before) = before else { return after };
     before.stdout.extend(after.stdout);
     before.stderr.extend(after.stderr);
-    Output { status: after.status, ..before }
+    Output {
+        status: after.status,
+        ..before
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +145,10 @@ mod tests {
     }
 
     fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     /// A `serin` that only prints its arguments, one a line, and the token.
@@ -137,7 +156,11 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("serin");
-        fs::write(&path, format!("#!/bin/sh\nprintf '%s\\n' \"$@\" \"token=$SERIN_GIT_TOKEN\"\nexit {code}\n")).unwrap();
+        fs::write(
+            &path,
+            format!("#!/bin/sh\nprintf '%s\\n' \"$@\" \"token=$SERIN_GIT_TOKEN\"\nexit {code}\n"),
+        )
+        .unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let search = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
         (dir, search)
@@ -146,13 +169,21 @@ mod tests {
     #[test]
     fn the_stages_are_found_in_order() {
         let stages: Vec<_> = project().stages().map(str::to_owned).collect();
-        assert_eq!(stages, ["Version", "Test", "Build image", "Push image", "Canary revision"]);
+        assert_eq!(
+            stages,
+            ["Version", "Test", "Build image", "Push image", "Canary revision"]
+        );
     }
 
     #[tokio::test]
     async fn the_canary_stage_calls_serin_with_what_the_jenkinsfile_says() {
         let (_dir, path) = stand_in(0);
-        let env = given(&[("PATH", &path), ("VERSION", "1.1.0"), ("GIT_TOKEN", "secret"), ("CONFIG_REPOSITORY", "http://git")]);
+        let env = given(&[
+            ("PATH", &path),
+            ("VERSION", "1.1.0"),
+            ("GIT_TOKEN", "secret"),
+            ("CONFIG_REPOSITORY", "http://git"),
+        ]);
         let output = project().run_stage("Canary revision", &env).await.unwrap();
         assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"));
         let text = output.text().unwrap();
@@ -166,8 +197,18 @@ mod tests {
     #[tokio::test]
     async fn a_change_of_configuration_comes_with_the_parameter_set() {
         let (_dir, path) = stand_in(0);
-        let env = given(&[("PATH", &path), ("VERSION", "1"), ("GIT_TOKEN", "t"), ("SET", "env.GREETING=good day")]);
-        let text = project().run_stage("Canary revision", &env).await.unwrap().text().unwrap();
+        let env = given(&[
+            ("PATH", &path),
+            ("VERSION", "1"),
+            ("GIT_TOKEN", "t"),
+            ("SET", "env.GREETING=good day"),
+        ]);
+        let text = project()
+            .run_stage("Canary revision", &env)
+            .await
+            .unwrap()
+            .text()
+            .unwrap();
         assert!(text.contains("--set\nenv.GREETING=good day\n"), "{text}");
     }
 
@@ -181,8 +222,14 @@ mod tests {
 
     #[tokio::test]
     async fn missing_credentials_are_named() {
-        let error = project().run_stage("Canary revision", &given(&[("VERSION", "1")])).await.unwrap_err();
-        assert!(format!("{error:#}").contains("GIT_TOKEN comes from the credentials"), "{error:#}");
+        let error = project()
+            .run_stage("Canary revision", &given(&[("VERSION", "1")]))
+            .await
+            .unwrap_err();
+        assert!(
+            format!("{error:#}").contains("GIT_TOKEN comes from the credentials"),
+            "{error:#}"
+        );
         let error = project().run_stage("Nonsense", &BTreeMap::new()).await.unwrap_err();
         assert!(error.to_string().contains("no stage `Nonsense`"), "{error}");
     }

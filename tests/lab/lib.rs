@@ -192,8 +192,18 @@ pub fn project_root() -> PathBuf {
 /// A program of this workspace: beside the running one, where cargo puts them all.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let own = env::current_exe().context("finding the programs of this workspace")?;
-    let found = own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("there is no program {name} beside {}; run cargo build --workspace", own.display()))
+    let found = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
+    found.with_context(|| {
+        format!(
+            "there is no program {name} beside {}; run cargo build --workspace",
+            own.display()
+        )
+    })
 }
 
 /// TLS needs a provider of cryptography; the first one that is installed stays.

@@ -42,7 +42,7 @@ use crate::clock;
 const CONNECT: Duration = Duration::from_secs(1);
 const SUMMARY: Duration = Duration::from_secs(10);
 const REVISION: &str = "x-served-by-revision";
-const VERSION: &str = "x-served-by-version";
+const INSTANCE: &str = "x-served-by";
 
 /// What to call, and how often.
 #[derive(Debug, Clone, clap::Args)]
@@ -323,7 +323,7 @@ fn finished(start: Timestamp, method: &str, code: &str, metadata: Option<&Metada
         method: method.to_owned(),
         code: code.to_owned(),
         revision: word(REVISION),
-        version: word(VERSION),
+        instance: word(INSTANCE),
     }
 }
 

@@ -5,12 +5,7 @@ mod environment;
 mod operator;
 mod serin;
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
@@ -63,18 +58,16 @@ impl Site {
         );
         let options = argocd::Options::new(&lab.tools, lab.dir());
         let argocd = ArgoCd::start(lab.control_plane.client(), options).await?;
-        Ok(Arc::new(Self {
-            lab,
-            config,
-            argocd,
-        }))
+        Ok(Arc::new(Self { lab, config, argocd }))
     }
 
     /// Puts a version of user-service into the image store, as the pipeline's push would, with faults baked in.
     pub fn push_image(&self, tag: &str, faults: &[(&str, &str)]) -> anyhow::Result<()> {
         let image = faults
             .iter()
-            .fold(Image::new(binary("user-service")?), |image, (name, value)| image.env(*name, *value));
+            .fold(Image::new(binary("user-service")?), |image, (name, value)| {
+                image.env(*name, *value)
+            });
         self.lab.images.add(format!("{IMAGE}:{tag}"), image);
         Ok(())
     }
@@ -85,11 +78,21 @@ impl Site {
         let kubectl = Program::new(&self.lab.tools.kubectl)
             .env("KUBECONFIG", self.lab.control_plane.kubeconfig_admin())
             .args(args.iter().copied());
-        kubectl.output_with_input(input, DEADLINE).await.and_then(crate::process::Output::text).with_context(doing)
+        kubectl
+            .output_with_input(input, DEADLINE)
+            .await
+            .and_then(crate::process::Output::text)
+            .with_context(doing)
     }
 
     /// Renders a chart of `deploy/charts` with Helm.
-    async fn render(&self, chart: &str, release: &str, namespace: &str, values: &serde_json::Value) -> anyhow::Result<String> {
+    async fn render(
+        &self,
+        chart: &str,
+        release: &str,
+        namespace: &str,
+        values: &serde_json::Value,
+    ) -> anyhow::Result<String> {
         let file = tempfile::NamedTempFile::new().context("making a values file")?;
         // JSON is YAML.
         fs::write(file.path(), values.to_string())?;

@@ -26,7 +26,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use serin_core::rollout::{FieldError, NoteKind, transition};
+use serin_core::rollout::{FieldError, NoteKind, PhaseName, State, transition};
 
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, Parsed, parse};
 use crate::gitops::GitOps;
@@ -101,7 +101,20 @@ async fn call<T>(doing: impl Fn() -> String, call: impl Future<Output = kube::Re
 
 /// Whether the error says that the object was written by somebody else meanwhile.
 fn is_conflict(error: &Error) -> bool {
-    matches!(error, Error::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 409))
+    status_code(error) == Some(409)
+}
+
+/// Whether the error says that Serin's account lacks a permission.
+fn is_forbidden(error: &Error) -> bool {
+    status_code(error) == Some(403)
+}
+
+fn status_code(error: &Error) -> Option<u16> {
+    let Error::Api { source, .. } = error else { return None };
+    match &**source {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
 }
 
 /// Looks at one rollout until nothing is left to do at once.
@@ -148,6 +161,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let world = match observe::observe(cx, &rollout, &parsed, &state, now).await? {
         Look::Refused(errors) => return refuse(cx, api, &rollout, &errors).await,
         Look::Gone => {
+            act::stop(cx, &rollout).await?;
             release(cx, api, &rollout).await?;
             return Ok(Next::At(Action::await_change()));
         }
@@ -243,9 +257,18 @@ async fn refuse(
         act::event(cx, rollout, NoteKind::Warning, "InvalidField", &message).await;
         write_status(cx, api, rollout, &after).await?;
     }
-    if rollout.metadata.deletion_timestamp.is_some() {
-        // Without a plan there is no drain, but all traffic on stable there is.
+    let deleted = rollout.metadata.deletion_timestamp.is_some();
+    let on_trial = |state: State| {
+        matches!(
+            state.phase.name(),
+            PhaseName::Starting | PhaseName::Progressing | PhaseName::Paused
+        )
+    };
+    if deleted || status::memory(Some(&before)).is_ok_and(on_trial) {
+        // What can't be judged gets no traffic. Without a plan there is no drain, but all traffic on stable there is.
         act::stop(cx, rollout).await?;
+    }
+    if deleted {
         release(cx, api, rollout).await?;
         return Ok(Next::At(Action::await_change()));
     }

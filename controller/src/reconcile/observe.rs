@@ -11,7 +11,7 @@ use serin_core::analysis::Tick;
 use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, Revision, State, Verb};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
-use super::{Context, Error, call, git};
+use super::{Context, Error, call, git, is_forbidden};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Parsed, RouteKindSpec};
 use crate::prometheus::{ArmTarget, Target, ticks_due};
 use crate::traffic::{self, LiveRoute, RouteSpec, Testers};
@@ -47,7 +47,8 @@ pub(super) async fn observe(
 ) -> Result<Look, Error> {
     let namespace = rollout.namespace().unwrap_or_default();
     let deleted = rollout.metadata.deletion_timestamp.is_some();
-    let objects = match objects(cx, rollout, &namespace).await? {
+    let at_rest = !deleted && state.phase.run().is_none();
+    let objects = match objects(cx, rollout, &namespace, at_rest).await? {
         Ok(objects) => objects,
         Err(_) if deleted => return Ok(Look::Gone),
         Err(errors) => return Ok(Look::Refused(errors)),
@@ -124,6 +125,7 @@ async fn objects(
     cx: &Context,
     rollout: &CanaryRollout,
     namespace: &str,
+    at_rest: bool,
 ) -> Result<Result<Objects, Vec<FieldError>>, Error> {
     let spec = &rollout.spec;
     let deployments: Api<Deployment> = Api::namespaced(cx.client.clone(), namespace);
@@ -165,34 +167,42 @@ async fn objects(
         )),
         Some(_) => {}
     }
-    if spec.git.secret_ref.is_none() && !spec.git.repository.starts_with("file://") {
-        errors.push(FieldError::new(
-            "spec.git.secretRef",
-            "Serin commits to the repository and has no credentials for it; name a Secret with username and password",
-        ));
-    }
-    if let Some(reference) = &spec.git.secret_ref {
-        let secrets: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
-        let secret = call(
-            || format!("reading the Secret {namespace}/{}", reference.name),
-            secrets.get_opt(&reference.name),
-        )
-        .await?;
-        let problem = match secret {
-            None => Some(format!(
-                "there is no Secret {} in namespace {namespace}",
-                reference.name
-            )),
-            Some(secret) => git::credentials(&secret)
-                .err()
-                .map(|error| format!("the Secret {}: {error:#}", reference.name)),
-        };
-        errors.extend(problem.map(|problem| FieldError::new("spec.git.secretRef.name", problem)));
+    // Once a revision is on trial, credentials that are gone hold up the commit and nothing before it.
+    if at_rest {
+        errors.extend(credentials(cx, rollout, namespace).await?);
     }
     Ok(match (stable, canary, apex) {
         (Some(stable), Some(canary), Some(apex)) if errors.is_empty() => Ok(Objects { stable, canary, apex }),
         _ => Err(errors),
     })
+}
+
+/// What is wrong with the credentials, if anything is.
+async fn credentials(cx: &Context, rollout: &CanaryRollout, namespace: &str) -> Result<Option<FieldError>, Error> {
+    let git = &rollout.spec.git;
+    let Some(reference) = &git.secret_ref else {
+        let lacks =
+            "Serin commits to the repository and has no credentials for it; name a Secret with username and password";
+        return Ok((!git.repository.starts_with("file://")).then(|| FieldError::new("spec.git.secretRef", lacks)));
+    };
+    let name = &reference.name;
+    let secrets: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
+    let read = call(
+        || format!("reading the Secret {namespace}/{name}"),
+        secrets.get_opt(name),
+    )
+    .await;
+    let problem = match read {
+        Ok(Some(secret)) => git::credentials(&secret)
+            .err()
+            .map(|error| format!("the Secret {name}: {error:#}")),
+        Ok(None) => Some(format!("there is no Secret {name} in namespace {namespace}")),
+        Err(error) if is_forbidden(&error) => Some(format!(
+            "Serin may not read the Secret {name} in namespace {namespace}; add its name to `secrets` of Serin's chart"
+        )),
+        Err(error) => return Err(error),
+    };
+    Ok(problem.map(|problem| FieldError::new("spec.git.secretRef.name", problem)))
 }
 
 fn port(apex: &Service, number: i32) -> Option<&k8s_openapi::api::core::v1::ServicePort> {

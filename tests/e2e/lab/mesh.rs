@@ -13,12 +13,9 @@ use kube::{
 };
 use lab::{
     Lab, binary, clock,
-    kubelet::{
-        images::Image,
-        sidecar::{PodInfo, Sidecar},
-    },
+    kubelet::images::Image,
     load::record::{Call, records},
-    mesh::{Mesh, OUTBOUND_PORT},
+    mesh::OUTBOUND_PORT,
 };
 use serde_json::{Value, json};
 
@@ -29,28 +26,8 @@ const NAMESPACE: &str = "meshed";
 /// How long new weights may take, on a machine that does much else. Linkerd takes tens of milliseconds.
 const SHIFT: SignedDuration = SignedDuration::from_millis(500);
 
-/// Other stories' pods have ports of their own where a proxy would listen.
-#[derive(Debug)]
-struct Only(Arc<Mesh>);
-
-impl Sidecar for Only {
-    fn pod_started(&self, pod: &PodInfo) {
-        if pod.namespace == NAMESPACE {
-            self.0.pod_started(pod);
-        }
-    }
-
-    fn pod_stopped(&self, pod: &PodInfo) {
-        if pod.namespace == NAMESPACE {
-            self.0.pod_stopped(pod);
-        }
-    }
-}
-
 pub(super) async fn splits(lab: Arc<Lab>) -> anyhow::Result<()> {
     let client = namespace(&lab, NAMESPACE).await?;
-    let mesh = Mesh::start(client.clone(), lab.net.clone()).await?;
-    lab.kubelet.add_sidecar(Arc::new(Only(mesh)));
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
     for (name, arm) in [
         ("users", "stable"),

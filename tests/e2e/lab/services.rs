@@ -28,19 +28,21 @@ pub(super) async fn scrapes(lab: Arc<Lab>) -> anyhow::Result<()> {
     deploy(&client, "scrapes", &image(&lab, "scrapes:1")?, 1, &json!({})).await?;
     let pods = ready_pods(&client, "scrapes", 1).await?;
     let pod = pods.first().context("no pod")?;
-    eventually("Prometheus has the pod's metrics", SOON, || async {
-        let result = lab.prometheus.query(r#"lab_selftest{namespace="scrapes"}"#).await?;
+    eventually("Prometheus has the metrics of the pod's proxy", SOON, || async {
+        let result = lab.prometheus.query(r#"proxy_build_info{namespace="scrapes"}"#).await?;
         let labels = result
             .first()
             .and_then(|series| series.get("metric"))
             .context("no series")?;
         let hash = at(pod, "/metadata/labels/pod-template-hash");
         let expected = json!({
-            "__name__": "lab_selftest", "job": "linkerd-proxy", "instance": format!("{}:4191", ip(pod)),
+            "job": "linkerd-proxy", "instance": format!("{}:4191", ip(pod)),
             "namespace": "scrapes", "pod": pod.metadata.name, "deployment": "web", "control_plane_ns": "linkerd",
             "workload_ns": "scrapes", "pod_template_hash": hash, "app_kubernetes_io_name": "web",
         });
-        ensure!(*labels == expected, "{labels}");
+        for (label, value) in expected.as_object().into_iter().flatten() {
+            ensure!(labels.get(label) == Some(value), "{label}: {labels}");
+        }
         Ok(())
     })
     .await

@@ -21,10 +21,17 @@ pub(super) async fn promotes(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.commit("1.1.0", None).await?;
     let status = environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     is_promoted(&environment, "1.1.0").await?;
-    ensure!(weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0], "{:?}", weights(&environment)?);
+    ensure!(
+        weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0],
+        "{:?}",
+        weights(&environment)?
+    );
     written_by_serin(&environment)?;
     let promotion = status.promotion.context("status has no promotion")?;
-    ensure!(promotion.commit.is_some() && promotion.pushed_at.is_some(), "{promotion:?}");
+    ensure!(
+        promotion.commit.is_some() && promotion.pushed_at.is_some(),
+        "{promotion:?}"
+    );
     let failed = environment.calls()?.iter().filter(|call| call.is_failure()).count();
     ensure!(failed == 0, "{failed} calls failed in a promotion of a good revision");
     Ok(())
@@ -45,17 +52,31 @@ pub(super) async fn promotes_configuration(lab: Arc<Lab>) -> anyhow::Result<()> 
     environment.until_phase("Promoted", "1.1.0-hello", PROMOTION).await?;
     is_promoted(&environment, "1.1.0-hello").await?;
     let stable = serde_json::to_value(environment.deployment(SERVICE).await?)?;
-    let env = stable.pointer("/spec/template/spec/containers/0/env").context("no env")?;
-    ensure!(env.to_string().contains(r#""name":"GREETING","value":"hello""#), "{env}");
+    let env = stable
+        .pointer("/spec/template/spec/containers/0/env")
+        .context("no env")?;
+    ensure!(
+        env.to_string().contains(r#""name":"GREETING","value":"hello""#),
+        "{env}"
+    );
     Ok(())
 }
 
 pub(super) async fn promotes_over_http_route(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let environment = environment(&lab, "http-route", json!({ "rollout": { "route": { "kind": "HTTPRoute" } } })).await?;
+    let environment = environment(
+        &lab,
+        "http-route",
+        json!({ "rollout": { "route": { "kind": "HTTPRoute" } } }),
+    )
+    .await?;
     environment.commit("1.1.0", None).await?;
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     is_promoted(&environment, "1.1.0").await?;
-    ensure!(weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0], "{:?}", weights(&environment)?);
+    ensure!(
+        weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0],
+        "{:?}",
+        weights(&environment)?
+    );
     Ok(())
 }
 
@@ -70,7 +91,11 @@ async fn is_promoted(environment: &Environment, revision: &str) -> anyhow::Resul
 
 async fn canary_is_idle(environment: &Environment) -> anyhow::Result<()> {
     eventually("the canary is scaled down", SOON, || async {
-        let replicas = environment.deployment(CANARY).await?.spec.and_then(|spec| spec.replicas);
+        let replicas = environment
+            .deployment(CANARY)
+            .await?
+            .spec
+            .and_then(|spec| spec.replicas);
         ensure!(replicas == Some(0), "{replicas:?} replicas");
         Ok(())
     })
@@ -85,10 +110,20 @@ pub(super) async fn rolls_back_on_errors(lab: Arc<Lab>) -> anyhow::Result<()> {
     is_rolled_back(&environment, &before, "1.2.0").await?;
     let rollback = status.rollback.context("status has no rollback")?;
     let commit = rollback.commit.context("status has no rollback commit")?;
-    let message = environment.site.config.run(&["log", "-1", "--format=%B", &commit]).await?;
+    let message = environment
+        .site
+        .config
+        .run(&["log", "-1", "--format=%B", &commit])
+        .await?;
     ensure!(message.contains(&format!("This reverts commit {canary}.")), "{message}");
-    ensure!(message.contains("Serin-Reason: ") && message.contains("canary calls failed"), "{message}");
-    ensure!(values_at(&environment, &commit).await? == before, "the commit does not restore the file");
+    ensure!(
+        message.contains("Serin-Reason: ") && message.contains("canary calls failed"),
+        "{message}"
+    );
+    ensure!(
+        values_at(&environment, &commit).await? == before,
+        "the commit does not restore the file"
+    );
 
     // It never starts again by itself.
     let again = environment.status().await?;
@@ -112,7 +147,10 @@ async fn is_rolled_back(environment: &Environment, before: &str, revision: &str)
     environment.until_arms("1.0.0", "1.0.0", SOON).await?;
     let found = commits(environment, "rollback", revision).await?;
     ensure!(found == 1, "{found} rollback commits of {revision}");
-    ensure!(environment.values().await? == before, "Git does not say what it said before");
+    ensure!(
+        environment.values().await? == before,
+        "Git does not say what it said before"
+    );
     canary_is_idle(environment).await?;
     nobody_meets(environment, revision)
 }
@@ -125,10 +163,19 @@ pub(super) async fn gives_way_to_a_newer_revision(lab: Arc<Lab>) -> anyhow::Resu
     environment.commit("1.1.1", None).await?;
     environment.until_phase("Promoted", "1.1.1", PROMOTION).await?;
     is_promoted(&environment, "1.1.1").await?;
-    ensure!(commits(&environment, "promote", "1.1.0").await? == 0, "1.1.0 was promoted");
-    ensure!(commits(&environment, "rollback", "1.1.0").await? == 0, "1.1.0 was rolled back");
+    ensure!(
+        commits(&environment, "promote", "1.1.0").await? == 0,
+        "1.1.0 was promoted"
+    );
+    ensure!(
+        commits(&environment, "rollback", "1.1.0").await? == 0,
+        "1.1.0 was rolled back"
+    );
     let weights = weights(&environment)?;
-    ensure!(weights.ends_with(&[0, 5, 25, 50, 100, 75, 50, 0]), "1.1.1 did not start anew at weight 0: {weights:?}");
+    ensure!(
+        weights.ends_with(&[0, 5, 25, 50, 100, 75, 50, 0]),
+        "1.1.1 did not start anew at weight 0: {weights:?}"
+    );
     Ok(())
 }
 
@@ -143,9 +190,15 @@ pub(super) async fn withdraws(lab: Arc<Lab>) -> anyhow::Result<()> {
     traffic_away(&environment)?;
     canary_is_idle(&environment).await?;
     for action in ["promote", "rollback"] {
-        ensure!(commits(&environment, action, "1.1.0").await? == 0, "there is a commit: {action}");
+        ensure!(
+            commits(&environment, action, "1.1.0").await? == 0,
+            "there is a commit: {action}"
+        );
     }
-    ensure!(values_at(&environment, &head).await? == environment.values().await?, "the file was changed again");
+    ensure!(
+        values_at(&environment, &head).await? == environment.values().await?,
+        "the file was changed again"
+    );
     Ok(())
 }
 
@@ -155,17 +208,28 @@ pub(super) async fn is_deleted_mid_way(lab: Arc<Lab>) -> anyhow::Result<()> {
     let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 25);
     environment.until("1.1.0 gets traffic", ROLLBACK, shifting).await?;
     // Argo CD would bring it back at once.
-    environment.site.argocd.pause_application(&environment.application()).await;
+    environment
+        .site
+        .argocd
+        .pause_application(&environment.application())
+        .await;
     environment.rollouts().delete(SERVICE, &DeleteParams::default()).await?;
     eventually("the rollout is gone", Duration::from_secs(60), || async {
         let left = environment.rollouts().get_opt(SERVICE).await?;
-        ensure!(left.is_none(), "it is still there: {:?}", left.and_then(|r| r.status?.message));
+        ensure!(
+            left.is_none(),
+            "it is still there: {:?}",
+            left.and_then(|r| r.status?.message)
+        );
         Ok(())
     })
     .await?;
     traffic_away(&environment)?;
     canary_is_idle(&environment).await?;
-    ensure!(commits(&environment, "rollback", "1.1.0").await? == 0, "deleting a rollout committed something");
+    ensure!(
+        commits(&environment, "rollback", "1.1.0").await? == 0,
+        "deleting a rollout committed something"
+    );
     let failed = environment.calls()?.iter().filter(|call| call.is_failure()).count();
     ensure!(failed == 0, "{failed} calls failed");
     Ok(())
@@ -179,9 +243,19 @@ pub(super) async fn is_never_ready(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.commit("9.9.9", None).await?;
     let status = environment.until_phase("RolledBack", "9.9.9", ROLLBACK).await?;
     environment.until_arms("1.0.0", "1.0.0", SOON).await?;
-    ensure!(environment.values().await? == before, "Git does not say what it said before");
-    ensure!(commits(&environment, "rollback", "9.9.9").await? == 1, "not one rollback commit");
-    ensure!(weights(&environment)?.iter().all(|weight| *weight == 0), "{:?}", weights(&environment)?);
+    ensure!(
+        environment.values().await? == before,
+        "Git does not say what it said before"
+    );
+    ensure!(
+        commits(&environment, "rollback", "9.9.9").await? == 1,
+        "not one rollback commit"
+    );
+    ensure!(
+        weights(&environment)?.iter().all(|weight| *weight == 0),
+        "{:?}",
+        weights(&environment)?
+    );
     let reason = status.rollback.and_then(|rollback| rollback.reason).unwrap_or_default();
     ensure!(reason.contains("not ready in time"), "{reason}");
     let failed = environment.calls()?.iter().filter(|call| call.is_failure()).count();

@@ -13,13 +13,16 @@ use super::{
 };
 
 fn is_blind(status: &CanaryRolloutStatus) -> bool {
-    status.conditions.iter().any(|c| c.type_ == "Blind" && c.status == "True")
+    status
+        .conditions
+        .iter()
+        .any(|c| c.type_ == "Blind" && c.status == "True")
 }
 
 pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
     let plan = json!({
         "blindDeadline": "5s",
-        "steps": [{ "weight": 5, "hold": "2s" }, { "weight": 50, "hold": "8s" }, { "weight": 100, "hold": "2s", "atMost": "60s" }],
+        "steps": [{ "weight": 5, "hold": "2s", "atMost": "60s" }, { "weight": 50, "hold": "8s", "atMost": "60s" }, { "weight": 100, "hold": "2s", "atMost": "60s" }],
     });
     let environment = environment(&lab, "blind", json!({ "rollout": { "plan": plan } })).await?;
     let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
@@ -27,17 +30,25 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
     let half = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 50);
     environment.until("50 % on the canary", ROLLBACK, half).await?;
     serin.to_prometheus.cut();
-    environment.until("Serin is blind", Duration::from_secs(60), is_blind).await?;
+    environment
+        .until("Serin is blind", Duration::from_secs(60), is_blind)
+        .await?;
     traffic_away(&environment)?;
     for action in ["promote", "rollback"] {
-        ensure!(commits(&environment, action, "1.1.0").await? == 0, "there is a commit: {action}");
+        ensure!(
+            commits(&environment, action, "1.1.0").await? == 0,
+            "there is a commit: {action}"
+        );
     }
     let before = weights(&environment)?;
     serin.to_prometheus.heal();
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     let since = weights(&environment)?;
     let since = since.get(before.len()..).unwrap_or_default();
-    ensure!(since == [5, 50, 100, 75, 50, 0], "sight returns to the first step: {since:?}");
+    ensure!(
+        since == [5, 50, 100, 75, 50, 0],
+        "sight returns to the first step: {since:?}"
+    );
     Ok(())
 }
 
@@ -52,14 +63,24 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.until("it is promoting", PROMOTION, promoting).await?;
     serin.kill().await?;
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
-    ensure!(commits(&environment, "promote", "1.1.0").await? == 1, "not one promotion commit");
-    ensure!(weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0], "{:?}", weights(&environment)?);
+    ensure!(
+        commits(&environment, "promote", "1.1.0").await? == 1,
+        "not one promotion commit"
+    );
+    ensure!(
+        weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0],
+        "{:?}",
+        weights(&environment)?
+    );
 
     environment.commit("1.2.0", None).await?;
     let rolling = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("RollingBack");
     environment.until("it is rolling back", ROLLBACK, rolling).await?;
     serin.kill().await?;
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
-    ensure!(commits(&environment, "rollback", "1.2.0").await? == 1, "not one rollback commit");
+    ensure!(
+        commits(&environment, "rollback", "1.2.0").await? == 1,
+        "not one rollback commit"
+    );
     nobody_meets(&environment, "1.2.0")
 }

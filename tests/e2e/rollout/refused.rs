@@ -25,40 +25,84 @@ use crate::story::SOON;
 pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "refused", json!({ "load": { "rate": 5 } })).await?;
     // From here on the story edits the rollout itself.
-    environment.site.argocd.pause_application(&environment.application()).await;
+    environment
+        .site
+        .argocd
+        .pause_application(&environment.application())
+        .await;
     let good = environment.rollout().await?;
-    let steps = |weights: &[i64]| json!(weights.iter().map(|w| json!({ "weight": w, "hold": "2s" })).collect::<Vec<_>>());
+    let steps = |weights: &[i64]| {
+        json!(
+            weights
+                .iter()
+                .map(|w| json!({ "weight": w, "hold": "2s" }))
+                .collect::<Vec<_>>()
+        )
+    };
 
     // What the schema can see is refused by the API server, in words that name the field.
     for (field, spec) in [
         ("spec.plan.steps", json!({ "plan": { "steps": [] } })),
-        ("spec.plan.steps[0].weight", json!({ "plan": { "steps": steps(&[0, 100]) } })),
-        ("spec.plan.steps[1].weight", json!({ "plan": { "steps": steps(&[50, 101]) } })),
+        (
+            "spec.plan.steps[0].weight",
+            json!({ "plan": { "steps": steps(&[0, 100]) } }),
+        ),
+        (
+            "spec.plan.steps[1].weight",
+            json!({ "plan": { "steps": steps(&[50, 101]) } }),
+        ),
         ("spec.canary.drain", json!({ "canary": { "drain": "soon" } })),
         ("spec.git.path", json!({ "git": { "path": "../elsewhere" } })),
     ] {
-        let error = patch(&environment, &spec).await.err().with_context(|| format!("{spec} was taken"))?;
+        let error = patch(&environment, &spec)
+            .await
+            .err()
+            .with_context(|| format!("{spec} was taken"))?;
         let said = format!("{error:#}");
         ensure!(said.contains(field), "{field} is not named: {said}");
     }
 
     // What it cannot see is said in a condition and in an event.
     for (field, spec) in [
-        ("spec.plan.steps[1].weight", json!({ "plan": { "steps": steps(&[50, 25, 100]) } })),
-        ("spec.stable.deployment", json!({ "stable": { "deployment": "nobody" } })),
-        ("spec.canary.deployment", json!({ "canary": { "deployment": "nobody" } })),
+        (
+            "spec.plan.steps[1].weight",
+            json!({ "plan": { "steps": steps(&[50, 25, 100]) } }),
+        ),
+        (
+            "spec.stable.deployment",
+            json!({ "stable": { "deployment": "nobody" } }),
+        ),
+        (
+            "spec.canary.deployment",
+            json!({ "canary": { "deployment": "nobody" } }),
+        ),
         ("spec.service.name", json!({ "service": { "name": "nobody" } })),
         ("spec.service.port", json!({ "service": { "port": 1 } })),
-        ("spec.git.secretRef.name", json!({ "git": { "secretRef": { "name": "nobody" } } })),
+        (
+            "spec.git.secretRef.name",
+            json!({ "git": { "secretRef": { "name": "nobody" } } }),
+        ),
         ("spec.git.secretRef", json!({ "git": { "secretRef": null } })),
-        ("spec.analysis.latency[0].within", json!({ "analysis": { "latency": [{ "share": "99%", "within": "450ms" }] } })),
+        (
+            "spec.analysis.latency[0].within",
+            json!({ "analysis": { "latency": [{ "share": "99%", "within": "450ms" }] } }),
+        ),
     ] {
-        patch(&environment, &spec).await.with_context(|| format!("writing {spec}"))?;
+        patch(&environment, &spec)
+            .await
+            .with_context(|| format!("writing {spec}"))?;
         names(&environment, field).await?;
         patch(&environment, &serde_json::to_value(&good.spec)?).await?;
-        environment.until("the spec makes sense again", SOON, |s| condition(s, "SpecValid").is_some_and(|c| c.0)).await?;
+        environment
+            .until("the spec makes sense again", SOON, |s| {
+                condition(s, "SpecValid").is_some_and(|c| c.0)
+            })
+            .await?;
     }
-    ensure!(weights(&environment)?.iter().all(|weight| *weight == 0), "a weight was written");
+    ensure!(
+        weights(&environment)?.iter().all(|weight| *weight == 0),
+        "a weight was written"
+    );
 
     someone_elses_route(&environment).await
 }
@@ -78,18 +122,36 @@ async fn someone_elses_route(environment: &Environment) -> anyhow::Result<()> {
         "spec": { "parentRefs": [{ "group": "", "kind": "Service", "name": "other", "port": 50051 }],
                   "rules": [{ "backendRefs": [{ "name": "other", "port": 50051 }] }] },
     });
-    environment.site.kubectl(&["apply", "-f", "-"], route.to_string().as_bytes()).await?;
+    environment
+        .site
+        .kubectl(&["apply", "-f", "-"], route.to_string().as_bytes())
+        .await?;
     patch(environment, &json!({ "service": { "name": "other" } })).await?;
     names(environment, "spec.service.name").await?;
-    let read = ["get", "grpcroute", "other", "-n", &environment.namespace(), "-o", "json"];
+    let read = [
+        "get",
+        "grpcroute",
+        "other",
+        "-n",
+        &environment.namespace(),
+        "-o",
+        "json",
+    ];
     let live: Value = serde_json::from_str(&environment.site.kubectl(&read, b"").await?)?;
-    let backends = live.pointer("/spec/rules/0/backendRefs").and_then(Value::as_array).map(Vec::len);
+    let backends = live
+        .pointer("/spec/rules/0/backendRefs")
+        .and_then(Value::as_array)
+        .map(Vec::len);
     ensure!(backends == Some(1), "somebody else's route was changed: {live}");
     Ok(())
 }
 
 fn condition(status: &serin::api::CanaryRolloutStatus, kind: &str) -> Option<(bool, String)> {
-    status.conditions.iter().find(|c| c.type_ == kind).map(|c| (c.status == "True", c.message.clone()))
+    status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == kind)
+        .map(|c| (c.status == "True", c.message.clone()))
 }
 
 /// Condition and event name the field.
@@ -97,16 +159,29 @@ async fn names(environment: &Environment, field: &str) -> anyhow::Result<()> {
     let named = |s: &serin::api::CanaryRolloutStatus| {
         condition(s, "SpecValid").is_some_and(|(valid, message)| !valid && message.starts_with(&format!("{field}:")))
     };
-    environment.until(&format!("a condition names {field}"), SOON, named).await?;
+    environment
+        .until(&format!("a condition names {field}"), SOON, named)
+        .await?;
     let events = environment.events().await?;
-    let noted = |note: &Option<String>| note.as_deref().is_some_and(|note| note.starts_with(&format!("{field}:")));
-    ensure!(events.iter().any(|e| e.reason.as_deref() == Some("InvalidField") && noted(&e.note)), "no event names {field}");
+    let noted = |note: &Option<String>| {
+        note.as_deref()
+            .is_some_and(|note| note.starts_with(&format!("{field}:")))
+    };
+    ensure!(
+        events
+            .iter()
+            .any(|e| e.reason.as_deref() == Some("InvalidField") && noted(&e.note)),
+        "no event names {field}"
+    );
     Ok(())
 }
 
 async fn patch(environment: &Environment, spec: &Value) -> anyhow::Result<()> {
     let patch = json!({ "spec": spec });
-    environment.rollouts().patch(SERVICE, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    environment
+        .rollouts()
+        .patch(SERVICE, &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
     Ok(())
 }
 
@@ -114,7 +189,10 @@ pub(super) async fn revision_create(lab: Arc<Lab>) -> anyhow::Result<()> {
     let site = site(&lab).await?;
     let seed = tempfile::tempdir()?;
     std::fs::create_dir_all(seed.path().join("envs/prod"))?;
-    std::fs::write(seed.path().join("envs/prod/values.yaml"), "stable: {image: {tag: a}}\ncanary: {replicas: 1}\n")?;
+    std::fs::write(
+        seed.path().join("envs/prod/values.yaml"),
+        "stable: {image: {tag: a}}\ncanary: {replicas: 1}\n",
+    )?;
     std::fs::write(seed.path().join("envs/prod/broken.yaml"), "stable: [\ncanary: }\n")?;
     let repository = lab.git.create("refusing", seed.path()).await?;
     lab.git.allow("may-only-read", Access::ReadOnly);
@@ -122,7 +200,18 @@ pub(super) async fn revision_create(lab: Arc<Lab>) -> anyhow::Result<()> {
     let (url, config) = (lab.git.url("refusing"), lab.git.url(CONFIG));
     let create = async |url: &str, file: &str, path: &str, token: &str| {
         let serin = Program::new(binary("serin")?).env("SERIN_GIT_TOKEN", token);
-        let flags = ["revision", "create", "--image-tag", "1.1.0", "--revision", "1.1.0", "--cluster", "lab", "--rollout", "a/b"];
+        let flags = [
+            "revision",
+            "create",
+            "--image-tag",
+            "1.1.0",
+            "--revision",
+            "1.1.0",
+            "--cluster",
+            "lab",
+            "--rollout",
+            "a/b",
+        ];
         let place = ["--repository", url, "--path", path, "--file", file];
         serin.args(flags).args(place).output(Duration::from_secs(60)).await
     };
@@ -136,15 +225,33 @@ pub(super) async fn revision_create(lab: Arc<Lab>) -> anyhow::Result<()> {
     let token = lab.git.token();
     says(&create(&url, "values.yaml", "envs/prod", token).await?, "canary.image")?;
     says(&create(&url, "broken.yaml", "envs/prod", token).await?, "broken.yaml")?;
-    says(&create(&url, "values.yaml", "envs/nowhere", token).await?, "envs/nowhere/values.yaml")?;
+    says(
+        &create(&url, "values.yaml", "envs/nowhere", token).await?,
+        "envs/nowhere/values.yaml",
+    )?;
     let elsewhere = format!("http://{}:1/x.git", lab.net.infra());
-    says(&create(&elsewhere, "values.yaml", "envs/prod", token).await?, &elsewhere)?;
+    says(
+        &create(&elsewhere, "values.yaml", "envs/prod", token).await?,
+        &elsewhere,
+    )?;
     says(&create(&url, "values.yaml", "envs/prod", "wrong").await?, "credentials")?;
-    says(&create(&config, "values.yaml", "deploy/environments/staging", "may-only-read").await?, "403")?;
+    says(
+        &create(&config, "values.yaml", "deploy/environments/staging", "may-only-read").await?,
+        "403",
+    )?;
     ensure!(repository.head("main").await? == head, "something was pushed");
-    let staging = site.config.file("main", "deploy/environments/staging/values.yaml").await?;
-    ensure!(!staging.contains("1.1.0"), "something was pushed to the config repository");
+    let staging = site
+        .config
+        .file("main", "deploy/environments/staging/values.yaml")
+        .await?;
+    ensure!(
+        !staging.contains("1.1.0"),
+        "something was pushed to the config repository"
+    );
     let branches = repository.run(&["for-each-ref", "--format=%(refname)"]).await?;
-    ensure!(branches.trim() == "refs/heads/main", "something else was pushed: {branches}");
+    ensure!(
+        branches.trim() == "refs/heads/main",
+        "something else was pushed: {branches}"
+    );
     Ok(())
 }

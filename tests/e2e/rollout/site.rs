@@ -28,5 +28,13 @@ pub(super) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
 /// An environment with a Serin of its own, and these values over the lab's.
 pub(super) async fn environment(lab: &Arc<Lab>, name: &str, values: Value) -> anyhow::Result<Environment> {
     let site = site(lab).await?;
-    Environment::start(&site, name, Setup { values, own_serin: true }).await
+    Environment::start(
+        &site,
+        name,
+        Setup {
+            values,
+            own_serin: true,
+        },
+    )
+    .await
 }

@@ -11,7 +11,11 @@ use lab::{
 
 /// The weights that were written, in percent, without repetitions.
 pub(super) fn weights(environment: &Environment) -> anyhow::Result<Vec<i64>> {
-    Ok(environment.weights()?.iter().map(lab::audit::WeightWrite::percent).collect())
+    Ok(environment
+        .weights()?
+        .iter()
+        .map(lab::audit::WeightWrite::percent)
+        .collect())
 }
 
 /// When the canary's traffic was taken away for the last time.
@@ -28,10 +32,16 @@ pub(super) fn nobody_meets(environment: &Environment, revision: &str) -> anyhow:
     let gone = traffic_away(environment)?;
     let late = gone.checked_add(SignedDuration::from_secs(1))?;
     let calls = environment.calls()?;
-    let met = calls.iter().filter(|c| c.revision.as_deref() == Some(revision)).collect::<Vec<_>>();
+    let met = calls
+        .iter()
+        .filter(|c| c.revision.as_deref() == Some(revision))
+        .collect::<Vec<_>>();
     ensure!(!met.is_empty(), "no call ever met {revision}: {}", census(&calls));
     let first_late = met.iter().find(|call| call.start > late);
-    ensure!(first_late.is_none(), "a call met {revision} although its traffic was gone at {gone}: {first_late:?}");
+    ensure!(
+        first_late.is_none(),
+        "a call met {revision} although its traffic was gone at {gone}: {first_late:?}"
+    );
     written_by_serin(environment)
 }
 
@@ -39,7 +49,10 @@ pub(super) fn written_by_serin(environment: &Environment) -> anyhow::Result<()> 
     let (namespace, name) = (environment.namespace(), &environment.name);
     let account = format!("system:serviceaccount:{namespace}:serin-{name}");
     let stranger = environment.weights()?.into_iter().find(|write| write.user != account);
-    ensure!(stranger.is_none(), "a weight was not written by {account}: {stranger:?}");
+    ensure!(
+        stranger.is_none(),
+        "a weight was not written by {account}: {stranger:?}"
+    );
     Ok(())
 }
 
@@ -52,8 +65,15 @@ pub(super) async fn commits(environment: &Environment, action: &str, revision: &
         format!("Serin-Revision: {revision}"),
         format!("Serin-Action: {action}"),
     ];
-    let log = environment.site.config.run(&["log", "-z", "--format=%B", "main"]).await?;
-    Ok(log.split('\0').filter(|message| wanted.iter().all(|line| message.contains(line))).count())
+    let log = environment
+        .site
+        .config
+        .run(&["log", "-z", "--format=%B", "main"])
+        .await?;
+    Ok(log
+        .split('\0')
+        .filter(|message| wanted.iter().all(|line| message.contains(line)))
+        .count())
 }
 
 /// The environment's values file as it was at a commit.
@@ -66,7 +86,9 @@ pub(super) async fn values_at(environment: &Environment, commit: &str) -> anyhow
 pub(super) fn census(calls: &[Call]) -> String {
     let mut counts = std::collections::BTreeMap::new();
     for call in calls {
-        *counts.entry((call.revision.as_deref().unwrap_or("nobody"), call.code.as_str())).or_insert(0) += 1;
+        *counts
+            .entry((call.revision.as_deref().unwrap_or("nobody"), call.code.as_str()))
+            .or_insert(0) += 1;
     }
     format!("{counts:?}")
 }

@@ -10,7 +10,7 @@ use crate::{
     audit::WeightWrite,
     clock,
     load::record::Call,
-    site::{Environment, SERVICE, revision},
+    site::{CANARY, Environment, SERVICE, revision},
 };
 
 /// Slower calls break production's latency objective.
@@ -55,7 +55,8 @@ impl Outcome {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Revision {
-    pub(super) revision: String,
+    #[serde(rename = "revision")]
+    pub(super) name: String,
     pub(super) outcome: Outcome,
     pub(super) weights: Vec<Weight>,
     pub(super) stable: Served,
@@ -84,7 +85,6 @@ pub(super) struct Weight {
 /// Calls that an arm answered, as their clients counted them.
 #[derive(Debug, Serialize)]
 pub(super) struct Served {
-    pub(super) revision: String,
     pub(super) requests: usize,
     pub(super) failures: usize,
     pub(super) slow: usize,
@@ -101,7 +101,7 @@ pub(super) struct Commits {
 impl Report {
     /// All that ought to be so and is not.
     pub(super) fn broken(&self) -> Vec<String> {
-        let of = |r: &Revision| r.broken.iter().map(|b| format!("{}: {b}", r.revision)).collect::<Vec<_>>();
+        let of = |r: &Revision| r.broken.iter().map(|b| format!("{}: {b}", r.name)).collect::<Vec<_>>();
         self.revisions.iter().flat_map(of).collect()
     }
 }
@@ -132,11 +132,26 @@ impl Chapter {
         canary_commit: &str,
         outcome: Outcome,
     ) -> anyhow::Result<Revision> {
-        let Self { revision, baseline, begun, values } = self;
-        let rest = if outcome == Outcome::Promoted { &revision } else { &baseline };
-        let in_line = environment.until_arms(rest, rest, std::time::Duration::from_secs(20)).await?;
+        let Self {
+            revision,
+            baseline,
+            begun,
+            values,
+        } = self;
+        let rest = if outcome == Outcome::Promoted {
+            &revision
+        } else {
+            &baseline
+        };
+        let in_line = environment
+            .until_arms(rest, rest, std::time::Duration::from_secs(20))
+            .await?;
         let answer = answer(environment, outcome.action(), &revision).await?;
-        let writes: Vec<WeightWrite> = environment.weights()?.into_iter().filter(|write| write.at >= begun).collect();
+        let writes: Vec<WeightWrite> = environment
+            .weights()?
+            .into_iter()
+            .filter(|write| write.at >= begun)
+            .collect();
         let last = writes.last().context("no weight was written")?;
         let gone = last.at;
         let calls = records(environment, begun, gone).await?;
@@ -147,13 +162,22 @@ impl Chapter {
                 broken.push(what);
             }
         };
-        expect(last.percent() == 0, format!("the canary's last weight is {} %", last.percent()));
+        expect(
+            last.percent() == 0,
+            format!("the canary's last weight is {} %", last.percent()),
+        );
         let late: Vec<&Call> = match outcome {
             // After a promotion it is stable that answers with the revision.
             Outcome::Promoted => vec![],
-            Outcome::RolledBack => calls.iter().filter(|c| met(c, &revision) && c.start > gone.saturating_add(GRACE).unwrap_or(gone)).collect(),
+            Outcome::RolledBack => calls
+                .iter()
+                .filter(|c| met(c, &revision) && c.start > gone.saturating_add(GRACE).unwrap_or(gone))
+                .collect(),
         };
-        expect(late.is_empty(), format!("{} calls met it later than a second after weight 0", late.len()));
+        expect(
+            late.is_empty(),
+            format!("{} calls met it later than a second after weight 0", late.len()),
+        );
         let percents: Vec<i64> = writes.iter().map(WeightWrite::percent).collect();
         match outcome {
             Outcome::Promoted => {
@@ -167,23 +191,32 @@ impl Chapter {
                 expect(now == values, "the values file is not what it was before".to_owned());
             }
         }
-        let bad = |call: &&Call| met(call, &revision) && (call.is_failure() || call.latency() > SLOW);
+        let bad = |call: &&Call| on_canary(call) && (call.is_failure() || call.latency() > SLOW);
         let first_bad = calls.iter().filter(bad).map(|call| call.end).min();
         let since_gone = |at: Timestamp| at.duration_since(gone).as_secs_f64();
         let rolled_back = outcome == Outcome::RolledBack;
         expect(!rolled_back || first_bad.is_some(), "no call of it was bad".to_owned());
-        let served = |revision: &str| served(&calls, revision);
         Ok(Revision {
             outcome,
-            weights: writes.iter().map(|w| Weight { at: w.at, percent: w.percent(), by: w.user.clone() }).collect(),
-            stable: served(&baseline),
-            canary: served(&revision),
+            weights: writes
+                .iter()
+                .map(|w| Weight {
+                    at: w.at,
+                    percent: w.percent(),
+                    by: w.user.clone(),
+                })
+                .collect(),
+            stable: served(&calls, |call| call.instance.is_some() && !on_canary(call)),
+            canary: served(&calls, on_canary),
             first_failure_to_weight_zero_seconds: first_bad.filter(|_| rolled_back).map(|at| -since_gone(at)),
             weight_zero_to_commit_seconds: pushes.at(&answer).filter(|_| rolled_back).map(since_gone),
             weight_zero_to_in_line_seconds: rolled_back.then(|| since_gone(in_line)),
             calls_after_weight_zero: late.len(),
-            commits: Commits { canary: canary_commit.to_owned(), answer },
-            revision,
+            commits: Commits {
+                canary: canary_commit.to_owned(),
+                answer,
+            },
+            name: revision,
             broken,
         })
     }
@@ -193,10 +226,15 @@ fn met(call: &Call, revision: &str) -> bool {
     call.revision.as_deref() == Some(revision)
 }
 
-fn served(calls: &[Call], revision: &str) -> Served {
-    let of = || calls.iter().filter(|call| met(call, revision));
+/// Whether a pod of the canary's Deployment answered.
+fn on_canary(call: &Call) -> bool {
+    let pod = call.instance.as_deref().and_then(|name| name.strip_prefix(CANARY));
+    pod.is_some_and(|rest| rest.starts_with('-'))
+}
+
+fn served(calls: &[Call], arm: impl Fn(&Call) -> bool) -> Served {
+    let of = || calls.iter().filter(|call| arm(call));
     Served {
-        revision: revision.to_owned(),
         requests: of().count(),
         failures: of().filter(|call| call.is_failure()).count(),
         slow: of().filter(|call| call.latency() > SLOW).count(),
@@ -211,14 +249,21 @@ async fn records(environment: &Environment, since: Timestamp, gone: Timestamp) -
         if calls.last().is_some_and(|call| call.start > until) {
             return Ok(calls.into_iter().filter(|call| call.start >= since).collect());
         }
-        ensure!(clock::now() < until.saturating_add(SignedDuration::from_secs(20))?, "the clients' records end early");
+        ensure!(
+            clock::now() < until.saturating_add(SignedDuration::from_secs(20))?,
+            "the clients' records end early"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
 }
 
 /// The one commit that answers the revision.
 async fn answer(environment: &Environment, action: &str, revision: &str) -> anyhow::Result<String> {
-    let log = environment.site.config.run(&["log", "-z", "--format=%H%n%B", "main", "--", &environment.folder()]).await?;
+    let log = environment
+        .site
+        .config
+        .run(&["log", "-z", "--format=%H%n%B", "main", "--", &environment.folder()])
+        .await?;
     let (action, named) = (format!("Serin-Action: {action}"), format!("Serin-Revision: {revision}"));
     let lines = |message: &str, wanted: &str| message.lines().any(|line| line == wanted);
     let ids: Vec<String> = log
@@ -226,6 +271,10 @@ async fn answer(environment: &Environment, action: &str, revision: &str) -> anyh
         .filter(|message| lines(message, &action) && lines(message, &named))
         .filter_map(|message| message.lines().next().map(str::to_owned))
         .collect();
-    ensure!(ids.len() == 1, "{} commits say {action} of {revision}, not one", ids.len());
+    ensure!(
+        ids.len() == 1,
+        "{} commits say {action} of {revision}, not one",
+        ids.len()
+    );
     ids.into_iter().next().context("no commit")
 }

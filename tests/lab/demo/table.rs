@@ -15,11 +15,23 @@ const HEAD: [&str; 8] = [
 
 /// One row a revision: requests with failed and slow ones behind them, and the times of a rollback.
 pub(super) fn of(report: &Report) -> String {
-    let rows: Vec<[String; 8]> = std::iter::once(HEAD.map(str::to_owned)).chain(report.revisions.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let rows: Vec<[String; 8]> = std::iter::once(HEAD.map(str::to_owned))
+        .chain(report.revisions.iter().map(row))
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
     let line = |row: &[String; 8]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         cells.join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -35,7 +47,7 @@ fn row(r: &Revision) -> [String; 8] {
     };
     let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} s"));
     [
-        r.revision.clone(),
+        r.name.clone(),
         r.outcome.phase().to_owned(),
         weights.join(" "),
         served(&r.stable),

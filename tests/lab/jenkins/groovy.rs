@@ -48,7 +48,11 @@ impl Pipeline {
         let parameters = block(body, "parameters").map(parameters).unwrap_or_default();
         let mut stages = Vec::new();
         collect_stages(body, &mut stages)?;
-        Ok(Self { environment: environment(body)?, parameters, stages })
+        Ok(Self {
+            environment: environment(body)?,
+            parameters,
+            stages,
+        })
     }
 }
 
@@ -57,7 +61,16 @@ fn collect_stages(tokens: &[Token], found: &mut Vec<Stage>) -> anyhow::Result<()
     let mut rest = tokens;
     while let Some((first, after)) = rest.split_first() {
         rest = after;
-        let [Token::Mark('('), Token::Text(name), Token::Mark(')'), Token::Mark('{'), ..] = after else { continue };
+        let [
+            Token::Mark('('),
+            Token::Text(name),
+            Token::Mark(')'),
+            Token::Mark('{'),
+            ..,
+        ] = after
+        else {
+            continue;
+        };
         if *first != Token::Word("stage".to_owned()) {
             continue;
         }
@@ -68,7 +81,11 @@ fn collect_stages(tokens: &[Token], found: &mut Vec<Stage>) -> anyhow::Result<()
             Some(steps) => scripts(steps).with_context(reading)?,
             None => Vec::new(),
         };
-        found.push(Stage { name: stage.clone(), environment: environment(body).with_context(reading)?, scripts });
+        found.push(Stage {
+            name: stage.clone(),
+            environment: environment(body).with_context(reading)?,
+            scripts,
+        });
         collect_stages(body, found)?;
         rest = behind;
     }
@@ -86,7 +103,11 @@ fn scripts(steps: &[Token]) -> anyhow::Result<Vec<String>> {
         let text = match after {
             [Token::Text(text), ..] | [Token::Mark('('), Token::Text(text), ..] => Some(text),
             [Token::Mark('('), named @ ..] => {
-                let mut arguments = named.split(|token| *token == Token::Mark(')')).next().unwrap_or_default().windows(3);
+                let mut arguments = named
+                    .split(|token| *token == Token::Mark(')'))
+                    .next()
+                    .unwrap_or_default()
+                    .windows(3);
                 arguments.find_map(|window| match window {
                     [Token::Word(name), Token::Mark(':'), Token::Text(text)] if name == "script" => Some(text),
                     _ => None,
@@ -96,7 +117,9 @@ fn scripts(steps: &[Token]) -> anyhow::Result<Vec<String>> {
         };
         let text = text.context("an sh step has no script that is written out")?;
         if text.interpolated {
-            bail!("an sh step has Groovy's interpolation (\"…${{x}}…\"); use '''…''' and let the shell read the environment");
+            bail!(
+                "an sh step has Groovy's interpolation (\"…${{x}}…\"); use '''…''' and let the shell read the environment"
+            );
         }
         scripts.push(text.value.clone());
     }
@@ -105,14 +128,20 @@ fn scripts(steps: &[Token]) -> anyhow::Result<Vec<String>> {
 
 /// `environment { NAME = 'text' }` and `NAME = credentials('id')`, directly in this block.
 fn environment(body: &[Token]) -> anyhow::Result<Vec<(String, Setting)>> {
-    let Some(mut rest) = block(body, "environment") else { return Ok(Vec::new()) };
+    let Some(mut rest) = block(body, "environment") else {
+        return Ok(Vec::new());
+    };
     let mut settings = Vec::new();
     while let [Token::Word(name), Token::Mark('='), after @ ..] = rest {
         let (setting, behind) = match after {
             [Token::Text(text), behind @ ..] if !text.interpolated => (Setting::Text(text.value.clone()), behind),
-            [Token::Word(call), Token::Mark('('), Token::Text(id), Token::Mark(')'), behind @ ..] if call == "credentials" => {
-                (Setting::Credentials(id.value.clone()), behind)
-            }
+            [
+                Token::Word(call),
+                Token::Mark('('),
+                Token::Text(id),
+                Token::Mark(')'),
+                behind @ ..,
+            ] if call == "credentials" => (Setting::Credentials(id.value.clone()), behind),
             _ => bail!("the environment variable {name} is neither a plain text nor credentials('…')"),
         };
         settings.push((name.clone(), setting));
@@ -163,7 +192,10 @@ fn enclosed(tokens: &[Token]) -> anyhow::Result<(&[Token], &[Token])> {
             _ => {}
         }
         if depth == 0 {
-            return Ok((tokens.get(1..at).unwrap_or_default(), tokens.get(at + 1..).unwrap_or_default()));
+            return Ok((
+                tokens.get(1..at).unwrap_or_default(),
+                tokens.get(at + 1..).unwrap_or_default(),
+            ));
         }
     }
     bail!("a `{{` is never closed")
@@ -177,12 +209,17 @@ fn lex(source: &str) -> anyhow::Result<Vec<Token>> {
             rest = comment.split_once('\n').map_or("", |(_, after)| after);
         } else if let Some(comment) = rest.strip_prefix("/*") {
             rest = comment.split_once("*/").context("a comment is never closed")?.1;
-        } else if let Some(quote) = ["'''", "\"\"\"", "'", "\""].into_iter().find(|quote| rest.starts_with(quote)) {
+        } else if let Some(quote) = ["'''", "\"\"\"", "'", "\""]
+            .into_iter()
+            .find(|quote| rest.starts_with(quote))
+        {
             let (text, behind) = quoted(rest.get(quote.len()..).unwrap_or_default(), quote)?;
             tokens.push(Token::Text(text));
             rest = behind;
         } else if first.is_alphabetic() || first == '_' {
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
             let (word, behind) = rest.split_at(end);
             tokens.push(Token::Word(word.to_owned()));
             rest = behind;
@@ -198,7 +235,10 @@ fn lex(source: &str) -> anyhow::Result<Vec<Token>> {
 
 /// The text up to the closing quote, as Groovy reads it, and what comes behind.
 fn quoted<'s>(source: &'s str, quote: &str) -> anyhow::Result<(Text, &'s str)> {
-    let mut text = Text { value: String::new(), interpolated: false };
+    let mut text = Text {
+        value: String::new(),
+        interpolated: false,
+    };
     let mut rest = source;
     loop {
         if let Some(behind) = rest.strip_prefix(quote) {
@@ -238,8 +278,14 @@ mod tests {
         assert_eq!(scripts_of("sh 'a'").unwrap(), ["a"]);
         assert_eq!(scripts_of("sh('a')").unwrap(), ["a"]);
         assert_eq!(scripts_of(r#"sh "a""#).unwrap(), ["a"]);
-        assert_eq!(scripts_of("sh '''a\n  'b' } \"c\"''' ; echo 'sh' ; sh 'd'").unwrap(), ["a\n  'b' } \"c\"", "d"]);
-        assert_eq!(scripts_of("script { x = sh(returnStdout: true, script: 'a').trim() }").unwrap(), ["a"]);
+        assert_eq!(
+            scripts_of("sh '''a\n  'b' } \"c\"''' ; echo 'sh' ; sh 'd'").unwrap(),
+            ["a\n  'b' } \"c\"", "d"]
+        );
+        assert_eq!(
+            scripts_of("script { x = sh(returnStdout: true, script: 'a').trim() }").unwrap(),
+            ["a"]
+        );
     }
 
     #[test]
@@ -250,7 +296,12 @@ mod tests {
 
     #[test]
     fn what_groovy_would_interpolate_is_refused() {
-        assert!(scripts_of(r#"sh "echo ${VERSION}""#).unwrap_err().to_string().contains("stage `S`"));
+        assert!(
+            scripts_of(r#"sh "echo ${VERSION}""#)
+                .unwrap_err()
+                .to_string()
+                .contains("stage `S`")
+        );
         assert_eq!(scripts_of(r#"sh "echo \$VERSION""#).unwrap(), ["echo $VERSION"]);
     }
 
@@ -264,8 +315,14 @@ mod tests {
             }";
         let source = source.replace(" ;", "");
         let pipeline = Pipeline::parse(&source).unwrap();
-        assert_eq!(pipeline.environment, [("A".to_owned(), Setting::Text("a { b".to_owned()))]);
-        assert_eq!(pipeline.stages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["yes"]);
+        assert_eq!(
+            pipeline.environment,
+            [("A".to_owned(), Setting::Text("a { b".to_owned()))]
+        );
+        assert_eq!(
+            pipeline.stages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+            ["yes"]
+        );
     }
 
     #[test]
@@ -275,13 +332,28 @@ mod tests {
             stage('b') { environment { K = credentials('id') } steps { sh '2' } } } } } }";
         let stages = Pipeline::parse(source).unwrap().stages;
         let found: Vec<_> = stages.iter().map(|s| (s.name.as_str(), s.scripts.clone())).collect();
-        assert_eq!(found, [("Tests", vec![]), ("a", vec!["1".to_owned()]), ("b", vec!["2".to_owned()])]);
-        assert_eq!(stages[2].environment, [("K".to_owned(), Setting::Credentials("id".to_owned()))]);
+        assert_eq!(
+            found,
+            [
+                ("Tests", vec![]),
+                ("a", vec!["1".to_owned()]),
+                ("b", vec!["2".to_owned()])
+            ]
+        );
+        assert_eq!(
+            stages[2].environment,
+            [("K".to_owned(), Setting::Credentials("id".to_owned()))]
+        );
     }
 
     #[test]
     fn a_broken_file_is_an_error() {
-        assert!(Pipeline::parse("node { sh 'x' }").unwrap_err().to_string().contains("pipeline"));
+        assert!(
+            Pipeline::parse("node { sh 'x' }")
+                .unwrap_err()
+                .to_string()
+                .contains("pipeline")
+        );
         assert!(Pipeline::parse("pipeline { stages { stage('S') { ").is_err());
         assert!(Pipeline::parse("pipeline { sh 'x").is_err());
     }

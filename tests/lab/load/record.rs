@@ -35,9 +35,9 @@ pub struct Call {
     /// The revision that answered; none when it was not the service that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// The version that answered.
+    /// The pod that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
+    pub instance: Option<String>,
 }
 
 impl Call {
@@ -114,7 +114,7 @@ mod tests {
             method: "GetUser".to_owned(),
             code: code.to_owned(),
             revision: revision.map(str::to_owned),
-            version: None,
+            instance: None,
         }
     }
 

@@ -70,7 +70,7 @@ mod tests {
                 method: "ListUsers".to_owned(),
                 code: "OK".to_owned(),
                 revision: Some("r1".to_owned()),
-                version: None,
+                instance: None,
             });
         }
         let line = summary.take(Duration::from_secs(1), 0);

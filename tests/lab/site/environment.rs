@@ -59,18 +59,25 @@ pub struct Environment {
 impl Environment {
     /// Brings the environment up, with production's values file as its own unless it has one.
     pub async fn start(site: &Arc<Site>, name: &str, setup: Setup) -> anyhow::Result<Self> {
-        let mut environment = Self { site: site.clone(), name: name.to_owned(), serin: None, up: clock::now() };
+        let mut environment = Self {
+            site: site.clone(),
+            name: name.to_owned(),
+            serin: None,
+            up: clock::now(),
+        };
         let namespace = environment.namespace();
         environment.prepare(&namespace).await?;
         if setup.own_serin {
             let release = format!("serin-{name}");
             environment.serin = Some(Serin::install(site, &release, &namespace, true).await?);
         }
-        let mut values = environment.values_of_the_lab();
+        let mut values = values_of_the_lab();
         merge(&mut values, &setup.values);
         environment.apply(values).await?;
         let up = |rollout: &CanaryRolloutStatus| rollout.phase.is_some();
-        environment.until("the rollout is seen", Duration::from_secs(90), up).await?;
+        environment
+            .until("the rollout is seen", Duration::from_secs(90), up)
+            .await?;
         environment.until_calls_succeed().await?;
         environment.up = clock::now();
         Ok(environment)
@@ -81,52 +88,44 @@ impl Environment {
         let client = self.client();
         let made: Namespace = serde_json::from_value(json!({ "metadata": { "name": namespace } }))?;
         let namespaces: Api<Namespace> = Api::all(client.clone());
-        namespaces.create(&PostParams::default(), &made).await.with_context(|| format!("making {namespace}"))?;
+        namespaces
+            .create(&PostParams::default(), &made)
+            .await
+            .with_context(|| format!("making {namespace}"))?;
         let secret: Secret = serde_json::from_value(json!({
             "metadata": { "name": "config-repo" },
             "stringData": { "username": "serin", "password": self.site.lab.git.token() },
         }))?;
         let secrets: Api<Secret> = Api::namespaced(client, namespace);
-        secrets.create(&PostParams::default(), &secret).await.context("making the Secret config-repo")?;
+        secrets
+            .create(&PostParams::default(), &secret)
+            .await
+            .context("making the Secret config-repo")?;
         Ok(())
-    }
-
-    /// What differs from production in any lab: addresses, and times that are short enough to watch.
-    fn values_of_the_lab(&self) -> Value {
-        json!({
-            "replicas": 2,
-            "probes": { "readiness": { "periodSeconds": 1, "failureThreshold": 2 } },
-            "load": { "enabled": true, "rate": 60 },
-            "rollout": {
-                "canary": { "drain": "1s" },
-                "analysis": { "interval": "2s", "scrapeInterval": "1s" },
-                "plan": {
-                    "steps": [
-                        { "weight": 5, "hold": "2s", "atMost": "60s" },
-                        { "weight": 25, "hold": "2s", "atMost": "60s" },
-                        { "weight": 50, "hold": "2s", "atMost": "60s" },
-                        { "weight": 100, "hold": "2s", "atMost": "60s" },
-                    ],
-                    "minRequests": 20,
-                    "progressDeadline": "60s",
-                    "promoteDeadline": "60s",
-                    "blindDeadline": "15s",
-                },
-            },
-        })
     }
 
     async fn apply(&self, values: Value) -> anyhow::Result<()> {
         let file = format!("{}/values.yaml", self.folder());
         if self.site.config.file("main", &file).await.is_err() {
-            let production = self.site.config.file("main", "deploy/environments/prod/values.yaml").await?;
+            let production = self
+                .site
+                .config
+                .file("main", "deploy/environments/prod/values.yaml")
+                .await?;
             let mine = production.replace("deploy/environments/prod", &self.folder());
             let mine = mine.replace("user-service-prod", &self.application());
             let clone = super::Clone::new(&self.site).await?;
-            clone.edit(&file, &format!("Add the environment {}", self.name), |_| mine.clone()).await?;
+            clone
+                .edit(&file, &format!("Add the environment {}", self.name), |_| mine.clone())
+                .await?;
         }
-        let environment = argocd::Environment { name: self.name.clone(), values: Some(values) };
-        argocd::Install::new(&self.site.lab.git, CONFIG).apply_environment(&self.client(), &environment).await
+        let environment = argocd::Environment {
+            name: self.name.clone(),
+            values: Some(values),
+        };
+        argocd::Install::new(&self.site.lab.git, CONFIG)
+            .apply_environment(&self.client(), &environment)
+            .await
     }
 
     /// The namespace.
@@ -169,17 +168,29 @@ impl Environment {
             env.insert("SET".to_owned(), set.to_owned());
         }
         let jenkins = Jenkins::new(project_root().join("Jenkinsfile"))?;
-        let printed = jenkins.run_stage("Canary revision", &env).await?.text().context("the canary stage failed")?;
-        let answer: Value = printed.lines().find_map(|line| serde_json::from_str(line).ok()).context("it printed no commit")?;
+        let printed = jenkins
+            .run_stage("Canary revision", &env)
+            .await?
+            .text()
+            .context("the canary stage failed")?;
+        let answer: Value = printed
+            .lines()
+            .find_map(|line| serde_json::from_str(line).ok())
+            .context("it printed no commit")?;
         self.refresh().await?;
-        let id = answer.get("commit").and_then(Value::as_str).context("it printed no commit")?;
+        let id = answer
+            .get("commit")
+            .and_then(Value::as_str)
+            .context("it printed no commit")?;
         Ok(id.to_owned())
     }
 
     /// Edits the values file as a person would; returns the commit's id.
     pub async fn edit(&self, subject: &str, edit: impl Fn(&str) -> String) -> anyhow::Result<String> {
         let clone = super::Clone::new(&self.site).await?;
-        let id = clone.edit(&format!("{}/values.yaml", self.folder()), subject, edit).await?;
+        let id = clone
+            .edit(&format!("{}/values.yaml", self.folder()), subject, edit)
+            .await?;
         self.refresh().await?;
         Ok(id)
     }
@@ -198,7 +209,10 @@ impl Environment {
 
     /// The values file on the branch.
     pub async fn values(&self) -> anyhow::Result<String> {
-        self.site.config.file("main", &format!("{}/values.yaml", self.folder())).await
+        self.site
+            .config
+            .file("main", &format!("{}/values.yaml", self.folder()))
+            .await
     }
 
     /// The rollouts of the namespace.
@@ -219,7 +233,9 @@ impl Environment {
     /// One of the two Deployments.
     pub async fn deployment(&self, name: &str) -> anyhow::Result<Deployment> {
         let api: Api<Deployment> = Api::namespaced(self.client(), &self.namespace());
-        api.get(name).await.with_context(|| format!("reading the Deployment {name}"))
+        api.get(name)
+            .await
+            .with_context(|| format!("reading the Deployment {name}"))
     }
 
     /// Gives a command, as `serin` does.
@@ -247,7 +263,8 @@ impl Environment {
             match &status {
                 Ok(status) if holds(status) => return Ok(status.clone()),
                 _ if Instant::now() > end => {
-                    let seen = status.map(|s| format!("phase {:?}, message {:?}, {:?}", s.phase, s.message, s.conditions));
+                    let seen =
+                        status.map(|s| format!("phase {:?}, message {:?}, {:?}", s.phase, s.message, s.conditions));
                     bail!("{}: waited {within:?} for this: {what}; now: {seen:?}", self.name);
                 }
                 _ => sleep(LOOK).await,
@@ -256,7 +273,12 @@ impl Environment {
     }
 
     /// Waits for a phase of this revision.
-    pub async fn until_phase(&self, phase: &str, revision: &str, within: Duration) -> anyhow::Result<CanaryRolloutStatus> {
+    pub async fn until_phase(
+        &self,
+        phase: &str,
+        revision: &str,
+        within: Duration,
+    ) -> anyhow::Result<CanaryRolloutStatus> {
         let is = |status: &CanaryRolloutStatus| {
             status.phase.as_deref() == Some(phase) && status.revision.as_ref().is_some_and(|r| r.name == revision)
         };
@@ -265,7 +287,12 @@ impl Environment {
 
     /// All weights that were written so far, by the API server's own account.
     pub fn weights(&self) -> anyhow::Result<Vec<WeightWrite>> {
-        let log = self.site.lab.control_plane.audit_log().context("this cluster gives no audit log to read")?;
+        let log = self
+            .site
+            .lab
+            .control_plane
+            .audit_log()
+            .context("this cluster gives no audit log to read")?;
         audit::weights(log, &self.namespace())
     }
 
@@ -273,7 +300,10 @@ impl Environment {
     pub fn calls(&self) -> anyhow::Result<Vec<Call>> {
         let mut calls = Vec::new();
         let folder = pod_folder(&self.site.lab, &self.namespace(), "user-load");
-        let (parent, prefix) = (folder.parent().context("no folder")?, folder.file_name().unwrap_or_default().to_string_lossy());
+        let (parent, prefix) = (
+            folder.parent().context("no folder")?,
+            folder.file_name().unwrap_or_default().to_string_lossy(),
+        );
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let record = entry.path().join(RECORD);
             if entry.file_name().to_string_lossy().starts_with(&*prefix) && record.exists() {
@@ -289,7 +319,11 @@ impl Environment {
     pub async fn events(&self) -> anyhow::Result<Vec<Event>> {
         let api: Api<Event> = Api::namespaced(self.client(), &self.namespace());
         let mut events = api.list(&ListParams::default()).await.context("listing events")?.items;
-        events.retain(|e| e.regarding.as_ref().is_some_and(|r| r.kind.as_deref() == Some("CanaryRollout")));
+        events.retain(|e| {
+            e.regarding
+                .as_ref()
+                .is_some_and(|r| r.kind.as_deref() == Some("CanaryRollout"))
+        });
         events.sort_by_key(|event| event.event_time.clone());
         Ok(events)
     }
@@ -298,11 +332,18 @@ impl Environment {
     pub async fn until_arms(&self, stable: &str, canary: &str, within: Duration) -> anyhow::Result<Timestamp> {
         let end = Instant::now() + within;
         loop {
-            let now = (revision(&self.deployment(SERVICE).await?), revision(&self.deployment(CANARY).await?));
+            let now = (
+                revision(&self.deployment(SERVICE).await?),
+                revision(&self.deployment(CANARY).await?),
+            );
             if now == (stable.to_owned(), canary.to_owned()) {
                 return Ok(clock::now());
             }
-            ensure!(Instant::now() < end, "{}: the arms run {now:?}, not {stable} and {canary}, after {within:?}", self.name);
+            ensure!(
+                Instant::now() < end,
+                "{}: the arms run {now:?}, not {stable} and {canary}, after {within:?}",
+                self.name
+            );
             sleep(LOOK).await;
         }
     }
@@ -310,18 +351,53 @@ impl Environment {
     async fn until_calls_succeed(&self) -> anyhow::Result<()> {
         let end = Instant::now() + Duration::from_secs(60);
         while !self.calls()?.iter().any(|call| !call.is_failure()) {
-            ensure!(Instant::now() < end, "{}: no call of a client has succeeded after a minute", self.name);
+            ensure!(
+                Instant::now() < end,
+                "{}: no call of a client has succeeded after a minute",
+                self.name
+            );
             sleep(LOOK).await;
         }
         Ok(())
     }
 }
 
+/// What differs from production in any lab: addresses, and times that are short enough to watch.
+fn values_of_the_lab() -> Value {
+    json!({
+        "replicas": 2,
+        "probes": { "readiness": { "periodSeconds": 1, "failureThreshold": 2 } },
+        "load": { "enabled": true, "rate": 50 },
+        "rollout": {
+            "canary": { "drain": "1s" },
+            "analysis": { "interval": "2s", "scrapeInterval": "1s" },
+            "plan": {
+                "steps": [
+                    { "weight": 5, "hold": "2s", "atMost": "60s" },
+                    { "weight": 25, "hold": "2s", "atMost": "60s" },
+                    { "weight": 50, "hold": "2s", "atMost": "60s" },
+                    { "weight": 100, "hold": "2s", "atMost": "60s" },
+                ],
+                "minRequests": 20,
+                "progressDeadline": "60s",
+                "promoteDeadline": "60s",
+                "blindDeadline": "15s",
+            },
+        },
+    })
+}
+
 /// What a Deployment is to run.
 pub fn revision(deployment: &Deployment) -> String {
-    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    let template = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.metadata.as_ref());
     let annotations = template.and_then(|meta| meta.annotations.as_ref());
-    annotations.and_then(|a| a.get(serin::api::REVISION_ANNOTATION)).cloned().unwrap_or_default()
+    annotations
+        .and_then(|a| a.get(serin::api::REVISION_ANNOTATION))
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Puts values over others, as Helm does: maps are merged, all else is replaced.

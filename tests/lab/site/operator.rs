@@ -44,7 +44,16 @@ impl Clone {
             }
             fs::write(&file, after)?;
             self.git(&["add", "--", path]).await?;
-            let ann = ["-c", "user.name=Ann", "-c", "user.email=ann@example.com", "commit", "--quiet", "-m", subject];
+            let ann = [
+                "-c",
+                "user.name=Ann",
+                "-c",
+                "user.email=ann@example.com",
+                "commit",
+                "--quiet",
+                "-m",
+                subject,
+            ];
             self.git(&ann).await?;
             if self.git(&["push", "--quiet", "origin", "HEAD:main"]).await.is_ok() {
                 return Ok(self.git(&["rev-parse", "HEAD"]).await?.trim().to_owned());
@@ -62,6 +71,10 @@ impl Clone {
             .args(args.iter().copied())
             .dir(self.folder.path());
         let doing = || format!("git {}", args.first().unwrap_or(&""));
-        program.output(DEADLINE).await.and_then(Output::text).with_context(doing)
+        program
+            .output(DEADLINE)
+            .await
+            .and_then(Output::text)
+            .with_context(doing)
     }
 }

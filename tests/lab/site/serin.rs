@@ -31,10 +31,18 @@ impl Serin {
     pub async fn install(site: &Arc<Site>, release: &str, namespace: &str, namespaced: bool) -> anyhow::Result<Self> {
         let lab = &site.lab;
         let line = async |to: &str| {
-            let target: SocketAddr = to.rsplit('/').next().unwrap_or_default().parse().with_context(|| format!("reading {to}"))?;
+            let target: SocketAddr = to
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .parse()
+                .with_context(|| format!("reading {to}"))?;
             Forward::start((lab.net.infra(), lab.net.free_port()?).into(), target).await
         };
-        let (to_prometheus, to_api) = (line(lab.prometheus.url()).await?, line(&lab.control_plane.server()).await?);
+        let (to_prometheus, to_api) = (
+            line(lab.prometheus.url()).await?,
+            line(&lab.control_plane.server()).await?,
+        );
         let work = lab.dir().join("serin").join(release);
         fs::create_dir_all(&work)?;
         let values = json!({
@@ -46,13 +54,18 @@ impl Serin {
             "log": "info,serin=debug",
         });
         let manifests = site.render("serin", release, namespace, &values).await?;
-        site.kubectl(&["apply", "--server-side", "-f", "-"], manifests.as_bytes()).await?;
+        site.kubectl(&["apply", "--server-side", "-f", "-"], manifests.as_bytes())
+            .await?;
         // A mounted token, in the lab: a kubeconfig that has the account's token and nothing else.
         let server = format!("https://{}", to_api.address());
-        let kubeconfig = lab.control_plane.kubeconfig_for_service_account_at(namespace, release, &server).await?;
+        let kubeconfig = lab
+            .control_plane
+            .kubeconfig_for_service_account_at(namespace, release, &server)
+            .await?;
         let image = Image::new(binary("serin")?).env("KUBECONFIG", kubeconfig.to_string_lossy());
         let search = std::env::var("PATH").unwrap_or_default();
-        lab.images.add(format!("registry.example.com/{release}:lab"), image.env("PATH", search));
+        lab.images
+            .add(format!("registry.example.com/{release}:lab"), image.env("PATH", search));
         let serin = Self {
             site: site.clone(),
             namespace: namespace.to_owned(),
@@ -70,15 +83,25 @@ impl Serin {
             let pods = self.pods().await?;
             let is_ready = |pod: &Pod| {
                 let pod = serde_json::to_value(pod).unwrap_or_default();
-                let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-                conditions.iter().any(|c| c.get("type") == Some(&json!("Ready")) && c.get("status") == Some(&json!("True")))
+                let conditions = pod
+                    .pointer("/status/conditions")
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default();
+                conditions
+                    .iter()
+                    .any(|c| c.get("type") == Some(&json!("Ready")) && c.get("status") == Some(&json!("True")))
             };
             if pods.iter().any(is_ready) {
                 return Ok(());
             }
             if Instant::now() > end {
                 let logs = self.site.lab.dir().join("logs/pods");
-                bail!("Serin's pod in {} is not ready after {READY:?}; its log is in {}", self.namespace, logs.display());
+                bail!(
+                    "Serin's pod in {} is not ready after {READY:?}; its log is in {}",
+                    self.namespace,
+                    logs.display()
+                );
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -90,7 +113,10 @@ impl Serin {
         ensure!(!pods.is_empty(), "Serin has no pod in {}", self.namespace);
         for pod in pods {
             let name = pod.metadata.name.unwrap_or_default();
-            ensure!(self.site.lab.kubelet.kill_pod(&self.namespace, &name), "the pod {name} does not run");
+            ensure!(
+                self.site.lab.kubelet.kill_pod(&self.namespace, &name),
+                "the pod {name} does not run"
+            );
         }
         Ok(())
     }
