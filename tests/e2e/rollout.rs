@@ -1,6 +1,7 @@
 //! Stories of rollouts: a canary revision is committed, and everything else follows. Each has an environment and a Serin of
 //! its own.
 
+mod adopted;
 mod ends;
 mod faults;
 mod refused;
@@ -19,6 +20,10 @@ pub(crate) fn stories() -> Vec<Story> {
             ends::rolls_back_on_latency,
         ),
         Story::new("promotes_over_an_http_route", ends::promotes_over_http_route),
+        Story::new(
+            "a_route_that_stands_in_git_keeps_all_but_the_two_weights",
+            adopted::route,
+        ),
         Story::new(
             "a_newer_revision_takes_the_place_of_the_one_on_trial",
             ends::gives_way_to_a_newer_revision,

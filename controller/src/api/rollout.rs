@@ -93,10 +93,17 @@ pub struct CanarySpec {
 
 /// The route.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[x_kube(validation = ("!has(self.testers) || self.kind != 'TrafficSplit'", "a TrafficSplit cannot look at headers; choose another kind, or leave testers out"))]
+#[x_kube(validation = ("!has(self.testers) || !has(self.adopt)", "an adopted route has its testers' rule in Git; leave testers out"))]
 pub struct RouteSpec {
     /// The kind of route; GRPCRoute shows gRPC failures that an HTTPRoute hides.
     #[serde(default)]
     pub kind: RouteKindSpec,
+    /// The name of a route that stands in Git. Only the weights of `<service>-stable` and `<service>-canary` are changed in it,
+    /// in the rules that name both. When absent, Serin generates a route of the Service's name, and owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub adopt: Option<String>,
     /// Calls with this header go to the canary while it exists, at weight 0 too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub testers: Option<TestersSpec>,
@@ -112,6 +119,11 @@ pub enum RouteKindSpec {
     /// gateway.networking.k8s.io HTTPRoute.
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
+    /// policy.linkerd.io HTTPRoute, for meshes without the Gateway API.
+    #[serde(rename = "HTTPRoute.policy.linkerd.io")]
+    PolicyHttpRoute,
+    /// split.smi-spec.io TrafficSplit: the one that lives with a ServiceProfile.
+    TrafficSplit,
 }
 
 /// A header that sends a call to the canary.

@@ -1,13 +1,13 @@
 //! Carries out effects: the only place that matches on them. Each may be carried out twice.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use serin_core::Weight;
 use serin_core::rollout::{Effect, Note, NoteKind};
 
@@ -19,7 +19,7 @@ use super::{Context, Error, call, fence};
 use crate::api::{CanaryRollout, FIELD_MANAGER};
 use crate::gitops::argocd;
 use crate::runtime::clock;
-use crate::traffic::{self, ArmService};
+use crate::traffic::{self, ArmService, RouteSpec};
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -106,10 +106,13 @@ pub(super) async fn stop(cx: &Context, rollout: &CanaryRollout) -> Result<(), Er
     let route = route(rollout, &rollout.namespace().unwrap_or_default());
     match cx.traffic.read(&route).await {
         Ok(Some(live)) => {
-            cx.traffic.write_weights(&route, &live, Weight::ZERO).await?;
-            Ok(())
+            match cx.traffic.write_weights(&route, &live, Weight::ZERO).await {
+                // Without a rule that names both arms there is no weight to take away.
+                Ok(_) | Err(traffic::Error::Misfit { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
         }
-        Ok(None) | Err(traffic::Error::Foreign { .. }) => Ok(()),
+        Ok(None) | Err(traffic::Error::Foreign { .. } | traffic::Error::KindNotServed { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -123,7 +126,18 @@ async fn set_weight(cx: &Context, world: &World, weight: Weight) -> Result<bool,
 
 /// Services first: a route that names a missing one fails its share.
 async fn ensure(cx: &Context, world: &World, pin: &str) -> Result<(), Error> {
-    let route = &world.route;
+    let services = arm_services(&world.route, &world.apex, (&world.stable, &world.canary), pin)?;
+    cx.traffic.ensure(&services, &world.route).await?;
+    Ok(())
+}
+
+/// The two arms' Services, the canary's with the pods of this template hash only.
+pub(super) fn arm_services(
+    route: &RouteSpec,
+    apex: &Service,
+    (stable, canary): (&Deployment, &Deployment),
+    pin: &str,
+) -> Result<[Value; 2], traffic::Error> {
     let arm = |name: &str, deployment: &Deployment, pin: Option<&str>| {
         ArmService {
             namespace: route.namespace.clone(),
@@ -131,15 +145,14 @@ async fn ensure(cx: &Context, world: &World, pin: &str) -> Result<(), Error> {
             selector: arms::selector(deployment),
             pin: pin.map(str::to_owned),
             owner: route.owner.clone(),
+            outlives: route.adopted,
         }
-        .generated(&world.apex, route.port)
+        .generated(apex, route.port)
     };
-    let services = [
-        arm(&route.stable_service, &world.stable, None)?,
-        arm(&route.canary_service, &world.canary, Some(pin))?,
-    ];
-    cx.traffic.ensure(&services, route).await?;
-    Ok(())
+    Ok([
+        arm(&route.stable_service, stable, None)?,
+        arm(&route.canary_service, canary, Some(pin))?,
+    ])
 }
 
 async fn scale(cx: &Context, canary: &Deployment, replicas: i32) -> Result<(), Error> {

@@ -10,6 +10,7 @@
 //! The rollout is read uncached for every decision: a cached one may be older than our own last write.
 
 mod act;
+mod adopt;
 mod arms;
 mod desk;
 mod git;
@@ -157,6 +158,9 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let before = rollout.status.clone().unwrap_or_default();
     let state = status::memory(Some(&before)).map_err(Error::Memory)?;
 
+    if !deleted && rollout.spec.route.adopt.is_some() {
+        adopt::stand_arms(cx, &rollout).await?;
+    }
     let now = clock::now();
     let world = match observe::observe(cx, &rollout, &parsed, &state, now).await? {
         Look::Refused(errors) => return refuse(cx, api, &rollout, &errors).await,

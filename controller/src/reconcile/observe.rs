@@ -8,7 +8,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
 use serin_core::analysis::Tick;
-use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, Revision, State, Verb};
+use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, Revision, State, Verb};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::{Context, Error, call, git, is_forbidden};
@@ -55,16 +55,19 @@ pub(super) async fn observe(
     };
     let Objects { stable, canary, apex } = objects;
     let route = route(rollout, &namespace);
+    // What is on its way back goes on without a route: its commit must not wait for one.
+    let needed = !deleted && state.phase.name() != PhaseName::RollingBack;
     let live = match cx.traffic.read(&route).await {
-        Ok(live) => live,
-        Err(traffic::Error::Foreign { .. }) if deleted => None,
-        Err(error @ traffic::Error::Foreign { .. }) => {
-            return Ok(Look::Refused(vec![FieldError::new(
-                "spec.service.name",
-                error.to_string(),
-            )]));
-        }
-        Err(error) => return Err(error.into()),
+        Ok(live) => match unfit(&route, live.as_ref()) {
+            Some(error) if needed => return Ok(Look::Refused(vec![error])),
+            Some(_) => None,
+            None => live,
+        },
+        Err(traffic::Error::Foreign { .. } | traffic::Error::KindNotServed { .. }) if !needed => None,
+        Err(error) => match refusal(&error) {
+            Some(field) => return Ok(Look::Refused(vec![FieldError::new(field, error.to_string())])),
+            None => return Err(error.into()),
+        },
     };
     let weight = live
         .as_ref()
@@ -214,6 +217,12 @@ fn port(apex: &Service, number: i32) -> Option<&k8s_openapi::api::core::v1::Serv
         .find(|port| port.port == number)
 }
 
+/// The name of the route: the adopted one's, or the apex Service's.
+pub(super) fn route_name(rollout: &CanaryRollout) -> &str {
+    let spec = &rollout.spec;
+    spec.route.adopt.as_ref().unwrap_or(&spec.service.name)
+}
+
 /// The route that the spec asks for.
 pub(super) fn route(rollout: &CanaryRollout, namespace: &str) -> RouteSpec {
     let spec = &rollout.spec;
@@ -221,9 +230,12 @@ pub(super) fn route(rollout: &CanaryRollout, namespace: &str) -> RouteSpec {
         kind: match spec.route.kind {
             RouteKindSpec::GrpcRoute => traffic::Kind::GrpcRoute,
             RouteKindSpec::HttpRoute => traffic::Kind::HttpRoute,
+            RouteKindSpec::PolicyHttpRoute => traffic::Kind::PolicyHttpRoute,
+            RouteKindSpec::TrafficSplit => traffic::Kind::TrafficSplit,
         },
         namespace: namespace.to_owned(),
-        name: spec.service.name.clone(),
+        name: route_name(rollout).to_owned(),
+        adopted: spec.route.adopt.is_some(),
         apex: spec.service.name.clone(),
         // The schema holds it within 1 to 65,535.
         port: u16::try_from(spec.service.port).unwrap_or_default(),
@@ -235,6 +247,26 @@ pub(super) fn route(rollout: &CanaryRollout, namespace: &str) -> RouteSpec {
         }),
         // Everything that was read from the API server has a name and a uid.
         owner: rollout.controller_owner_ref(&()).unwrap_or_default(),
+    }
+}
+
+/// What is wrong with an adopted route, if anything is.
+fn unfit(route: &RouteSpec, live: Option<&LiveRoute>) -> Option<FieldError> {
+    let (kind, name, namespace) = (route.kind, &route.name, &route.namespace);
+    let why = match live {
+        _ if !route.adopted => return None,
+        None => format!("there is no {kind} {name} in namespace {namespace}; Serin adopts a route, and makes none"),
+        Some(live) => format!("the {kind} {name}: {}", live.misfit.as_ref()?),
+    };
+    Some(FieldError::new("spec.route.adopt", why))
+}
+
+/// The field that an error of the route is about.
+fn refusal(error: &traffic::Error) -> Option<&'static str> {
+    match error {
+        traffic::Error::Foreign { .. } => Some("spec.service.name"),
+        traffic::Error::KindNotServed { .. } => Some("spec.route.kind"),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
+use kube::api::ApiResource;
 use kube::core::DynamicObject;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -14,6 +15,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::desk::Desk;
+use super::observe::route_name;
 use super::{Context, Error, reconcile};
 use crate::api::CanaryRollout;
 use crate::gitops::GitOps;
@@ -78,12 +80,21 @@ pub async fn run(
             watcher::Config::default(),
         );
     for kind in traffic::Kind::ALL {
-        let resource = kind.resource();
+        let Some(resource) = watched(&context.traffic, kind).await else {
+            continue;
+        };
         let api: Api<DynamicObject> = match namespace.as_deref() {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        controller = controller.owns_with(api, resource, watcher::Config::default());
+        let of_route = store.clone();
+        // By name: an adopted route does not say whose it is.
+        controller = controller.watches_with(
+            api,
+            resource,
+            watcher::Config::default(),
+            move |route: DynamicObject| rollouts_of_route(&of_route, &route),
+        );
     }
     ready.set();
     tracing::info!(
@@ -119,6 +130,28 @@ fn rollouts_of(store: &Store<CanaryRollout>, deployment: &Deployment) -> Vec<Obj
         rollout.namespace() == deployment.namespace()
             && (rollout.spec.stable.deployment == name || rollout.spec.canary.deployment == name)
     };
+    store
+        .state()
+        .iter()
+        .filter(concerned)
+        .map(|rollout| ObjectRef::from_obj(&**rollout))
+        .collect()
+}
+
+/// The kind as the cluster serves it. The Gateway API's kinds are watched in any case: their CRDs may come later.
+async fn watched(traffic: &Traffic, kind: traffic::Kind) -> Option<ApiResource> {
+    let served = traffic.served(kind).await.unwrap_or_else(|error| {
+        tracing::warn!("{error}; changes of these routes are seen a little later");
+        None
+    });
+    let common = matches!(kind, traffic::Kind::GrpcRoute | traffic::Kind::HttpRoute);
+    served.or_else(|| common.then(|| kind.resource()))
+}
+
+fn rollouts_of_route(store: &Store<CanaryRollout>, route: &DynamicObject) -> Vec<ObjectRef<CanaryRollout>> {
+    let name = route.name_any();
+    let concerned =
+        |rollout: &&Arc<CanaryRollout>| rollout.namespace() == route.namespace() && route_name(rollout) == name;
     store
         .state()
         .iter()

@@ -46,13 +46,23 @@ pub enum Error {
     },
     /// The cluster does not know this kind.
     #[error(
-        "{doing} {object}: the cluster serves no such kind; install the Gateway API's CRDs, or choose another route.kind"
+        "{doing} {object}: the cluster serves none of {wanted}; install its CRDs, or choose another spec.route.kind"
     )]
     KindNotServed {
         /// What was being done.
         doing: &'static str,
         /// To what.
         object: String,
+        /// The versions that Serin can use, best first.
+        wanted: String,
+    },
+    /// The adopted route does not split between the arms.
+    #[error("writing the weights of {object}: {why}")]
+    Misfit {
+        /// Which.
+        object: String,
+        /// What it lacks.
+        why: String,
     },
     /// It is someone else's.
     #[error("{object} exists and is not this rollout's but {owner}'s; rename or remove it")]
@@ -122,7 +132,11 @@ impl Error {
             },
             // Only an object that is missing is named in the answer; an unknown kind is a bare 404.
             404 if status.details.as_ref().is_some_and(|d| !d.name.is_empty()) => Self::NotFound { doing, object },
-            404 => Self::KindNotServed { doing, object },
+            404 => Self::KindNotServed {
+                doing,
+                object,
+                wanted: "the versions that it served before".to_owned(),
+            },
             409 => Self::Conflict { doing, object },
             _ => Self::Api {
                 doing,

@@ -1,13 +1,40 @@
-//! GRPCRoute and HTTPRoute of gateway.networking.k8s.io. Pure JSON: typed routes refuse legal objects of other releases.
+//! GRPCRoute and HTTPRoute of gateway.networking.k8s.io, and the HTTPRoute of policy.linkerd.io, which says the same in the
+//! same words. Pure JSON: typed routes refuse legal objects of other releases.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use serin_core::Weight;
 
-use super::kind::{Kind, Rules, Weights};
+use super::kind::{Kind, LEAST_BESIDE, Rules, Weights, written, written_beside};
 use super::live::{Backend, backends};
 use super::spec::{RouteSpec, metadata};
 
-/// One of the two kinds; they differ in what else a rule can say, which Serin never does.
+/// One of the kinds; they differ in what else a rule can say, which Serin never does.
 pub(super) struct Gateway(pub(super) Kind);
+
+/// A rule that names both arms.
+struct Pair {
+    stable: Backend,
+    canary: Backend,
+    /// What the rule's other backends weigh.
+    others: i64,
+}
+
+impl Pair {
+    fn together(&self) -> i64 {
+        self.stable.weight.saturating_add(self.canary.weight)
+    }
+
+    /// The two weights that say a share in this rule.
+    fn wanted(&self, spec: &RouteSpec, weight: Weight) -> Weights {
+        if spec.adopted && self.others > 0 && self.together() > 0 {
+            written_beside(weight, self.together())
+        } else {
+            written(weight)
+        }
+    }
+}
 
 impl Rules for Gateway {
     fn generated(&self, spec: &RouteSpec, (stable, canary): Weights) -> Value {
@@ -42,52 +69,127 @@ impl Rules for Gateway {
 
     fn weights(&self, spec: &RouteSpec, live: &Value) -> Option<Weights> {
         // Where several rules split between the arms, the one that gives the canary most is what it gets.
-        let share = |(stable, canary): &Weights| i128::from(*canary) * 1_000_000 / i128::from(stable + canary).max(1);
+        let share = |(stable, canary): &Weights| {
+            i128::from(*canary) * 1_000_000 / (i128::from(*stable) + i128::from(*canary)).max(1)
+        };
         pairs(spec, live)
-            .map(|(stable, canary)| (stable.weight, canary.weight))
+            .into_iter()
+            .map(|pair| (pair.stable.weight, pair.canary.weight))
             .max_by_key(share)
     }
 
-    fn reweigh(&self, spec: &RouteSpec, live: &Value, (stable, canary): Weights) -> Vec<Value> {
+    fn reweigh(&self, spec: &RouteSpec, live: &Value, weight: Weight) -> Vec<Value> {
         let mut steps = Vec::new();
-        let mut split = false;
-        for (live_stable, live_canary) in pairs(spec, live) {
-            split = true;
-            if (live_stable.weight, live_canary.weight) == (stable, canary) {
+        let pairs = pairs(spec, live);
+        for pair in &pairs {
+            let (stable, canary) = pair.wanted(spec, weight);
+            let both = [(&pair.stable, stable), (&pair.canary, canary)];
+            if both.iter().all(|(backend, weight)| backend.weight == *weight) {
                 continue;
             }
-            let both = [(live_stable, stable), (live_canary, canary)];
-            for (backend, _) in &both {
+            for (backend, _) in both {
                 steps.push(json!({ "op": "test", "path": backend.pointer("name"), "value": backend.name }));
             }
-            for (backend, weight) in &both {
+            for (backend, weight) in both {
                 let op = if backend.has_weight { "replace" } else { "add" };
                 steps.push(json!({ "op": op, "path": backend.pointer("weight"), "value": weight }));
             }
         }
-        if !split {
+        if pairs.is_empty() && !spec.adopted {
             // Somebody took an arm out of it: one arm alone would get everything, whatever its weight.
-            let whole = self.generated(spec, (stable, canary));
+            let whole = self.generated(spec, written(weight));
             steps.push(json!({ "op": "add", "path": "/spec/rules", "value": whole.pointer("/spec/rules") }));
         }
         steps
     }
+
+    fn misfit(&self, spec: &RouteSpec, live: &Value) -> Option<String> {
+        if !is_of_apex(spec, live) {
+            return Some(format!(
+                "none of its parentRefs is the Service {} with kind Service, group core and port {}",
+                spec.apex, spec.port
+            ));
+        }
+        let pairs = pairs(spec, live);
+        if pairs.is_empty() {
+            let all = backends(live);
+            let named = |service: &str| all.iter().any(|b| b.is_service(&spec.namespace, service));
+            let (stable, canary) = (&spec.stable_service, &spec.canary_service);
+            return Some(match (named(stable), named(canary)) {
+                (false, false) => format!("none of its rules names the backends {stable} and {canary}"),
+                (true, false) => format!("it names the backend {stable} and not {canary}; both belong into one rule"),
+                (false, true) => format!("it names the backend {canary} and not {stable}; both belong into one rule"),
+                (true, true) => {
+                    format!("it names {stable} and {canary} in different rules only; both belong into one rule")
+                }
+            });
+        }
+        pairs.iter().find_map(|pair| pair_misfit(spec, live, pair))
+    }
+
+    fn generated_fields(&self) -> &'static [&'static str] {
+        &["/spec/parentRefs", "/spec/rules"]
+    }
 }
 
-/// The rules that name both arms: their two backends.
-fn pairs<'a>(spec: &'a RouteSpec, live: &Value) -> impl Iterator<Item = (Backend, Backend)> + use<'a> {
+/// What keeps one rule that names both arms from being adopted.
+fn pair_misfit(spec: &RouteSpec, live: &Value, pair: &Pair) -> Option<String> {
+    let rule = pair.stable.rule;
     let all = backends(live);
-    let rules: std::collections::BTreeSet<usize> = all.iter().map(|b| b.rule).collect();
-    rules.into_iter().filter_map(move |rule| {
-        let find = |service: &str| {
-            all.iter()
-                .find(|b| b.rule == rule && b.is_service(&spec.namespace, service))
-                .cloned()
-        };
-        Some((find(&spec.stable_service)?, find(&spec.canary_service)?))
+    for service in [&spec.stable_service, &spec.canary_service] {
+        let named = all
+            .iter()
+            .filter(|b| b.rule == rule && b.is_service(&spec.namespace, service));
+        if named.count() > 1 {
+            return Some(format!(
+                "its rules[{rule}] names the backend {service} more than once; name it once"
+            ));
+        }
+    }
+    (pair.others > 0 && pair.together() < LEAST_BESIDE).then(|| {
+        format!(
+            "in its rules[{rule}] {} and {} have a weight of {} together beside other backends; multiply all weights of the \
+             rule so that they have at least {LEAST_BESIDE}, or a percent can't be said without changing the others' share",
+            spec.stable_service,
+            spec.canary_service,
+            pair.together()
+        )
     })
+}
+
+fn is_of_apex(spec: &RouteSpec, live: &Value) -> bool {
+    let parents = live.pointer("/spec/parentRefs").and_then(Value::as_array);
+    parents.into_iter().flatten().any(|parent| {
+        let text = |field: &str| parent.get(field).and_then(Value::as_str);
+        let port = parent.get("port").and_then(Value::as_u64);
+        // Both have a Gateway as their default.
+        text("kind") == Some("Service")
+            && text("group").is_some_and(|group| matches!(group, "" | "core"))
+            && text("name") == Some(&spec.apex)
+            && text("namespace").is_none_or(|namespace| namespace == spec.namespace)
+            && port.is_none_or(|port| port == u64::from(spec.port))
+    })
+}
+
+/// The rules that name both arms.
+fn pairs(spec: &RouteSpec, live: &Value) -> Vec<Pair> {
+    let all = backends(live);
+    let rules: BTreeSet<usize> = all.iter().map(|b| b.rule).collect();
+    let pair = |rule: usize| {
+        let of_rule = || all.iter().filter(move |b| b.rule == rule);
+        let find = |service: &str| of_rule().find(|b| b.is_service(&spec.namespace, service)).cloned();
+        let (stable, canary) = (find(&spec.stable_service)?, find(&spec.canary_service)?);
+        let other = |b: &&Backend| b.index != stable.index && b.index != canary.index;
+        let others = of_rule().filter(other).map(|b| b.weight).fold(0, i64::saturating_add);
+        Some(Pair { stable, canary, others })
+    };
+    rules.into_iter().filter_map(pair).collect()
 }
 
 #[cfg(test)]
 #[path = "gateway_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "adopted_tests.rs"]
+mod adopted_tests;

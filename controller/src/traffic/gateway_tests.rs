@@ -10,6 +10,7 @@ fn spec(testers: Option<Testers>) -> RouteSpec {
         kind: Kind::GrpcRoute,
         namespace: "prod".to_owned(),
         name: "web".to_owned(),
+        adopted: false,
         apex: "web".to_owned(),
         port: 50_051,
         stable_service: "web-stable".to_owned(),
@@ -55,7 +56,7 @@ fn what_is_generated_says_its_weights() {
 #[test]
 fn both_weights_change_in_one_patch_that_names_what_it_changes() {
     let route = Kind::GrpcRoute.generated(&spec(None), at(5));
-    let steps = Gateway(Kind::GrpcRoute).reweigh(&spec(None), &route, written(at(25)));
+    let steps = Gateway(Kind::GrpcRoute).reweigh(&spec(None), &route, at(25));
     let expected = json!([
         { "op": "test", "path": "/spec/rules/0/backendRefs/0/name", "value": "web-stable" },
         { "op": "test", "path": "/spec/rules/0/backendRefs/1/name", "value": "web-canary" },
@@ -69,7 +70,7 @@ fn both_weights_change_in_one_patch_that_names_what_it_changes() {
 fn weights_that_stand_are_not_written_again() {
     let route = Kind::GrpcRoute.generated(&spec(Some(testers())), at(50));
     assert_eq!(
-        Gateway(Kind::GrpcRoute).reweigh(&spec(Some(testers())), &route, written(at(50))),
+        Gateway(Kind::GrpcRoute).reweigh(&spec(Some(testers())), &route, at(50)),
         Vec::<Value>::new()
     );
 }
@@ -82,7 +83,7 @@ fn a_route_that_lost_an_arm_gets_its_rules_back() {
         .unwrap()
         .remove(0);
     assert_eq!(Gateway(Kind::GrpcRoute).weights(&spec(None), &route), None);
-    let steps = Gateway(Kind::GrpcRoute).reweigh(&spec(None), &route, written(Weight::ZERO));
+    let steps = Gateway(Kind::GrpcRoute).reweigh(&spec(None), &route, Weight::ZERO);
     assert_eq!(steps.len(), 1);
     assert_eq!(steps[0]["path"], "/spec/rules");
     assert_eq!(steps[0]["value"][0]["backendRefs"].as_array().unwrap().len(), 2);

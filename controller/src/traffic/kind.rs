@@ -8,6 +8,7 @@ use serin_core::Weight;
 
 use super::gateway::Gateway;
 use super::spec::RouteSpec;
+use super::split::Split;
 
 /// A kind of route whose weights Linkerd obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +17,10 @@ pub enum Kind {
     GrpcRoute,
     /// Linkerd shows every gRPC failure over it as HTTP 200.
     HttpRoute,
+    /// Linkerd's own HTTPRoute, for meshes without the Gateway API's CRDs.
+    PolicyHttpRoute,
+    /// The Service Mesh Interface's split: the one that lives with a ServiceProfile.
+    TrafficSplit,
 }
 
 /// Two weights, stable's and the canary's.
@@ -23,36 +28,79 @@ pub(super) type Weights = (i64, i64);
 
 /// What differs from kind to kind: how two weights are said, found and changed.
 pub(super) trait Rules {
-    /// The whole object.
+    /// The whole object, in the version that is preferred.
     fn generated(&self, spec: &RouteSpec, weights: Weights) -> Value;
     /// The weights of a live object; `None` when it does not split between the two arms.
     fn weights(&self, spec: &RouteSpec, live: &Value) -> Option<Weights>;
     /// The steps of a JSON patch that set both weights and nothing else; none when they stand already.
-    fn reweigh(&self, spec: &RouteSpec, live: &Value, weights: Weights) -> Vec<Value>;
+    fn reweigh(&self, spec: &RouteSpec, live: &Value, weight: Weight) -> Vec<Value>;
+    /// Why a live object can't be adopted; `None` when it can.
+    fn misfit(&self, spec: &RouteSpec, live: &Value) -> Option<String>;
+    /// What is the rollout's own in a generated object, and put right when it is not as generated.
+    fn generated_fields(&self) -> &'static [&'static str];
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::GrpcRoute, Self::HttpRoute];
+    pub const ALL: [Self; 4] = [
+        Self::GrpcRoute,
+        Self::HttpRoute,
+        Self::PolicyHttpRoute,
+        Self::TrafficSplit,
+    ];
 
     /// As it is written in a manifest.
     pub fn name(self) -> &'static str {
         match self {
             Self::GrpcRoute => "GRPCRoute",
-            Self::HttpRoute => "HTTPRoute",
+            Self::HttpRoute | Self::PolicyHttpRoute => "HTTPRoute",
+            Self::TrafficSplit => "TrafficSplit",
         }
     }
 
-    /// Where the API server serves it.
-    pub fn resource(self) -> ApiResource {
-        let plural = match self {
+    /// The API group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::GrpcRoute | Self::HttpRoute => "gateway.networking.k8s.io",
+            Self::PolicyHttpRoute => "policy.linkerd.io",
+            Self::TrafficSplit => "split.smi-spec.io",
+        }
+    }
+
+    /// The versions that Serin can read and write, best first. Older ones of the same kinds have no weights, or others.
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::GrpcRoute => &["v1", "v1alpha2"],
+            Self::HttpRoute => &["v1", "v1beta1"],
+            Self::PolicyHttpRoute => &["v1beta3", "v1beta2"],
+            Self::TrafficSplit => &["v1alpha2", "v1alpha1"],
+        }
+    }
+
+    /// The name in the API server's paths.
+    pub fn plural(self) -> &'static str {
+        match self {
             Self::GrpcRoute => "grpcroutes",
-            Self::HttpRoute => "httproutes",
-        };
-        ApiResource::from_gvk_with_plural(
-            &GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", self.name()),
-            plural,
-        )
+            Self::HttpRoute | Self::PolicyHttpRoute => "httproutes",
+            Self::TrafficSplit => "trafficsplits",
+        }
+    }
+
+    /// Where the API server serves a version of it.
+    pub fn resource_of(self, version: &str) -> ApiResource {
+        let gvk = GroupVersionKind::gvk(self.group(), version, self.name());
+        ApiResource::from_gvk_with_plural(&gvk, self.plural())
+    }
+
+    /// Where the API server serves the best version of it, if it does.
+    pub fn resource(self) -> ApiResource {
+        self.resource_of(self.versions().first().copied().unwrap_or_default())
+    }
+
+    /// All versions that Serin can use, for people.
+    pub(super) fn wanted(self) -> String {
+        let full = |version: &&str| format!("{} {}/{version}", self.name(), self.group());
+        self.versions().iter().map(full).collect::<Vec<_>>().join(", ")
     }
 
     /// The route as Serin generates it.
@@ -61,7 +109,10 @@ impl Kind {
     }
 
     pub(super) fn rules(self) -> Box<dyn Rules + Send + Sync> {
-        Box::new(Gateway(self))
+        match self {
+            Self::GrpcRoute | Self::HttpRoute | Self::PolicyHttpRoute => Box::new(Gateway(self)),
+            Self::TrafficSplit => Box::new(Split),
+        }
     }
 }
 
@@ -75,4 +126,40 @@ impl fmt::Display for Kind {
 pub(super) fn written(weight: Weight) -> Weights {
     let (stable, canary) = weight.backends();
     (stable.into(), canary.into())
+}
+
+/// The two weights that say a share of what the two have together, beside backends of weights that are not Serin's to change:
+/// the two keep their sum, or the others' share would change. At full weight 1 is left on stable, as [`written`] says why.
+pub(super) fn written_beside(weight: Weight, together: i64) -> Weights {
+    let canary = match i64::from(weight.percent()) {
+        100 => together - 1,
+        percent => together.saturating_mul(percent) / 100,
+    };
+    let canary = canary.clamp(0, together);
+    (together - canary, canary)
+}
+
+/// The least sum of the two arms' weights beside others: below it a percent, and 1 left of 100, can't be said.
+pub(super) const LEAST_BESIDE: i64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_beside_others_is_read_back_as_it_was_written() {
+        for together in [LEAST_BESIDE, 1_001, 99_999] {
+            for percent in 0..=100 {
+                let weight = Weight::try_from(percent).unwrap();
+                let (stable, canary) = written_beside(weight, together);
+                assert_eq!(stable + canary, together);
+                assert!(stable > 0);
+                assert_eq!(
+                    Weight::from_backends(stable, canary),
+                    Some(weight),
+                    "{percent} of {together}"
+                );
+            }
+        }
+    }
 }

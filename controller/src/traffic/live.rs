@@ -1,11 +1,13 @@
 //! A route as it stands in the cluster. Tolerant: a field that is missing has the API's default, one that makes no sense is
 //! passed over. Pure.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::DynamicObject;
 use serde_json::Value;
 use serin_core::Weight;
 
-use super::spec::RouteSpec;
+use super::error::Error;
+use super::spec::{ROLLOUT_ANNOTATION, RouteSpec};
 
 /// The controller whose word on a route counts. It never sets `observedGeneration`.
 const LINKERD: &str = "linkerd.io/policy-controller";
@@ -23,6 +25,8 @@ pub struct LiveRoute {
     pub owned: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Why an adopted route can't be adopted; `None` when it can, and for a generated one.
+    pub misfit: Option<String>,
     /// All of it.
     pub(super) object: Value,
 }
@@ -36,6 +40,7 @@ impl LiveRoute {
             accepted: accepted(spec, &value),
             owned: is_owned(object, &spec.owner.uid),
             deleting: object.metadata.deletion_timestamp.is_some(),
+            misfit: spec.adopted.then(|| misfit(spec, object, &value)).flatten(),
             object: value,
         }
     }
@@ -44,6 +49,16 @@ impl LiveRoute {
     pub fn weight(&self) -> Option<Weight> {
         self.weights
             .and_then(|(stable, canary)| Weight::from_backends(stable, canary))
+    }
+}
+
+impl LiveRoute {
+    /// The route itself, if it can be adopted.
+    pub(super) fn fit(self, object: String) -> Result<Self, Error> {
+        match self.misfit {
+            Some(why) => Err(Error::Misfit { object, why }),
+            None => Ok(self),
+        }
     }
 }
 
@@ -115,6 +130,33 @@ pub(super) fn is_owned(object: &DynamicObject, uid: &str) -> bool {
         .iter()
         .flatten()
         .any(|owner| owner.uid == uid)
+}
+
+/// Whether the object is the rollout's: it goes with it, or was made for it to stay.
+pub(super) fn is_ours(object: &DynamicObject, owner: &OwnerReference) -> bool {
+    let made_for = object
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(ROLLOUT_ANNOTATION));
+    is_owned(object, &owner.uid) || (controller(object).is_none() && made_for == Some(&owner.name))
+}
+
+/// The controller that an object goes with.
+pub(super) fn controller(object: &DynamicObject) -> Option<&OwnerReference> {
+    let mut owners = object.metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true))
+}
+
+/// A route that another controller made is written by that one.
+fn misfit(spec: &RouteSpec, object: &DynamicObject, value: &Value) -> Option<String> {
+    match controller(object) {
+        Some(other) => Some(format!(
+            "it belongs to the {} {}, which writes it; adopt a route that stands in Git",
+            other.kind, other.name
+        )),
+        None => spec.kind.rules().misfit(spec, value),
+    }
 }
 
 /// Linkerd's `Accepted` for the apex. Not gated on `observedGeneration`, which Linkerd does not set.

@@ -1,4 +1,4 @@
-//! The route's weights, and the objects that carry them: arm Services, GRPCRoute, HTTPRoute.
+//! The route's weights, and the objects that carry them: arm Services, GRPCRoute, HTTPRoute, TrafficSplit.
 //!
 //! Must not know rollouts, phases or verdicts. What an object or a patch looks like is decided purely ([`Kind`], [`ArmService`]);
 //! [`Traffic`] is the only part that talks to the API server.
@@ -6,15 +6,21 @@
 //! # Guarantees
 //! - Both weights change in one write, guarded by the version that was read; never are both zero.
 //! - A route that stands keeps its weights whatever else of it is repaired; it is patched, never deleted and made anew.
-//! - Nobody else's object is touched: not one without the rollout's ownerReference.
+//! - Nobody else's object is touched: not one without the rollout's ownerReference. Of an adopted route, which stands in Git,
+//!   only the two weights change; it is never created, repaired or deleted.
 //! - Every call of the API server ends in time.
 
 mod error;
 mod gateway;
 mod kind;
 mod live;
+#[cfg(test)]
+mod patching;
+mod repair;
+mod served;
 mod service;
 mod spec;
+mod split;
 mod writer;
 
 pub use error::Error;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use super::error::Error;
-use super::spec::metadata;
+use super::spec::{lasting_metadata, metadata};
 
 /// Set by the Deployment controller on a ReplicaSet's pods.
 const POD_TEMPLATE_HASH: &str = "pod-template-hash";
@@ -29,6 +29,8 @@ pub struct ArmService {
     pub pin: Option<String>,
     /// The rollout, which the generated objects go with.
     pub owner: OwnerReference,
+    /// It stays when the rollout goes: an adopted route goes on naming it, and the share of a missing Service fails.
+    pub outlives: bool,
 }
 
 impl ArmService {
@@ -57,6 +59,7 @@ impl ArmService {
                 .as_object_mut()
                 .map(|port| port.insert("name".to_owned(), json!(name)));
         }
+        let metadata = if self.outlives { lasting_metadata } else { metadata };
         Ok(json!({
             "apiVersion": "v1",
             "kind": "Service",
@@ -125,7 +128,19 @@ mod tests {
                 uid: "u-1".to_owned(),
                 ..OwnerReference::default()
             },
+            outlives: false,
         }
+    }
+
+    #[test]
+    fn what_an_adopted_route_names_does_not_go_with_the_rollout() {
+        let lasting = ArmService {
+            outlives: true,
+            ..canary()
+        };
+        let metadata = lasting.generated(&apex(), 50051).unwrap()["metadata"].clone();
+        assert_eq!(metadata.get("ownerReferences"), None);
+        assert_eq!(metadata["annotations"]["serin.dev/rollout"], "user-service");
     }
 
     #[test]

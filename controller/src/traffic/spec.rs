@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::kind::Kind;
 
-/// A generated route: the apex's calls go to two arms by weight.
+/// A route: the apex's calls go to two arms by weight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteSpec {
     /// Which kind of route.
@@ -14,6 +14,8 @@ pub struct RouteSpec {
     pub namespace: String,
     /// The route's name.
     pub name: String,
+    /// It stands in Git: only the two weights are Serin's, and the arms' Services stay as long as the route names them.
+    pub adopted: bool,
     /// The Service that clients call.
     pub apex: String,
     /// The apex's port.
@@ -47,7 +49,21 @@ pub fn canary_service(apex: &str) -> String {
     format!("{apex}-canary")
 }
 
-/// The metadata of anything that is generated.
+/// On an object that Serin made for an adopted route: the rollout's name. It stays when the rollout goes, so it has no
+/// ownerReference.
+pub(super) const ROLLOUT_ANNOTATION: &str = "serin.dev/rollout";
+
+/// The metadata of what stays when the rollout goes.
+pub(super) fn lasting_metadata(namespace: &str, name: &str, owner: &OwnerReference) -> Value {
+    json!({
+        "namespace": namespace,
+        "name": name,
+        "labels": { "app.kubernetes.io/managed-by": "serin" },
+        "annotations": { ROLLOUT_ANNOTATION: owner.name },
+    })
+}
+
+/// The metadata of what goes with the rollout.
 pub(super) fn metadata(namespace: &str, name: &str, owner: &OwnerReference) -> Value {
     json!({
         "namespace": namespace,

@@ -5,15 +5,18 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::Value;
 use serin_core::Weight;
 
 use super::FIELD_MANAGER;
 use super::error::Error;
-use super::kind::written;
-use super::live::{LiveRoute, is_owned};
+use super::kind::{Kind, written};
+use super::live::{LiveRoute, controller, is_ours};
+use super::repair::{guard, repairs, ties};
+use super::served::Served;
 use super::spec::RouteSpec;
 
 /// The longest wait for one answer of the API server.
@@ -26,6 +29,7 @@ const TRIES: usize = 4;
 pub struct Traffic {
     client: Client,
     timeout: Duration,
+    served: Served,
 }
 
 impl std::fmt::Debug for Traffic {
@@ -44,12 +48,30 @@ impl Traffic {
 
     /// The same, and each call of the API server ends within `timeout`.
     pub fn with_timeout(client: Client, timeout: Duration) -> Self {
-        Self { client, timeout }
+        Self {
+            client,
+            timeout,
+            served: Served::default(),
+        }
+    }
+
+    /// Where the cluster serves this kind, in the best version that Serin can use; `None` when it serves none.
+    pub async fn served(&self, kind: Kind) -> Result<Option<ApiResource>, Error> {
+        let doing = "asking for the served versions of";
+        match tokio::time::timeout(self.timeout, self.served.resource(&self.client, kind)).await {
+            Ok(answer) => answer.map_err(|error| Error::of(doing, &format!("{kind}s"), error)),
+            Err(_) => Err(Error::Timeout {
+                doing,
+                object: format!("{kind}s"),
+                after: self.timeout,
+            }),
+        }
     }
 
     /// The route as it stands; `None` when there is none of this name.
     pub async fn read(&self, spec: &RouteSpec) -> Result<Option<LiveRoute>, Error> {
-        let live = self.place(spec).get("reading").await?;
+        let live = self.place(spec).await?.get("reading").await;
+        let live = live.inspect_err(|error| self.learn(spec.kind, error))?;
         Ok(live.map(|object| LiveRoute::of(spec, &object)))
     }
 
@@ -57,13 +79,13 @@ impl Traffic {
     /// share. Each Service comes from [`super::ArmService::generated`].
     pub async fn ensure(&self, services: &[Value], spec: &RouteSpec) -> Result<LiveRoute, Error> {
         for service in services {
-            self.ensure_service(&spec.namespace, service, &spec.owner.uid).await?;
+            self.ensure_service(&spec.namespace, service, &spec.owner).await?;
         }
         self.ensure_route(spec).await
     }
 
     /// Sees that this Service stands, with exactly this selector and these ports.
-    pub async fn ensure_service(&self, namespace: &str, service: &Value, owner_uid: &str) -> Result<(), Error> {
+    pub async fn ensure_service(&self, namespace: &str, service: &Value, owner: &OwnerReference) -> Result<(), Error> {
         let name = service
             .pointer("/metadata/name")
             .and_then(Value::as_str)
@@ -74,23 +96,28 @@ impl Traffic {
             name,
         );
         place
-            .ensure(owner_uid, |_| service.clone(), &["/spec/ports", "/spec/selector"])
+            .ensure(owner, |_| service.clone(), &["/spec/ports", "/spec/selector"])
             .await?;
         Ok(())
     }
 
-    /// Sees that the route stands. A new one begins with all traffic on stable; one that stands keeps its weights.
+    /// Sees that the route stands. A new one begins with all traffic on stable; one that stands keeps its weights. An adopted
+    /// one is only looked at: whoever has it in Git makes it.
     pub async fn ensure_route(&self, spec: &RouteSpec) -> Result<LiveRoute, Error> {
         let rules = spec.kind.rules();
+        let place = self.place(spec).await?;
+        if spec.adopted {
+            let doing = "adopting";
+            let object = place.name();
+            let live = self.read(spec).await?.ok_or(Error::NotFound { doing, object })?;
+            return live.fit(place.name());
+        }
         let wanted = |live: Option<&Value>| {
             let kept = live.and_then(|live| rules.weights(spec, live));
             let sane = kept.filter(|(stable, canary)| Weight::from_backends(*stable, *canary).is_some());
             rules.generated(spec, sane.unwrap_or(written(Weight::ZERO)))
         };
-        let object = self
-            .place(spec)
-            .ensure(&spec.owner.uid, wanted, &["/spec/parentRefs", "/spec/rules"])
-            .await?;
+        let object = place.ensure(&spec.owner, wanted, rules.generated_fields()).await?;
         Ok(LiveRoute::of(spec, &object))
     }
 
@@ -101,17 +128,24 @@ impl Traffic {
     /// [`Error::Lowered`] when a conflict shows that somebody lowered the weight meanwhile and `weight` would raise it.
     pub async fn write_weights(&self, spec: &RouteSpec, live: &LiveRoute, weight: Weight) -> Result<LiveRoute, Error> {
         let rules = spec.kind.rules();
-        let place = self.place(spec);
+        let place = self.place(spec).await?;
         let mut live = live.clone();
         for _ in 0..TRIES {
-            if !live.owned {
+            if spec.adopted {
+                // Weights that can be written are: to take traffic away, a rule need not be one to shift traffic by.
+                live = if live.weights.is_some() {
+                    live
+                } else {
+                    live.fit(place.name())?
+                };
+            } else if !live.owned {
                 let object = serde_json::from_value(live.object).unwrap_or_else(|_| place.empty());
                 return Err(Error::Foreign {
                     object: place.name(),
                     owner: owner(&object),
                 });
             }
-            let mut steps = rules.reweigh(spec, &live.object, written(weight));
+            let mut steps = rules.reweigh(spec, &live.object, weight);
             if steps.is_empty() {
                 return Ok(live);
             }
@@ -149,8 +183,19 @@ impl Traffic {
         })
     }
 
-    fn place(&self, spec: &RouteSpec) -> Place {
-        self.at(spec.kind.resource(), &spec.namespace, &spec.name)
+    async fn place(&self, spec: &RouteSpec) -> Result<Place, Error> {
+        let resource = self.served(spec.kind).await?.ok_or_else(|| Error::KindNotServed {
+            doing: "finding",
+            object: format!("{} {}/{}", spec.kind, spec.namespace, spec.name),
+            wanted: spec.kind.wanted(),
+        })?;
+        Ok(self.at(resource, &spec.namespace, &spec.name))
+    }
+
+    fn learn(&self, kind: Kind, error: &Error) {
+        if matches!(error, Error::KindNotServed { .. }) {
+            self.served.forget(kind);
+        }
     }
 
     fn at(&self, resource: ApiResource, namespace: &str, name: &str) -> Place {
@@ -208,7 +253,7 @@ impl Place {
     /// Creates the object, or puts right those of its fields that `fields` points to. Nothing is written when it is right.
     async fn ensure(
         &self,
-        owner_uid: &str,
+        ours: &OwnerReference,
         wanted: impl Fn(Option<&Value>) -> Value,
         fields: &[&str],
     ) -> Result<DynamicObject, Error> {
@@ -222,7 +267,7 @@ impl Place {
                 Some(live) if live.metadata.deletion_timestamp.is_some() => {
                     return Err(Error::Deleting { object: self.name() });
                 }
-                Some(live) if !is_owned(&live, owner_uid) => {
+                Some(live) if !is_ours(&live, ours) => {
                     return Err(Error::Foreign {
                         object: self.name(),
                         owner: owner(&live),
@@ -230,7 +275,9 @@ impl Place {
                 }
                 Some(live) => {
                     let value = serde_json::to_value(&live).unwrap_or_default();
-                    let mut steps = repairs(&value, &wanted(Some(&value)), fields);
+                    let wanted = wanted(Some(&value));
+                    let mut steps = repairs(&value, &wanted, fields);
+                    steps.extend(ties(&value, &wanted));
                     if steps.is_empty() {
                         return Ok(live);
                     }
@@ -253,7 +300,10 @@ impl Place {
             object: self.name(),
             source: Box::new(kube::Error::SerdeError(e)),
         };
-        let object: DynamicObject = serde_json::from_value(object).map_err(unwritable)?;
+        let mut object: DynamicObject = serde_json::from_value(object).map_err(unwritable)?;
+        if let Some(types) = &mut object.types {
+            types.api_version.clone_from(&self.resource.api_version);
+        }
         let params = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
@@ -273,65 +323,9 @@ impl Place {
     }
 }
 
-/// The step that makes a patch apply only to the version that was read.
-fn guard(resource_version: &str) -> Value {
-    json!({ "op": "test", "path": "/metadata/resourceVersion", "value": resource_version })
-}
-
-/// The steps that put right the wanted labels and the fields pointed to. A list or a value has to be as wanted; an object
-/// may have more than is wanted (defaults), except for a selector, in which every key means something.
-fn repairs(live: &Value, wanted: &Value, fields: &[&str]) -> Vec<Value> {
-    let mut steps = Vec::new();
-    let labels = "/metadata/labels";
-    for (label, value) in wanted.pointer(labels).and_then(Value::as_object).into_iter().flatten() {
-        match live.pointer(labels).and_then(Value::as_object) {
-            Some(map) if map.get(label) == Some(value) => {}
-            Some(_) => {
-                let escaped = label.replace('~', "~0").replace('/', "~1");
-                steps.push(json!({ "op": "add", "path": format!("{labels}/{escaped}"), "value": value }));
-            }
-            None => {
-                steps.push(json!({ "op": "add", "path": labels, "value": wanted.pointer(labels) }));
-                break;
-            }
-        }
-    }
-    for field in fields {
-        let (is, should) = (
-            live.pointer(field).unwrap_or(&Value::Null),
-            wanted.pointer(field).unwrap_or(&Value::Null),
-        );
-        let right = if field.ends_with("/selector") {
-            is == should
-        } else {
-            covers(is, should)
-        };
-        if !right {
-            steps.push(json!({ "op": "add", "path": field, "value": should }));
-        }
-    }
-    steps
-}
-
-fn covers(is: &Value, should: &Value) -> bool {
-    match (is, should) {
-        (Value::Object(is), Value::Object(should)) => should
-            .iter()
-            .all(|(key, value)| is.get(key).is_some_and(|is| covers(is, value))),
-        (Value::Array(is), Value::Array(should)) => {
-            is.len() == should.len() && is.iter().zip(should).all(|(is, should)| covers(is, should))
-        }
-        (is, should) => is == should,
-    }
-}
-
 /// Whose an object is: its controller, else who wrote it last.
 fn owner(object: &DynamicObject) -> String {
-    let owners = object.metadata.owner_references.iter().flatten();
-    let controller = owners
-        .filter(|o| o.controller == Some(true))
-        .map(|o| format!("{} {}", o.kind, o.name))
-        .next();
+    let controller = controller(object).map(|o| format!("{} {}", o.kind, o.name));
     let managers = object.metadata.managed_fields.iter().flatten();
     let writer = managers
         .filter(|m| m.subresource.is_none())
@@ -339,7 +333,3 @@ fn owner(object: &DynamicObject) -> String {
         .next_back();
     controller.or(writer).unwrap_or_else(|| "somebody".to_owned())
 }
-
-#[cfg(test)]
-#[path = "writer_tests.rs"]
-mod tests;

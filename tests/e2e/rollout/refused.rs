@@ -155,7 +155,7 @@ fn condition(status: &serin::api::CanaryRolloutStatus, kind: &str) -> Option<(bo
 }
 
 /// Condition and event name the field.
-async fn names(environment: &Environment, field: &str) -> anyhow::Result<()> {
+pub(super) async fn names(environment: &Environment, field: &str) -> anyhow::Result<()> {
     let named = |s: &serin::api::CanaryRolloutStatus| {
         condition(s, "SpecValid").is_some_and(|(valid, message)| !valid && message.starts_with(&format!("{field}:")))
     };
@@ -176,7 +176,7 @@ async fn names(environment: &Environment, field: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn patch(environment: &Environment, spec: &Value) -> anyhow::Result<()> {
+pub(super) async fn patch(environment: &Environment, spec: &Value) -> anyhow::Result<()> {
     let patch = json!({ "spec": spec });
     environment
         .rollouts()
