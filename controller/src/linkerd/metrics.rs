@@ -18,6 +18,10 @@ pub const DIRECTION: &str = "direction";
 pub const INBOUND: &str = "inbound";
 /// The pod's port that was called. Proxies listen on ports of their own: scrapes and probes show up as 4191.
 pub const SERVER_PORT: &str = "srv_port";
+/// The proxy's own port, where it is scraped and probed.
+pub const PROXY_ADMIN_PORT: &str = "4191";
+/// `true` for calls that came through the mesh.
+pub const TLS: &str = "tls";
 /// The inbound route.
 pub const ROUTE_NAME: &str = "route_name";
 /// The value of [`ROUTE_NAME`] for the kubelet's probes.

@@ -40,6 +40,39 @@ pub fn sight(arm: Arm<'_>) -> String {
     Selector::of("").matcher(m::NAME, "=~", &names).arm(arm).finish()
 }
 
+/// When each proxy of these Deployments was scraped last, in seconds since the epoch.
+pub fn last_scrapes(namespace: &str, deployments: &[&str]) -> String {
+    format!("timestamp({})", of_all(m::BUILD_INFO, namespace, deployments).finish())
+}
+
+/// The inbound responses of these Deployments, whatever their port: for a look at their labels.
+pub fn any_inbound(namespace: &str, deployments: &[&str]) -> String {
+    of_all(m::RESPONSES, namespace, deployments)
+        .matcher(m::DIRECTION, "=", m::INBOUND)
+        .finish()
+}
+
+/// The share of an arm's calls that came without a mesh identity, in the window; probes and scrapes are no calls. An estimate:
+/// for a look, not for a verdict.
+pub fn unmeshed_share(arm: Arm<'_>, window: SignedDuration) -> String {
+    let calls = || {
+        Selector::of(m::RESPONSES)
+            .arm(arm)
+            .matcher(m::DIRECTION, "=", m::INBOUND)
+            .matcher(m::SERVER_PORT, "!=", m::PROXY_ADMIN_PORT)
+            .matcher(m::ROUTE_NAME, "!=", m::PROBE)
+    };
+    let sum = |selector: Selector| format!("sum(increase({}))", over(&selector.finish(), window));
+    format!("{} / {}", sum(calls().matcher(m::TLS, "!=", "true")), sum(calls()))
+}
+
+fn of_all(metric: &str, namespace: &str, deployments: &[&str]) -> Selector {
+    let any: Vec<_> = deployments.iter().map(|name| literal(name)).collect();
+    Selector::of(metric)
+        .matcher(m::NAMESPACE, "=", namespace)
+        .matcher(m::DEPLOYMENT, "=~", &any.join("|"))
+}
+
 /// The raw samples of a selector in a window.
 pub fn over(selector: &str, window: SignedDuration) -> String {
     format!("{selector}[{}ms]", window.as_millis().max(1))
@@ -160,6 +193,29 @@ mod tests {
             sight(both),
             @r#"{__name__=~"proxy_build_info|process_start_time_seconds",namespace="prod",deployment="user-service-canary",pod_template_hash=~"a\\.b|c"}"#
         );
+    }
+
+    #[test]
+    fn preflight_looks_at_both_arms() {
+        insta::assert_snapshot!(
+            last_scrapes("prod", &["web", "web-canary"]),
+            @r#"timestamp(proxy_build_info{namespace="prod",deployment=~"web|web-canary"})"#
+        );
+        insta::assert_snapshot!(
+            any_inbound("prod", &["web"]),
+            @r#"response_total{namespace="prod",deployment=~"web",direction="inbound"}"#
+        );
+    }
+
+    #[test]
+    fn probes_and_scrapes_are_no_calls_of_unmeshed_clients() {
+        let share = unmeshed_share(CANARY, SignedDuration::from_secs(300));
+        assert_eq!(
+            share.matches("srv_port!=\"4191\",route_name!=\"probe\"").count(),
+            2,
+            "{share}"
+        );
+        assert_eq!(share.matches("tls!=\"true\"").count(), 1, "{share}");
     }
 
     #[test]

@@ -1,0 +1,121 @@
+//! Preflight: whether Linkerd, the cluster and Prometheus would let a rollout work, one line a question, each with its reason
+//! and what to do. Pure: facts in, lines out; must not know who read the facts or who reads the lines.
+
+mod capacity;
+mod facts;
+mod metrics;
+mod pods;
+mod route;
+mod services;
+
+use serde::Serialize;
+
+pub use facts::{Facts, Proxy, Read, Route, Sight};
+
+/// How a line ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it has to be.
+    Pass,
+    /// A rollout works, but not as well as it could, or it could not be told.
+    Warn,
+    /// A rollout does not work.
+    Fail,
+}
+
+/// The answer to one question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What the question is about.
+    pub group: &'static str,
+    /// What should hold.
+    pub claim: String,
+    /// Whether it does.
+    pub status: Status,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub todo: Option<String>,
+}
+
+impl Line {
+    fn new(group: &'static str, claim: impl Into<String>) -> Self {
+        Self {
+            group,
+            claim: claim.into(),
+            status: Status::Pass,
+            why: None,
+            todo: None,
+        }
+    }
+
+    /// The same line, which does not hold.
+    fn but(self, status: Status, why: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self {
+            status,
+            why: Some(why.into()),
+            todo: Some(todo.into()),
+            ..self
+        }
+    }
+
+    fn fail(self, why: impl Into<String>, todo: impl Into<String>) -> Self {
+        self.but(Status::Fail, why, todo)
+    }
+
+    fn warn(self, why: impl Into<String>, todo: impl Into<String>) -> Self {
+        self.but(Status::Warn, why, todo)
+    }
+
+    /// What could not be read can't be told.
+    fn unread(self, why: &str) -> Self {
+        self.warn(
+            format!("it could not be read: {why}"),
+            "grant what is missing to whoever checks, and check again",
+        )
+    }
+}
+
+/// All lines, in the order in which they are best put right.
+pub fn check(facts: &Facts) -> Vec<Line> {
+    let mut lines = vec![services::kind_is_served(facts)];
+    lines.extend(services::check(facts));
+    lines.extend(pods::check(facts));
+    lines.extend(route::check(facts));
+    lines.extend(metrics::check(facts));
+    lines.extend(capacity::check(facts));
+    lines
+}
+
+/// The lines as people read them, in the manner of `linkerd check`.
+pub fn table(lines: &[Line]) -> String {
+    let mut out = String::new();
+    let mut group = "";
+    for line in lines {
+        if line.group != group {
+            if !group.is_empty() {
+                out.push('\n');
+            }
+            group = line.group;
+            out.push_str(&format!("{group}\n{}\n", "-".repeat(group.chars().count())));
+        }
+        let sign = match line.status {
+            Status::Pass => '√',
+            Status::Warn => '‼',
+            Status::Fail => '×',
+        };
+        out.push_str(&format!("{sign} {}\n", line.claim));
+        for (lead, text) in [("    ", &line.why), ("    → ", &line.todo)] {
+            if let Some(text) = text {
+                out.push_str(&format!("{lead}{text}\n"));
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
