@@ -1,5 +1,6 @@
 //! The command line: parses, calls one room, prints. No decision is made here.
 
+pub mod check;
 pub mod controller;
 pub mod crd;
 pub mod revision;
@@ -19,6 +20,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check whether rollouts would work: Linkerd, the route, Services, Prometheus, capacity.
+    Check(check::Args),
     /// Run the controller.
     Controller(controller::Args),
     /// Print the manifest of the custom resource definition.
@@ -39,6 +42,7 @@ enum Revision {
 /// Runs a command line; an error goes to standard error, with all that led to it.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
+        Command::Check(args) => check::run(args).await,
         Command::Controller(args) => controller::run(args).await,
         Command::Crd => crd::run(),
         Command::Revision(Revision::Create(args)) => revision::run(args).await,
