@@ -108,6 +108,7 @@ async fn production(site: &Arc<Site>) -> anyhow::Result<(Serin, Environment)> {
             "analysis": {
                 "successRate": { "objective": "99%", "tolerance": "0.2%", "passTolerance": "1%" },
                 "latency": [{ "share": "99%", "within": "500ms" }],
+                "baseline": "10s",
             },
             "plan": { "steps": [
                 { "weight": 5, "hold": "4s", "atMost": "90s" },

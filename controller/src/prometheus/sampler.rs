@@ -25,6 +25,9 @@ const LOOKBACK: SignedDuration = SignedDuration::from_secs(60);
 /// Ticks are asked for together as long as they span no more than this.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
 
+/// A stretch of time, its start exclusive.
+type Span = (Timestamp, Timestamp);
+
 /// What to sample. All of it is fixed while a revision is judged: changing it would void the tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -146,7 +149,7 @@ impl Prometheus {
     }
 
     /// Several ticks in order, as [`super::ticks_due`] gives them, with few queries. Stops at the first error.
-    pub async fn ticks(&self, target: &Target, ticks: &[(Timestamp, Timestamp)]) -> Result<Vec<Tick>, SampleError> {
+    pub async fn ticks(&self, target: &Target, ticks: &[Span]) -> Result<Vec<Tick>, SampleError> {
         let mut out = Vec::with_capacity(ticks.len());
         let mut rest = ticks;
         while let Some((first, _)) = rest.first() {
@@ -166,7 +169,7 @@ impl Prometheus {
     ///
     /// # Errors
     /// Any answer that is not whole: a baseline that was seen in parts would freeze the wrong bounds.
-    pub async fn baseline(&self, target: &Target, ticks: &[(Timestamp, Timestamp)]) -> Result<Baseline, SampleError> {
+    pub async fn baseline(&self, target: &Target, ticks: &[Span]) -> Result<Baseline, SampleError> {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut out = Vec::with_capacity(ticks.len());
         let mut rest = ticks;
@@ -231,10 +234,7 @@ impl Prometheus {
 }
 
 /// As many of the ticks as one answer may hold, and the others.
-fn together(
-    ticks: &[(Timestamp, Timestamp)],
-    first: Timestamp,
-) -> (&[(Timestamp, Timestamp)], &[(Timestamp, Timestamp)]) {
+fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
     let fitting = ticks
         .iter()
         .take_while(|(_, end)| end.duration_since(first) <= TOGETHER)

@@ -59,16 +59,16 @@ pub(super) async fn observe(
     };
     let Objects { stable, canary, apex } = objects;
     let route = route(rollout, &namespace);
-    let live = match cx.traffic.read(&route).await {
-        Ok(live) => live,
-        Err(traffic::Error::Foreign { .. }) if deleted => None,
-        Err(error @ traffic::Error::Foreign { .. }) => {
+    let live = match cx.traffic.read(&route).await? {
+        Some(live) if !live.owned && !deleted => {
+            let error = live.foreign(&route);
             return Ok(Look::Refused(vec![FieldError::new(
                 "spec.service.name",
                 error.to_string(),
             )]));
         }
-        Err(error) => return Err(error.into()),
+        // Somebody else's route is left alone by a rollout that goes, too.
+        live => live.filter(|live| live.owned),
     };
     let weight = live
         .as_ref()

@@ -5,6 +5,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 use serin_core::Weight;
 
+use super::error::Error;
 use super::spec::RouteSpec;
 
 /// The controller whose word on a route counts. It never sets `observedGeneration`.
@@ -37,6 +38,15 @@ impl LiveRoute {
             owned: is_owned(object, &spec.owner.uid),
             deleting: object.metadata.deletion_timestamp.is_some(),
             object: value,
+        }
+    }
+
+    /// The error of a route that is somebody else's.
+    pub fn foreign(&self, spec: &RouteSpec) -> Error {
+        let object: Option<DynamicObject> = serde_json::from_value(self.object.clone()).ok();
+        Error::Foreign {
+            object: format!("{} {}/{}", spec.kind, spec.namespace, spec.name),
+            owner: object.as_ref().map_or_else(|| "somebody".to_owned(), owner),
         }
     }
 
@@ -115,6 +125,21 @@ pub(super) fn is_owned(object: &DynamicObject, uid: &str) -> bool {
         .iter()
         .flatten()
         .any(|owner| owner.uid == uid)
+}
+
+/// Whose an object is: its controller, else who wrote it last.
+pub(super) fn owner(object: &DynamicObject) -> String {
+    let owners = object.metadata.owner_references.iter().flatten();
+    let controller = owners
+        .filter(|o| o.controller == Some(true))
+        .map(|o| format!("{} {}", o.kind, o.name))
+        .next();
+    let managers = object.metadata.managed_fields.iter().flatten();
+    let writer = managers
+        .filter(|m| m.subresource.is_none())
+        .filter_map(|m| m.manager.clone())
+        .next_back();
+    controller.or(writer).unwrap_or_else(|| "somebody".to_owned())
 }
 
 /// Linkerd's `Accepted` for the apex. Not gated on `observedGeneration`, which Linkerd does not set.

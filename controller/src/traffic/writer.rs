@@ -13,7 +13,7 @@ use serin_core::Weight;
 use super::FIELD_MANAGER;
 use super::error::Error;
 use super::kind::written;
-use super::live::{LiveRoute, is_owned};
+use super::live::{LiveRoute, is_owned, owner};
 use super::spec::RouteSpec;
 
 /// The longest wait for one answer of the API server.
@@ -105,11 +105,7 @@ impl Traffic {
         let mut live = live.clone();
         for _ in 0..TRIES {
             if !live.owned {
-                let object = serde_json::from_value(live.object).unwrap_or_else(|_| place.empty());
-                return Err(Error::Foreign {
-                    object: place.name(),
-                    owner: owner(&object),
-                });
+                return Err(live.foreign(spec));
             }
             let mut steps = rules.reweigh(spec, &live.object, written(weight));
             if steps.is_empty() {
@@ -176,10 +172,6 @@ struct Place {
 impl Place {
     fn name(&self) -> String {
         format!("{} {}/{}", self.resource.kind, self.namespace, self.name)
-    }
-
-    fn empty(&self) -> DynamicObject {
-        DynamicObject::new(&self.name, &self.resource)
     }
 
     async fn get(&self, doing: &'static str) -> Result<Option<DynamicObject>, Error> {
@@ -323,21 +315,6 @@ fn covers(is: &Value, should: &Value) -> bool {
         }
         (is, should) => is == should,
     }
-}
-
-/// Whose an object is: its controller, else who wrote it last.
-fn owner(object: &DynamicObject) -> String {
-    let owners = object.metadata.owner_references.iter().flatten();
-    let controller = owners
-        .filter(|o| o.controller == Some(true))
-        .map(|o| format!("{} {}", o.kind, o.name))
-        .next();
-    let managers = object.metadata.managed_fields.iter().flatten();
-    let writer = managers
-        .filter(|m| m.subresource.is_none())
-        .filter_map(|m| m.manager.clone())
-        .next_back();
-    controller.or(writer).unwrap_or_else(|| "somebody".to_owned())
 }
 
 #[cfg(test)]

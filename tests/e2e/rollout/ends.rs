@@ -138,7 +138,7 @@ pub(super) async fn rolls_back_on_latency(lab: Arc<Lab>) -> anyhow::Result<()> {
     let status = environment.until_phase("RolledBack", "1.3.0", ROLLBACK).await?;
     is_rolled_back(&environment, &before, "1.3.0").await?;
     let reason = status.rollback.and_then(|rollback| rollback.reason).unwrap_or_default();
-    ensure!(reason.contains("took longer than 500 ms"), "{reason}");
+    ensure!(reason.contains("took longer than 1000 ms"), "{reason}");
     Ok(())
 }
 

@@ -376,7 +376,9 @@ fn values_of_the_lab() -> Value {
                 "scrapeInterval": "1s",
                 "warmUp": "2s",
                 "successRate": { "objective": "95%", "tolerance": "1%", "passTolerance": "5%" },
-                "latency": [{ "share": "95%", "within": "500ms" }],
+                "latency": [{ "share": "95%", "within": "1000ms" }],
+                // The past of an environment is its start, which is like nothing that follows.
+                "baseline": "0s",
                 // Arms that share two cores with everything else are never alike in it.
                 "latencyAgainstStable": "DryRun",
             },
