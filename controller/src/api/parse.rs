@@ -1,18 +1,19 @@
 //! From a spec to the core's plan: what a schema cannot refuse is refused here, each field by its name.
 
 use jiff::SignedDuration;
-use serin_core::analysis::{LatencyObjective, Objectives};
+use serin_core::analysis::sequential::Role;
+use serin_core::analysis::{LatencyObjective, Objectives, SuccessObjective};
 use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, StepDraft};
 
-use super::rollout::{ApprovalSpec, CanaryRolloutSpec, CapacitySpec, OnInconclusiveSpec};
+use super::rollout::{ApprovalSpec, CanaryRolloutSpec, CapacitySpec, JudgingSpec, OnInconclusiveSpec};
 
 /// A spec that makes sense.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
     /// What the core decides by.
     pub plan: Plan,
-    /// Bounds of the latency objectives, in their order.
-    pub latency_bounds: Vec<SignedDuration>,
+    /// How far back stable is looked at before a trial.
+    pub baseline: SignedDuration,
     /// How often the proxies are scraped.
     pub scrape_interval: SignedDuration,
 }
@@ -51,8 +52,10 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
         promote_deadline: duration("spec.plan.promoteDeadline".to_owned(), &spec.plan.promote_deadline),
         blind_deadline: duration("spec.plan.blindDeadline".to_owned(), &spec.plan.blind_deadline),
         interval: duration("spec.analysis.interval".to_owned(), &spec.analysis.interval),
+        warm_up: duration("spec.analysis.warmUp".to_owned(), &spec.analysis.warm_up),
         objectives: Objectives::default(),
     };
+    let baseline = duration("spec.analysis.baseline".to_owned(), &spec.analysis.baseline);
     let scrape_interval = duration(
         "spec.analysis.scrapeInterval".to_owned(),
         &spec.analysis.scrape_interval,
@@ -89,7 +92,7 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
     match Plan::parse(PlanDraft { objectives, ..draft }) {
         Ok(plan) if errors.is_empty() => Ok(Parsed {
             plan,
-            latency_bounds: bounds,
+            baseline,
             scrape_interval,
         }),
         Ok(_) => Err(errors),
@@ -104,9 +107,16 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
             0.0
         })
     };
-    let success = share(
-        "spec.analysis.successRate.objective".to_owned(),
-        &spec.analysis.success_rate.objective,
+    let rate = &spec.analysis.success_rate;
+    let mut of_rate = |name: &str, text: &str| share(format!("spec.analysis.successRate.{name}"), text);
+    let success = SuccessObjective {
+        objective: of_rate("objective", &rate.objective),
+        tolerance: of_rate("tolerance", &rate.tolerance),
+        pass_tolerance: of_rate("passTolerance", &rate.pass_tolerance),
+    };
+    let false_rollbacks = share(
+        "spec.analysis.falseRollbacks".to_owned(),
+        &spec.analysis.false_rollbacks,
     );
     let mut latency = Vec::with_capacity(bounds.len());
     for (i, (spec, bound)) in spec.analysis.latency.iter().zip(bounds).enumerate() {
@@ -124,9 +134,24 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
             ));
         }
     }
+    if !(false_rollbacks > 0.0 && false_rollbacks <= 0.5) {
+        let problem = format!(
+            "`{}` bounds nothing; choose above 0% and up to 50%",
+            spec.analysis.false_rollbacks
+        );
+        errors.push(FieldError::new("spec.analysis.falseRollbacks", problem));
+        // One that makes a test, so that the other fields are looked at too.
+        return Objectives::default();
+    }
     Objectives {
-        success_rate: Some(success),
+        false_rollbacks,
+        success,
         latency,
+        latency_against_stable: match spec.analysis.latency_against_stable {
+            JudgingSpec::Judged => Some(Role::Supporting),
+            JudgingSpec::DryRun => Some(Role::DryRun),
+            JudgingSpec::Off => None,
+        },
     }
 }
 
@@ -193,7 +218,7 @@ git: {repository: 'https://git.example.com/platform/config.git', path: deploy/en
         let parsed = parse(&spec(|_| {})).unwrap();
         let weights: Vec<_> = parsed.plan.steps().iter().map(|s| s.weight.percent()).collect();
         assert_eq!(weights, [5, 25, 50, 100]);
-        assert_eq!(parsed.plan.objectives.success_rate, Some(0.99));
+        assert!((parsed.plan.objectives.success.objective - 0.99).abs() < 1e-12);
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub struct PlanSpec {
     /// How many canary pods a weight needs.
     #[serde(default)]
     pub capacity: CapacitySpec,
-    /// Canary requests in a step before it is judged.
+    /// Canary requests in a step before it may advance unproven.
     #[serde(default = "defaults::min_requests")]
     #[schemars(range(min = 1))]
     pub min_requests: i64,
@@ -238,21 +238,58 @@ pub struct AnalysisSpec {
     #[serde(default = "defaults::scrape_interval")]
     #[x_kube(validation = ("duration(self) >= duration('1s')", "it must be a duration of at least 1s, such as 10s"))]
     pub scrape_interval: String,
-    /// The success rate.
+    /// How long the canary's first calls are not judged.
+    #[serde(default = "defaults::zero")]
+    #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 30s"))]
+    pub warm_up: String,
+    /// How far back stable is looked at before a trial: for its bursts of failures and its usual latency.
+    #[serde(default = "defaults::one_hour")]
+    #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 12h"))]
+    pub baseline: String,
+    /// The bound on rolling a good revision back, over one start: by metrics of counts, which are all that are judged.
+    #[serde(default = "defaults::one_percent")]
+    #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
+    pub false_rollbacks: String,
+    /// The success rate, against an objective and against stable.
     #[serde(default)]
     pub success_rate: SuccessRateSpec,
     /// Latency objectives; none: latency is not judged.
     #[serde(default = "defaults::latency")]
     #[schemars(length(max = 3))]
     pub latency: Vec<LatencySpec>,
+    /// Latency against stable's, at up to three bounds that stable itself keeps for 75, 95 and 99 % of its calls.
+    #[serde(default)]
+    pub latency_against_stable: JudgingSpec,
+}
+
+/// Whether something has a say.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum JudgingSpec {
+    /// It can fail the canary.
+    #[default]
+    Judged,
+    /// It is reported only.
+    DryRun,
+    /// It is not looked at.
+    Off,
 }
 
 /// The success rate.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SuccessRateSpec {
     /// The least share of calls that must succeed.
+    #[serde(default = "defaults::objective")]
     #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
     pub objective: String,
+    /// How much worse than stable a canary may be before that can fail it.
+    #[serde(default = "defaults::tolerance")]
+    #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
+    pub tolerance: String,
+    /// How much worse than stable a canary must be proven not to be before a step passes.
+    #[serde(default = "defaults::pass_tolerance")]
+    #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
+    pub pass_tolerance: String,
 }
 
 /// A latency objective.
@@ -346,8 +383,12 @@ impl Default for AnalysisSpec {
         Self {
             interval: defaults::interval(),
             scrape_interval: defaults::scrape_interval(),
+            warm_up: defaults::zero(),
+            baseline: defaults::one_hour(),
+            false_rollbacks: defaults::one_percent(),
             success_rate: SuccessRateSpec::default(),
             latency: defaults::latency(),
+            latency_against_stable: JudgingSpec::default(),
         }
     }
 }
@@ -355,7 +396,9 @@ impl Default for AnalysisSpec {
 impl Default for SuccessRateSpec {
     fn default() -> Self {
         Self {
-            objective: "99%".to_owned(),
+            objective: defaults::objective(),
+            tolerance: defaults::tolerance(),
+            pass_tolerance: defaults::pass_tolerance(),
         }
     }
 }
@@ -372,6 +415,30 @@ impl Default for HelmSpec {
 
 mod defaults {
     use super::{ApprovalSpec, LatencySpec, StepSpec};
+
+    pub(super) fn zero() -> String {
+        "0s".to_owned()
+    }
+
+    pub(super) fn one_hour() -> String {
+        "1h".to_owned()
+    }
+
+    pub(super) fn one_percent() -> String {
+        "1%".to_owned()
+    }
+
+    pub(super) fn objective() -> String {
+        "99%".to_owned()
+    }
+
+    pub(super) fn tolerance() -> String {
+        "0.2%".to_owned()
+    }
+
+    pub(super) fn pass_tolerance() -> String {
+        "0.5%".to_owned()
+    }
 
     pub(super) fn drain() -> String {
         "30s".to_owned()

@@ -25,7 +25,7 @@ pub struct CanaryRolloutStatus {
     pub step: Option<String>,
     /// The canary's share.
     pub weight: Option<WeightStatus>,
-    /// pass, fail or inconclusive.
+    /// pass, fail, hold or inconclusive.
     pub verdict: Option<String>,
     /// Per metric, the deciding one first.
     pub evidence: Vec<EvidenceStatus>,
@@ -74,8 +74,9 @@ pub struct WeightStatus {
 
 /// What one metric says.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct EvidenceStatus {
-    /// `success-rate`, or `latency-<bound>ms`.
+    /// `success-rate`, `latency-<bound>ms` or `latency-<bound>ms-against-stable`.
     pub metric: String,
     /// `canary` or `stable`.
     pub arm: String,
@@ -83,6 +84,17 @@ pub struct EvidenceStatus {
     pub bad: i64,
     /// All its calls.
     pub total: i64,
+    /// Calls that count against the arm that it is compared with.
+    pub other_bad: i64,
+    /// All of that one's calls.
+    pub other_total: i64,
+    /// How far the evidence has come towards a failure, in percent; 100 is one.
+    pub towards_fail: i32,
+    /// How far it has come towards passing this step, in percent.
+    pub towards_pass: i32,
+    /// Whether it is reported only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// A sentence that a person understands.
     pub sentence: String,
 }

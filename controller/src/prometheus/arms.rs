@@ -54,34 +54,65 @@ pub(super) struct ArmCount {
 
 /// Counts an arm. The order of the series does not matter.
 pub(super) fn count(series: &[Series], what: &What<'_>) -> ArmCount {
-    let mut counts = Counts {
-        slow: vec![0; what.bounds_ms.len()],
-        ..Counts::default()
-    };
-    let mut out = Tally {
-        garbage: 0,
-        missing_bounds: BTreeSet::new(),
-    };
-    let mut seen_at_end = false;
-    for views in by_pod(series, &what.window).values() {
-        for instance in chosen(views).into_iter().flat_map(View::values) {
-            seen_at_end |= instance.seen_since(what.window.end - what.window.stale, what.window.end);
-            instance.add_to(&mut counts, &mut out, what);
-        }
+    let mut counts = none(what);
+    let pods = count_pods(series, what);
+    for pod in pods.by_name.values() {
+        counts.add(&pod.counts);
     }
-    // Latency is counted at the first frame and a call at its last: at a tick's edge one may lead the other.
-    for slow in &mut counts.slow {
-        *slow = (*slow).min(counts.requests);
-    }
-    let sight = if seen_at_end { Sight::Fresh } else { Sight::Blind };
+    let sees = pods.by_name.values().any(|pod| pod.seen_at_end);
+    let sight = if sees { Sight::Fresh } else { Sight::Blind };
     ArmCount {
         sample: ArmSample { sight, counts },
-        garbage: out.garbage,
-        missing_bounds: out.missing_bounds,
+        garbage: pods.tally.garbage,
+        missing_bounds: pods.tally.missing_bounds,
     }
 }
 
-struct Tally {
+/// What the series say of each pod.
+pub(super) struct Counted<'a> {
+    pub(super) by_name: BTreeMap<&'a str, Pod>,
+    pub(super) tally: Tally,
+}
+
+/// What one pod did in the tick.
+pub(super) struct Pod {
+    pub(super) counts: Counts,
+    seen_at_end: bool,
+}
+
+/// Counts each pod of an arm by itself.
+pub(super) fn count_pods<'a>(series: &'a [Series], what: &What<'_>) -> Counted<'a> {
+    let mut tally = Tally {
+        garbage: 0,
+        missing_bounds: BTreeSet::new(),
+    };
+    let mut by_name = BTreeMap::new();
+    for (name, views) in by_pod(series, &what.window) {
+        let mut pod = Pod {
+            counts: none(what),
+            seen_at_end: false,
+        };
+        for instance in chosen(&views).into_iter().flat_map(View::values) {
+            pod.seen_at_end |= instance.seen_since(what.window.end - what.window.stale, what.window.end);
+            instance.add_to(&mut pod.counts, &mut tally, what);
+        }
+        // Latency is counted at the first frame and a call at its last: at a tick's edge one may lead the other.
+        for slow in &mut pod.counts.slow {
+            *slow = (*slow).min(pod.counts.requests);
+        }
+        by_name.insert(name, pod);
+    }
+    Counted { by_name, tally }
+}
+
+fn none(what: &What<'_>) -> Counts {
+    Counts {
+        slow: vec![0; what.bounds_ms.len()],
+        ..Counts::default()
+    }
+}
+
+pub(super) struct Tally {
     garbage: usize,
     missing_bounds: BTreeSet<u64>,
 }

@@ -12,4 +12,4 @@ mod ticks;
 
 pub use client::SampleError;
 pub use sampler::{ArmTarget, Prometheus, Target};
-pub use ticks::ticks_due;
+pub use ticks::{ticks_between, ticks_due};

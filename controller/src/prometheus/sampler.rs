@@ -1,10 +1,11 @@
 //! Asks for one rollout's raw samples and counts them, tick by tick. Must not know verdicts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
-use serin_core::analysis::{ArmSample, Tick};
+use serin_core::analysis::{ArmSample, Baseline, Counts, PodCounts, Tick};
 
 use super::answer::Series;
 use super::arms::{self, What};
@@ -23,6 +24,9 @@ const LOOKBACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// Ticks are asked for together as long as they span no more than this.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
+
+/// A stretch of time, its start exclusive.
+type Span = (Timestamp, Timestamp);
 
 /// What to sample. All of it is fixed while a revision is judged: changing it would void the tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +82,8 @@ impl Target {
         .map(|selector| promql::over(&selector, window))
     }
 
-    fn count(&self, series: &[Series], (start, end): (Timestamp, Timestamp)) -> Result<ArmSample, SampleError> {
-        let what = What {
+    fn what(&self, (start, end): (Timestamp, Timestamp)) -> What<'_> {
+        What {
             window: Window {
                 start: start.as_millisecond(),
                 end: end.as_millisecond(),
@@ -89,7 +93,11 @@ impl Target {
             began: self.began.as_millisecond(),
             extra_failure_codes: &self.extra_failure_codes,
             bounds_ms: &self.thresholds_ms,
-        };
+        }
+    }
+
+    fn count(&self, series: &[Series], tick: (Timestamp, Timestamp)) -> Result<ArmSample, SampleError> {
+        let (what, end) = (self.what(tick), tick.1);
         let counted = arms::count(series, &what);
         if counted.garbage > 0 {
             tracing::warn!(
@@ -141,16 +149,11 @@ impl Prometheus {
     }
 
     /// Several ticks in order, as [`super::ticks_due`] gives them, with few queries. Stops at the first error.
-    pub async fn ticks(&self, target: &Target, ticks: &[(Timestamp, Timestamp)]) -> Result<Vec<Tick>, SampleError> {
+    pub async fn ticks(&self, target: &Target, ticks: &[Span]) -> Result<Vec<Tick>, SampleError> {
         let mut out = Vec::with_capacity(ticks.len());
         let mut rest = ticks;
         while let Some((first, _)) = rest.first() {
-            let fitting = rest
-                .iter()
-                .take_while(|(_, end)| end.duration_since(*first) <= TOGETHER)
-                .count()
-                .max(1);
-            let (now, later) = rest.split_at(fitting);
+            let (now, later) = together(rest, *first);
             let Some((_, last)) = now.last() else { break };
             let [canary, stable] = self.series(target, *first, *last).await?;
             for tick in now {
@@ -161,17 +164,83 @@ impl Prometheus {
         Ok(out)
     }
 
+    /// What stable's pods did in these ticks, each pod by itself; for a target whose bounds are all of the histogram's. Ticks in
+    /// which nothing was seen are left out.
+    ///
+    /// # Errors
+    /// Any answer that is not whole: a baseline that was seen in parts would freeze the wrong bounds.
+    pub async fn baseline(&self, target: &Target, ticks: &[Span]) -> Result<Baseline, SampleError> {
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut out = Vec::with_capacity(ticks.len());
+        let mut rest = ticks;
+        while let Some((first, _)) = rest.first() {
+            let (now, later) = together(rest, *first);
+            let Some((_, last)) = now.last() else { break };
+            let series = self.arm(target, &target.stable, *first, *last).await?;
+            for tick in now {
+                let counted = arms::count_pods(&series, &target.what(*tick));
+                let mut pods = vec![PodCounts::default(); places.len()];
+                for (name, pod) in counted.by_name {
+                    let next = places.len();
+                    let place = *places.entry(name.to_owned()).or_insert(next);
+                    if place == pods.len() {
+                        pods.push(PodCounts::default());
+                    }
+                    if let Some(slot) = pods.get_mut(place) {
+                        let Counts {
+                            requests,
+                            failures,
+                            slow,
+                        } = pod.counts;
+                        *slot = PodCounts {
+                            requests,
+                            failures,
+                            slow,
+                        };
+                    }
+                }
+                if pods.iter().any(|pod| pod.requests > 0) {
+                    out.push(pods);
+                }
+            }
+            rest = later;
+        }
+        Ok(Baseline {
+            bounds_ms: target.thresholds_ms.clone(),
+            ticks: out,
+        })
+    }
+
     /// Both arms' series, canary first, with all samples that speak for `(start, end]`.
     async fn series(&self, target: &Target, start: Timestamp, end: Timestamp) -> Result<[Vec<Series>; 2], SampleError> {
-        let window = end.duration_since(start).saturating_add(target.lookback());
-        let arm = async |arm: &ArmTarget| {
-            let queries = target.queries(arm, window);
-            let answers = try_join_all(queries.iter().map(|query| self.client.raw(query, end))).await?;
-            Ok(answers.into_iter().flatten().collect())
-        };
+        let arm = |arm| self.arm(target, arm, start, end);
         let (canary, stable) = futures::future::try_join(arm(&target.canary), arm(&target.stable)).await?;
         Ok([canary, stable])
     }
+
+    /// One arm's series, with all samples that speak for `(start, end]`.
+    async fn arm(
+        &self,
+        target: &Target,
+        arm: &ArmTarget,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Result<Vec<Series>, SampleError> {
+        let window = end.duration_since(start).saturating_add(target.lookback());
+        let queries = target.queries(arm, window);
+        let answers = try_join_all(queries.iter().map(|query| self.client.raw(query, end))).await?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+/// As many of the ticks as one answer may hold, and the others.
+fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
+    let fitting = ticks
+        .iter()
+        .take_while(|(_, end)| end.duration_since(first) <= TOGETHER)
+        .count()
+        .max(1);
+    ticks.split_at(fitting)
 }
 
 impl Target {

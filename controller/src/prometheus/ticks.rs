@@ -16,6 +16,18 @@ pub fn ticks_due(
     interval: SignedDuration,
     settle: SignedDuration,
 ) -> Vec<(Timestamp, Timestamp)> {
+    let mut ticks = ticks_between(as_of, now, interval, settle);
+    ticks.truncate(MOST);
+    ticks
+}
+
+/// The same, however many they are: for a stretch of the past that is looked at once.
+pub fn ticks_between(
+    as_of: Timestamp,
+    now: Timestamp,
+    interval: SignedDuration,
+    settle: SignedDuration,
+) -> Vec<(Timestamp, Timestamp)> {
     let step = interval.as_nanos();
     if step <= 0 {
         return Vec::new();
@@ -32,7 +44,6 @@ pub fn ticks_due(
                 Timestamp::from_nanosecond(end).ok()?,
             ))
         })
-        .take(MOST)
         .collect()
 }
 

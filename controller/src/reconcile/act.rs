@@ -14,7 +14,7 @@ use serin_core::rollout::{Effect, Note, NoteKind};
 use super::arms;
 use super::desk::Question;
 use super::git::Job;
-use super::observe::{World, route};
+use super::observe::{World, past, route};
 use super::{Context, Error, call, fence};
 use crate::api::{CanaryRollout, FIELD_MANAGER};
 use crate::gitops::argocd;
@@ -56,6 +56,11 @@ pub(super) async fn act(
                 fence(cx)?;
                 scale(cx, &world.canary, *replicas).await?;
                 tracing::info!(rollout = %key, replicas, "canary scaled");
+            }
+            Effect::AskBaseline(revision) => {
+                asked.push(Question::Baseline);
+                let job = || past(cx, rollout, world, clock::now()).baseline();
+                cx.desk.ask(&key, Question::Baseline, revision, job);
             }
             Effect::AskOrigin(revision) => {
                 asked.push(Question::Origin);

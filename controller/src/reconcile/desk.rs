@@ -1,4 +1,5 @@
-//! Questions to the config repository, answered beside the reconciles: a slow repository delays nobody's traffic.
+//! Questions that take their time (to the config repository, to Prometheus about the past), answered beside the reconciles:
+//! a slow repository delays nobody's traffic.
 //!
 //! An answer is kept as long as the core goes on asking for it; every job may run twice, and after a restart it does.
 
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::runtime::reflector::ObjectRef;
+use serin_core::analysis::Baseline;
 use serin_core::rollout::{Answer, GitView, Origin, PromotionOutcome, Revision, RollbackOutcome};
 use tokio::sync::mpsc;
 
@@ -31,6 +33,7 @@ struct File {
     origin: Slot<Origin>,
     rollback: Slot<RollbackOutcome>,
     promotion: Slot<PromotionOutcome>,
+    baseline: Slot<Baseline>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +61,7 @@ pub(super) enum Question {
     Origin,
     Rollback,
     Promotion,
+    Baseline,
 }
 
 /// An answer of any kind.
@@ -65,6 +69,7 @@ pub(super) enum Reply {
     Origin(Origin),
     Rollback(RollbackOutcome),
     Promotion(PromotionOutcome),
+    Baseline(Baseline),
 }
 
 impl Desk {
@@ -92,6 +97,11 @@ impl Desk {
         })
     }
 
+    /// What stable did before the trial, if that was answered.
+    pub(super) fn baseline(&self, key: &Key) -> Option<Answer<Baseline>> {
+        self.with(key, |file| file.baseline.view().map(|(_, answer)| answer))
+    }
+
     /// Forgets the answers that are no longer asked for.
     pub(super) fn keep_only(&self, key: &Key, asked: &[Question]) {
         self.with(key, |file| {
@@ -103,6 +113,9 @@ impl Desk {
             }
             if !asked.contains(&Question::Promotion) {
                 file.promotion.forget();
+            }
+            if !asked.contains(&Question::Baseline) {
+                file.baseline.forget();
             }
         });
     }
@@ -116,6 +129,7 @@ impl Desk {
             Question::Origin => file.origin.start(about),
             Question::Rollback => file.rollback.start(about),
             Question::Promotion => file.promotion.start(about),
+            Question::Baseline => file.baseline.start(about),
         });
         let Some(failures) = failures else { return };
         let (desk, key, about, job) = (self.clone(), key.clone(), about.clone(), job());
@@ -153,14 +167,16 @@ impl File {
             Ok(Reply::Origin(answer)) => self.origin.settle(about, answer),
             Ok(Reply::Rollback(answer)) => self.rollback.settle(about, answer),
             Ok(Reply::Promotion(answer)) => self.promotion.settle(about, answer),
+            Ok(Reply::Baseline(answer)) => self.baseline.settle(about, answer),
             Err(error) => {
                 let why = format!("{error:#}");
-                tracing::warn!(revision = %about, "the config repository did not answer: {why}");
+                tracing::warn!(revision = %about, ?question, "not answered: {why}");
                 let wait = MIN_BACKOFF.saturating_mul(1 << failures.min(5)).min(MAX_BACKOFF);
                 match question {
                     Question::Origin => self.origin.fail(about, why, failures, wait),
                     Question::Rollback => self.rollback.fail(about, why, failures, wait),
                     Question::Promotion => self.promotion.fail(about, why, failures, wait),
+                    Question::Baseline => self.baseline.fail(about, why, failures, wait),
                 }
                 return Some(wait);
             }

@@ -8,12 +8,14 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
 use serin_core::analysis::Tick;
-use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, Revision, State, Verb};
+use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, State, Verb};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
+use super::desk::Reply;
 use super::{Context, Error, call, git, is_forbidden};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Parsed, RouteKindSpec};
-use crate::prometheus::{ArmTarget, Target, ticks_due};
+use crate::linkerd::latency::LATENCY_BOUNDS_MS;
+use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between, ticks_due};
 use crate::traffic::{self, LiveRoute, RouteSpec, Testers};
 
 /// What a look saw.
@@ -34,6 +36,8 @@ pub(super) struct World {
     pub(super) apex: Service,
     pub(super) route: RouteSpec,
     pub(super) live: Option<LiveRoute>,
+    /// What the spec was parsed to.
+    pub(super) parsed: Parsed,
     /// Something is on its way that no watch tells.
     pub(super) waiting: bool,
 }
@@ -89,7 +93,12 @@ pub(super) async fn observe(
 
     let (ticks, sampling_problem) = match (state.phase.samples_since(), state.phase.run()) {
         (Some(since), Some(run)) => {
-            let target = target(&namespace, rollout, parsed, &apex, &canary, &run.revision, run.began);
+            let arms = arm_targets(rollout, &run.revision.hash);
+            let target = Target {
+                thresholds_ms: run.analysis.bounds_ms(),
+                began: run.began,
+                ..target(rollout, parsed, &apex, &canary, arms, now)
+            };
             sample(cx, &target, parsed, since, now).await
         }
         _ => (vec![], None),
@@ -101,6 +110,7 @@ pub(super) async fn observe(
         pinned,
         ticks,
         sampling_problem,
+        baseline: cx.desk.baseline(&ObjectRef::from_obj(rollout)),
         git: cx.desk.view(&ObjectRef::from_obj(rollout)),
         command: command(rollout),
         deleted,
@@ -113,6 +123,7 @@ pub(super) async fn observe(
         apex,
         route,
         live,
+        parsed: parsed.clone(),
         waiting,
     })))
 }
@@ -254,7 +265,10 @@ pub(super) fn route(rollout: &CanaryRollout, namespace: &str) -> RouteSpec {
 fn unfit(route: &RouteSpec, live: Option<&LiveRoute>) -> Option<FieldError> {
     let (kind, name, namespace) = (route.kind, &route.name, &route.namespace);
     let why = match live {
-        _ if !route.adopted => return None,
+        _ if !route.adopted => {
+            let foreign = live.filter(|live| !live.owned)?.foreign(route);
+            return Some(FieldError::new("spec.service.name", foreign.to_string()));
+        }
         None => format!("there is no {kind} {name} in namespace {namespace}; Serin adopts a route, and makes none"),
         Some(live) => format!("the {kind} {name}: {}", live.misfit.as_ref()?),
     };
@@ -282,30 +296,65 @@ async fn pinned(cx: &Context, namespace: &str, route: &RouteSpec) -> Result<Opti
     Ok(service.and_then(|s| s.spec?.selector?.remove(POD_TEMPLATE_HASH)))
 }
 
+/// What to sample of these arms: from now on, at all bounds, unless the trial says otherwise.
 fn target(
-    namespace: &str,
     rollout: &CanaryRollout,
     parsed: &Parsed,
     apex: &Service,
-    canary: &Deployment,
-    revision: &Revision,
+    deployment: &Deployment,
+    (canary, stable): (ArmTarget, ArmTarget),
     began: Timestamp,
 ) -> Target {
     Target {
-        namespace: namespace.to_owned(),
-        port: container_port(rollout, apex, canary),
-        canary: ArmTarget {
-            deployment: rollout.spec.canary.deployment.clone(),
-            pod_template_hash: Some(revision.hash.clone()),
-        },
-        stable: ArmTarget {
-            deployment: rollout.spec.stable.deployment.clone(),
-            pod_template_hash: None,
-        },
-        thresholds_ms: parsed.plan.objectives.latency.iter().map(|l| l.within_ms).collect(),
+        namespace: rollout.namespace().unwrap_or_default(),
+        port: container_port(rollout, apex, deployment),
+        canary,
+        stable,
+        thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
         extra_failure_codes: vec![],
         scrape_interval: parsed.scrape_interval,
         began,
+    }
+}
+
+/// The pods of this revision of the canary, and all of stable's.
+fn arm_targets(rollout: &CanaryRollout, hash: &str) -> (ArmTarget, ArmTarget) {
+    let arm = |deployment: &str, hash: Option<&str>| ArmTarget {
+        deployment: deployment.to_owned(),
+        pod_template_hash: hash.map(str::to_owned),
+    };
+    let spec = &rollout.spec;
+    (
+        arm(&spec.canary.deployment, Some(hash)),
+        arm(&spec.stable.deployment, None),
+    )
+}
+
+/// The time before a trial, as it is to be looked at.
+pub(super) struct Past {
+    target: Target,
+    ticks: Vec<(Timestamp, Timestamp)>,
+    prometheus: Prometheus,
+}
+
+impl Past {
+    /// What stable did in it.
+    pub(super) async fn baseline(self) -> anyhow::Result<Reply> {
+        Ok(Reply::Baseline(
+            self.prometheus.baseline(&self.target, &self.ticks).await?,
+        ))
+    }
+}
+
+/// The last `spec.analysis.baseline` of stable.
+pub(super) fn past(cx: &Context, rollout: &CanaryRollout, world: &World, now: Timestamp) -> Past {
+    let parsed = &world.parsed;
+    let since = now.checked_sub(parsed.baseline).unwrap_or(Timestamp::UNIX_EPOCH);
+    let arms = arm_targets(rollout, "");
+    Past {
+        target: target(rollout, parsed, &world.apex, &world.stable, arms, since),
+        ticks: ticks_between(since, now, parsed.plan.interval, parsed.scrape_interval),
+        prometheus: cx.prometheus.clone(),
     }
 }
 

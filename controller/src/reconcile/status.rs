@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serin_core::Weight;
-use serin_core::analysis::{Evidence, Verdict};
+use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
     Answer, Decision, Ending, FieldError, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run, State,
 };
@@ -80,7 +80,7 @@ pub(super) fn after(
         conditions: vec![],
         machine: Some(serde_json::to_value(state)?),
     };
-    judge(&mut status, phase, plan, before);
+    judge(&mut status, phase, before);
     answers(&mut status, phase, before);
     remember(&mut status.history, phase);
     status.conditions = conditions(&before.conditions, generation, state, observation, message, now);
@@ -181,18 +181,15 @@ fn ended_revision(ending: &Ending) -> RevisionStatus {
     }
 }
 
-fn judge(status: &mut CanaryRolloutStatus, phase: &Phase, plan: &Plan, before: &CanaryRolloutStatus) {
+fn judge(status: &mut CanaryRolloutStatus, phase: &Phase, before: &CanaryRolloutStatus) {
     match (phase, phase.run()) {
         (Phase::Starting(_) | Phase::Idle(_), _) => {}
         (_, Some(run)) => {
-            let verdict = run.analysis.verdict(&plan.objectives, plan.min_requests);
-            let name = if matches!(phase, Phase::RollingBack(_)) {
-                "fail"
-            } else {
-                verdict.name()
-            };
-            status.verdict = Some(name.to_owned());
-            status.evidence = evidence(&verdict);
+            let verdict = run.analysis.verdict();
+            let rolls_back = matches!(phase, Phase::RollingBack(_));
+            let outcome = if rolls_back { Outcome::Fail } else { verdict.outcome };
+            status.verdict = Some(outcome.name().to_owned());
+            status.evidence = verdict.evidence.iter().map(evidence).collect();
         }
         // What led to the end stays to be read.
         (_, None) => {
@@ -202,16 +199,20 @@ fn judge(status: &mut CanaryRolloutStatus, phase: &Phase, plan: &Plan, before: &
     }
 }
 
-fn evidence(verdict: &Verdict) -> Vec<EvidenceStatus> {
+fn evidence(e: &Evidence) -> EvidenceStatus {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let row = |e: &Evidence| EvidenceStatus {
+    EvidenceStatus {
         metric: e.metric.clone(),
         arm: e.arm.to_string(),
         bad: count(e.bad),
         total: count(e.total),
+        other_bad: count(e.other.bad),
+        other_total: count(e.other.total),
+        towards_fail: e.towards_fail.into(),
+        towards_pass: e.towards_pass.into(),
+        dry_run: e.dry_run,
         sentence: e.sentence.clone(),
-    };
-    verdict.evidence().iter().map(row).collect()
+    }
 }
 
 fn answers(status: &mut CanaryRolloutStatus, phase: &Phase, before: &CanaryRolloutStatus) {

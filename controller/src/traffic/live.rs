@@ -45,6 +45,15 @@ impl LiveRoute {
         }
     }
 
+    /// The error of a route that is somebody else's.
+    pub fn foreign(&self, spec: &RouteSpec) -> Error {
+        let object: Option<DynamicObject> = serde_json::from_value(self.object.clone()).ok();
+        Error::Foreign {
+            object: format!("{} {}/{}", spec.kind, spec.namespace, spec.name),
+            owner: object.as_ref().map_or_else(|| "somebody".to_owned(), owner),
+        }
+    }
+
     /// The canary's share; `None` when the weights say nothing that can be a share.
     pub fn weight(&self) -> Option<Weight> {
         self.weights
@@ -157,6 +166,17 @@ fn misfit(spec: &RouteSpec, object: &DynamicObject, value: &Value) -> Option<Str
         )),
         None => spec.kind.rules().misfit(spec, value),
     }
+}
+
+/// Whose an object is: its controller, else who wrote it last.
+pub(super) fn owner(object: &DynamicObject) -> String {
+    let controller = controller(object).map(|o| format!("{} {}", o.kind, o.name));
+    let managers = object.metadata.managed_fields.iter().flatten();
+    let writer = managers
+        .filter(|m| m.subresource.is_none())
+        .filter_map(|m| m.manager.clone())
+        .next_back();
+    controller.or(writer).unwrap_or_else(|| "somebody".to_owned())
 }
 
 /// Linkerd's `Accepted` for the apex. Not gated on `observedGeneration`, which Linkerd does not set.

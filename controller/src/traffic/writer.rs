@@ -14,7 +14,7 @@ use serin_core::Weight;
 use super::FIELD_MANAGER;
 use super::error::Error;
 use super::kind::{Kind, written};
-use super::live::{LiveRoute, controller, is_ours};
+use super::live::{LiveRoute, is_ours, owner};
 use super::repair::{guard, repairs, ties};
 use super::served::Served;
 use super::spec::RouteSpec;
@@ -139,11 +139,7 @@ impl Traffic {
                     live.fit(place.name())?
                 };
             } else if !live.owned {
-                let object = serde_json::from_value(live.object).unwrap_or_else(|_| place.empty());
-                return Err(Error::Foreign {
-                    object: place.name(),
-                    owner: owner(&object),
-                });
+                return Err(live.foreign(spec));
             }
             let mut steps = rules.reweigh(spec, &live.object, weight);
             if steps.is_empty() {
@@ -221,10 +217,6 @@ struct Place {
 impl Place {
     fn name(&self) -> String {
         format!("{} {}/{}", self.resource.kind, self.namespace, self.name)
-    }
-
-    fn empty(&self) -> DynamicObject {
-        DynamicObject::new(&self.name, &self.resource)
     }
 
     async fn get(&self, doing: &'static str) -> Result<Option<DynamicObject>, Error> {
@@ -321,15 +313,4 @@ impl Place {
             }),
         }
     }
-}
-
-/// Whose an object is: its controller, else who wrote it last.
-fn owner(object: &DynamicObject) -> String {
-    let controller = controller(object).map(|o| format!("{} {}", o.kind, o.name));
-    let managers = object.metadata.managed_fields.iter().flatten();
-    let writer = managers
-        .filter(|m| m.subresource.is_none())
-        .filter_map(|m| m.manager.clone())
-        .next_back();
-    controller.or(writer).unwrap_or_else(|| "somebody".to_owned())
 }

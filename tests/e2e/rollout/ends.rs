@@ -22,7 +22,7 @@ pub(super) async fn promotes(lab: Arc<Lab>) -> anyhow::Result<()> {
     let status = environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     is_promoted(&environment, "1.1.0").await?;
     ensure!(
-        weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0],
+        weights(&environment)? == [0, 10, 25, 50, 100, 75, 50, 0],
         "{:?}",
         weights(&environment)?
     );
@@ -73,7 +73,7 @@ pub(super) async fn promotes_over_http_route(lab: Arc<Lab>) -> anyhow::Result<()
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     is_promoted(&environment, "1.1.0").await?;
     ensure!(
-        weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0],
+        weights(&environment)? == [0, 10, 25, 50, 100, 75, 50, 0],
         "{:?}",
         weights(&environment)?
     );
@@ -138,7 +138,7 @@ pub(super) async fn rolls_back_on_latency(lab: Arc<Lab>) -> anyhow::Result<()> {
     let status = environment.until_phase("RolledBack", "1.3.0", ROLLBACK).await?;
     is_rolled_back(&environment, &before, "1.3.0").await?;
     let reason = status.rollback.and_then(|rollback| rollback.reason).unwrap_or_default();
-    ensure!(reason.contains("took longer than 500 ms"), "{reason}");
+    ensure!(reason.contains("took longer than 1000 ms"), "{reason}");
     Ok(())
 }
 
@@ -158,7 +158,7 @@ async fn is_rolled_back(environment: &Environment, before: &str, revision: &str)
 pub(super) async fn gives_way_to_a_newer_revision(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "newer", json!({})).await?;
     environment.commit("1.1.0", None).await?;
-    let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 5);
+    let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 10);
     environment.until("1.1.0 gets traffic", ROLLBACK, shifting).await?;
     environment.commit("1.1.1", None).await?;
     environment.until_phase("Promoted", "1.1.1", PROMOTION).await?;
@@ -173,7 +173,7 @@ pub(super) async fn gives_way_to_a_newer_revision(lab: Arc<Lab>) -> anyhow::Resu
     );
     let weights = weights(&environment)?;
     ensure!(
-        weights.ends_with(&[0, 5, 25, 50, 100, 75, 50, 0]),
+        weights.ends_with(&[0, 10, 25, 50, 100, 75, 50, 0]),
         "1.1.1 did not start anew at weight 0: {weights:?}"
     );
     Ok(())
@@ -183,7 +183,7 @@ pub(super) async fn withdraws(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "withdraws", json!({})).await?;
     let before = environment.values().await?;
     environment.commit("1.1.0", None).await?;
-    let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 5);
+    let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 10);
     environment.until("1.1.0 gets traffic", ROLLBACK, shifting).await?;
     let head = environment.edit("Take 1.1.0 back", |_| before.clone()).await?;
     environment.until_phase("Withdrawn", "1.1.0", ROLLBACK).await?;

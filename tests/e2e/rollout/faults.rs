@@ -22,7 +22,7 @@ fn is_blind(status: &CanaryRolloutStatus) -> bool {
 pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
     let plan = json!({
         "blindDeadline": "5s",
-        "steps": [{ "weight": 5, "hold": "2s", "atMost": "60s" }, { "weight": 50, "hold": "8s", "atMost": "60s" }, { "weight": 100, "hold": "2s", "atMost": "60s" }],
+        "steps": [{ "weight": 10, "hold": "2s", "atMost": "90s" }, { "weight": 50, "hold": "8s", "atMost": "90s" }, { "weight": 100, "hold": "2s", "atMost": "60s" }],
     });
     let environment = environment(&lab, "blind", json!({ "rollout": { "plan": plan } })).await?;
     let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
@@ -46,7 +46,7 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
     let since = weights(&environment)?;
     let since = since.get(before.len()..).unwrap_or_default();
     ensure!(
-        since == [5, 50, 100, 75, 50, 0],
+        since == [10, 50, 100, 75, 50, 0],
         "sight returns to the first step: {since:?}"
     );
     Ok(())
@@ -68,7 +68,7 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
         "not one promotion commit"
     );
     ensure!(
-        weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0],
+        weights(&environment)? == [0, 10, 25, 50, 100, 75, 50, 0],
         "{:?}",
         weights(&environment)?
     );

@@ -19,7 +19,7 @@ pub(super) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
             site.push_image(good, &[])?;
         }
         site.push_image("1.2.0", &[("FAULT_ERROR_RATE", "0.2")])?;
-        site.push_image("1.3.0", &[("FAULT_LATENCY", "800ms")])?;
+        site.push_image("1.3.0", &[("FAULT_LATENCY", "1500ms")])?;
         Ok(site)
     };
     SITE.get_or_try_init(install).await.cloned()

@@ -406,3 +406,53 @@ async fn the_proxys_own_port_counts_as_inbound() {
     let labels = r#"status_code="200",classification="success",grpc_status="",error="""#;
     assert!(samples[0].0.contains(labels), "{}", samples[0].0);
 }
+
+/// What a real proxy showed, by name: the labels of each series, in their order, and the bounds.
+fn shapes(text: &str) -> std::collections::BTreeMap<String, std::collections::BTreeSet<Vec<String>>> {
+    let mut shapes = std::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (name, rest) = line
+            .split_once('{')
+            .unwrap_or((line.split(' ').next().unwrap_or(""), ""));
+        let labels = rest.rsplit_once('}').map_or("", |(labels, _)| labels);
+        // No value of a label has a comma with a quote before it.
+        let mut shape: Vec<String> = labels
+            .split("\",")
+            .filter_map(|label| Some(label.split_once('=')?.0.to_owned()))
+            .collect();
+        if let Some((_, bound)) = labels.split_once("le=\"") {
+            shape.push(bound.split('"').next().unwrap_or_default().to_owned());
+        }
+        shapes.entry(name.to_owned()).or_default().insert(shape);
+    }
+    shapes
+}
+
+/// Names, labels, their order and the histograms' bounds are those of a real proxy, wherever that one showed the metric.
+#[tokio::test]
+async fn the_metrics_look_as_those_of_a_real_proxy() {
+    let mut world = World::new();
+    world.set_route(Kind::Grpc, &split(50, 50));
+    let _arms = world.arms(Code::Ok, Code::Unavailable).await;
+    let client = world.connect();
+    for _ in 0..40 {
+        let _ = list(&client).await;
+    }
+    let real = shapes(include_str!("../../fixtures/linkerd-proxy-scrape.txt"));
+    let mut compared = 0;
+    for ip in [world.client, world.canary] {
+        let url = format!("http://{ip}:{PROXY_METRICS_PORT}/metrics");
+        // The second look shows the first one, which came in on the proxy's own port.
+        reqwest::get(&url).await.unwrap().text().await.unwrap();
+        let text = reqwest::get(&url).await.unwrap().text().await.unwrap();
+        // Except for what says that this is no real proxy.
+        for (name, shapes) in shapes(&text).into_iter().filter(|(name, _)| name != "proxy_build_info") {
+            let Some(known) = real.get(&name) else { continue };
+            for shape in shapes {
+                assert!(known.contains(&shape), "{name}{shape:?} is none of {known:#?}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 100, "only {compared} series could be compared");
+}

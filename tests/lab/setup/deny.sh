@@ -20,4 +20,6 @@ else
   deny=$CACHE/$name/bin/cargo-deny
 fi
 cd "$here/../../.."
+# Licences are read out of the sources, those for other systems too.
+patiently "fetching the sources of all dependencies" "check that the machine reaches its crate registry, then run this again" cargo fetch --locked
 exec "$deny" --offline --log-level error check --hide-inclusion-graph bans licenses sources

@@ -362,22 +362,34 @@ impl Environment {
     }
 }
 
-/// What differs from production in any lab: addresses, and times that are short enough to watch.
+/// What differs from production in any lab: times that are short enough to watch, and margins that few calls can prove, as
+/// two cores serve hundreds of calls a second and not thousands.
 fn values_of_the_lab() -> Value {
     json!({
         "replicas": 2,
         "probes": { "readiness": { "periodSeconds": 1, "failureThreshold": 2 } },
-        "load": { "enabled": true, "rate": 50 },
+        "load": { "enabled": true, "rate": 80 },
         "rollout": {
             "canary": { "drain": "1s" },
-            "analysis": { "interval": "2s", "scrapeInterval": "1s" },
+            "analysis": {
+                "interval": "2s",
+                "scrapeInterval": "1s",
+                "warmUp": "2s",
+                "successRate": { "objective": "95%", "tolerance": "1%", "passTolerance": "5%" },
+                "latency": [{ "share": "95%", "within": "1000ms" }],
+                // The past of an environment is its start, which is like nothing that follows.
+                "baseline": "0s",
+                // Arms that share two cores with everything else are never alike in it.
+                "latencyAgainstStable": "DryRun",
+            },
             "plan": {
                 "steps": [
-                    { "weight": 5, "hold": "2s", "atMost": "60s" },
-                    { "weight": 25, "hold": "2s", "atMost": "60s" },
-                    { "weight": 50, "hold": "2s", "atMost": "60s" },
-                    { "weight": 100, "hold": "2s", "atMost": "60s" },
+                    { "weight": 10, "hold": "2s", "atMost": "90s" },
+                    { "weight": 25, "hold": "2s", "atMost": "90s" },
+                    { "weight": 50, "hold": "2s", "atMost": "90s" },
+                    { "weight": 100, "hold": "2s", "atMost": "90s" },
                 ],
+                "onInconclusive": "Pause",
                 "minRequests": 20,
                 "progressDeadline": "60s",
                 "promoteDeadline": "60s",

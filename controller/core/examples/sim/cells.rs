@@ -7,7 +7,7 @@ use serin_core::analysis::sequential::forecast::{Forecast, Towards};
 use serin_core::analysis::sequential::{FailProcess, Null, StepInfo, ln_threshold};
 
 use crate::rules::{Argo, EachMinute, Flagger, Kayenta, Rule, Serin, ZTest, count};
-use crate::world::{Traffic, World};
+use crate::world::{Bursts, Traffic, World};
 
 /// Stable's pods are watched for half a day before the rollout: at 10 calls a second and 99.9 % an hour has four bursts.
 const BASELINE_SECONDS: f64 = 12.0 * 3600.0;
@@ -83,7 +83,8 @@ fn history(world: World, plan: &Plan, tick: f64, seed: u64) -> Option<[Single; 7
     while f64::from(ticks) * tick < BASELINE_SECONDS {
         ticks += 1;
     }
-    let frozen = traffic.baseline(ticks, tick);
+    let (estimate, calls) = traffic.baseline(ticks, tick);
+    let frozen = (estimate.phi(), calls);
     let steps = u32::try_from(plan.len()).ok()?;
     let flagger = Flagger {
         threshold: 5,
@@ -152,7 +153,7 @@ pub(crate) fn requests_to_fail(bad: f64, other: u64, repetitions: u64, seed: u64
             rps: 0.0,
             canary: bad,
             stable,
-            bursts: false,
+            bursts: Bursts::None,
         };
         let mut traffic = Traffic::new(world, seed.wrapping_mul(7_919).wrapping_add(i));
         let mut process = FailProcess::default();

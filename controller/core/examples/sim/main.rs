@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release -p serin-core --example sim -- [repetitions] [report]`
 
+mod bursts;
 mod cells;
 mod report;
 mod rules;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use cells::{compare, four_steps, requests_to_fail};
 use report::{BadServed, Cell, Report};
-use world::World;
+use world::{Bursts, World};
 
 const HOURS: f64 = 3600.0;
 
@@ -21,6 +22,31 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let repetitions = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1_000);
     let path = PathBuf::from(arguments.next().unwrap_or_else(|| "target/sim/report.json".to_owned()));
+    if std::env::var("STUDY").is_ok() {
+        let mut seed = 9000;
+        for bursts in [Bursts::Runs, Bursts::RunsInTick, Bursts::Clusters, Bursts::Tens] {
+            for (bad, rps) in [(0.001, 10.0), (0.001, 100.0), (0.01, 10.0), (0.05, 10.0)] {
+                for minutes in [30, 120, 720] {
+                    seed += 1;
+                    let w = World {
+                        rps,
+                        canary: bad,
+                        stable: bad,
+                        bursts,
+                    };
+                    let s = bursts::study(w, &four_steps(0.0), minutes, repetitions, seed);
+                    println!(
+                        "{bursts:?} {bad} {rps} {minutes} min, {:.0} failures: {}",
+                        s.baseline_failures,
+                        s.factors
+                            .map(|f| format!("{:.1}: {:.2} %", f.phi, 100.0 * f.rolled_back))
+                            .join(" | ")
+                    );
+                }
+            }
+        }
+        return ExitCode::SUCCESS;
+    }
     let report = Report {
         repetitions,
         false_rollbacks: false_rollbacks(repetitions),
@@ -50,7 +76,12 @@ fn main() -> ExitCode {
 fn false_rollbacks(repetitions: u64) -> Vec<Cell> {
     let mut cells = Vec::new();
     for tick in [15.0, 20.0] {
-        for (bursts, pause) in [(false, 0.0), (true, 0.0), (false, 8.0 * HOURS), (true, 8.0 * HOURS)] {
+        for (bursts, pause) in [
+            (Bursts::None, 0.0),
+            (Bursts::Runs, 0.0),
+            (Bursts::None, 8.0 * HOURS),
+            (Bursts::Runs, 8.0 * HOURS),
+        ] {
             // The pause is what takes the time; once is enough for it.
             if pause > 0.0 && tick < 20.0 {
                 continue;
@@ -91,7 +122,7 @@ fn bad_served(repetitions: u64) -> Vec<BadServed> {
                 rps,
                 canary: 0.05,
                 stable: 0.001,
-                bursts: false,
+                bursts: Bursts::None,
             };
             let seed = 2_000 + u64::try_from(cells.len()).unwrap_or(0);
             let outcomes = compare(world, &vec![(0.10, 1_800.0)], tick, repetitions, seed);
@@ -116,7 +147,7 @@ fn detection(repetitions: u64) -> Vec<Cell> {
                 rps,
                 canary: bad,
                 stable: 0.001,
-                bursts: false,
+                bursts: Bursts::None,
             };
             let seed = 3_000 + u64::try_from(cells.len()).unwrap_or(0);
             cells.push(Cell::new(
@@ -133,7 +164,7 @@ fn detection(repetitions: u64) -> Vec<Cell> {
 /// Canaries that are worse by exactly the margin of half a point: each step that is proven is so falsely.
 fn false_passes(repetitions: u64) -> Vec<Cell> {
     let mut cells = Vec::new();
-    for bursts in [false, true] {
+    for bursts in [Bursts::None, Bursts::Runs] {
         for bad in [0.05, 0.01, 0.001] {
             for rps in [10.0, 100.0, 1_000.0] {
                 let world = World {

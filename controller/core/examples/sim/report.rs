@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::cells::{Limit, Outcome, RULES};
-use crate::world::World;
+use crate::world::{Bursts, World};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,7 +26,7 @@ pub(crate) struct Cell {
     canary_success: f64,
     stable_success: f64,
     rps: f64,
-    bursts: bool,
+    bursts: Bursts,
     tick_seconds: f64,
     pause_hours: f64,
     outcomes: Vec<Outcome>,
@@ -59,7 +59,7 @@ impl Cell {
     }
 
     fn name(&self) -> String {
-        let bursts = if self.bursts { ", bursts" } else { "" };
+        let bursts = if self.bursts != Bursts::None { ", bursts" } else { "" };
         let pause = if self.pause_hours > 0.0 { ", 8 h pause" } else { "" };
         let success = 100.0 * self.canary_success;
         format!(

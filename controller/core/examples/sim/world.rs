@@ -3,11 +3,30 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Binomial, Distribution, Poisson};
+use serde::Serialize;
 use serin_core::analysis::sequential::{Arms, BurstEstimate, Tally};
+
+use crate::rules::count;
 
 /// Failing calls in a row, on average, when they come in bursts.
 pub(crate) const BURST: f64 = 10.0;
 const STABLE_PODS: usize = 10;
+
+/// How failing calls come together, on each pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Bursts {
+    /// Each call fails by itself.
+    None,
+    /// In runs of geometric length along the pod's calls; a run goes on in the next tick.
+    Runs,
+    /// The same, but each tick is drawn anew: a run ends with its tick.
+    RunsInTick,
+    /// Clusters of geometric size, each at once: it brings its own calls if the tick has fewer.
+    Clusters,
+    /// Clusters of exactly ten, each at once.
+    Tens,
+}
 
 /// What is true.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +35,7 @@ pub(crate) struct World {
     /// Share of failing calls.
     pub(crate) canary: f64,
     pub(crate) stable: f64,
-    pub(crate) bursts: bool,
+    pub(crate) bursts: Bursts,
 }
 
 /// One history of it.
@@ -37,12 +56,8 @@ struct Chain {
 impl Traffic {
     pub(crate) fn new(world: World, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let mut chain = |rate: f64| Chain {
-            failing: rng.random_bool(rate),
-            left: 0,
-        };
-        let canary = chain(world.canary);
-        let stable = std::array::from_fn(|_| chain(world.stable));
+        let canary = Chain::somewhere(world.canary, &mut rng);
+        let stable = std::array::from_fn(|_| Chain::somewhere(world.stable, &mut rng));
         Self {
             world,
             rng,
@@ -55,16 +70,13 @@ impl Traffic {
     pub(crate) fn tick(&mut self, weight: f64, seconds: f64) -> Arms {
         let calls = self.world.rps * seconds;
         let canary_calls = self.arrivals(calls * weight);
-        let canary = if self.world.bursts {
-            self.canary.calls(canary_calls, self.world.canary, &mut self.rng)
-        } else {
-            self.independent(canary_calls, self.world.canary)
-        };
-        let stable = if self.world.bursts {
-            self.pods(calls * (1.0 - weight)).iter().fold(Tally::default(), sum)
-        } else {
+        let World { canary, bursts, .. } = self.world;
+        let canary = self.canary.calls(canary_calls, canary, bursts, &mut self.rng);
+        let stable = if bursts == Bursts::None {
             let stable_calls = self.arrivals(calls * (1.0 - weight));
-            self.independent(stable_calls, self.world.stable)
+            independent(stable_calls, self.world.stable, &mut self.rng)
+        } else {
+            self.pods(calls * (1.0 - weight)).iter().fold(Tally::default(), sum)
         };
         Arms { canary, stable }
     }
@@ -72,58 +84,74 @@ impl Traffic {
     /// Exactly so many calls of each arm.
     pub(crate) fn exactly(&mut self, canary: u64, stable: u64) -> Arms {
         Arms {
-            canary: self.independent(canary, self.world.canary),
-            stable: self.independent(stable, self.world.stable),
+            canary: independent(canary, self.world.canary, &mut self.rng),
+            stable: independent(stable, self.world.stable, &mut self.rng),
         }
     }
 
-    /// φ̂ and stable's calls over `ticks` before the rollout.
-    pub(crate) fn baseline(&mut self, ticks: u32, seconds: f64) -> (f64, Tally) {
+    /// The burst estimate and stable's calls over `ticks` before the rollout.
+    pub(crate) fn baseline(&mut self, ticks: u32, seconds: f64) -> (BurstEstimate, Tally) {
         let (mut estimate, mut all) = (BurstEstimate::default(), Tally::default());
         for _ in 0..ticks {
             let pods = self.pods(self.world.rps * seconds);
             estimate.tick(&pods);
             all = pods.iter().fold(all, sum);
         }
-        (estimate.phi(), all)
+        (estimate, all)
     }
 
     fn pods(&mut self, calls: f64) -> [Tally; STABLE_PODS] {
         let mut pods = [Tally::default(); STABLE_PODS];
         for (i, pod) in pods.iter_mut().enumerate() {
             let total = self.arrivals(calls / 10.0);
-            *pod = match self.stable.get_mut(i) {
-                Some(chain) if self.world.bursts => chain.calls(total, self.world.stable, &mut self.rng),
-                _ => self.independent(total, self.world.stable),
-            };
+            if let Some(chain) = self.stable.get_mut(i) {
+                *pod = chain.calls(total, self.world.stable, self.world.bursts, &mut self.rng);
+            }
         }
         pods
     }
 
     fn arrivals(&mut self, mean: f64) -> u64 {
-        Poisson::new(mean).map_or(0, |poisson| whole(poisson.sample(&mut self.rng)))
-    }
-
-    fn independent(&mut self, total: u64, rate: f64) -> Tally {
-        let bad = Binomial::new(total, rate).map_or(0, |binomial| binomial.sample(&mut self.rng));
-        Tally::new(bad, total)
+        poisson(mean, &mut self.rng)
     }
 }
 
 impl Chain {
-    fn calls(&mut self, total: u64, rate: f64, rng: &mut SmallRng) -> Tally {
+    /// As it is found when one begins to watch. The first call begins a run, which turns `failing` around.
+    fn somewhere(rate: f64, rng: &mut SmallRng) -> Self {
+        Self {
+            failing: !rng.random_bool(rate),
+            left: 0,
+        }
+    }
+
+    fn calls(&mut self, total: u64, rate: f64, bursts: Bursts, rng: &mut SmallRng) -> Tally {
+        match bursts {
+            Bursts::None => independent(total, rate, rng),
+            Bursts::Runs => self.runs(total, rate, rng),
+            Bursts::RunsInTick => Self::somewhere(rate, rng).runs(total, rate, rng),
+            Bursts::Clusters | Bursts::Tens => {
+                let clusters = poisson(count(total) * rate / BURST, rng);
+                let size = |rng: &mut SmallRng| {
+                    if bursts == Bursts::Tens {
+                        10
+                    } else {
+                        geometric(BURST, rng)
+                    }
+                };
+                let bad = (0..clusters).map(|_| size(rng)).sum();
+                Tally::new(bad, total.max(bad))
+            }
+        }
+    }
+
+    fn runs(&mut self, total: u64, rate: f64, rng: &mut SmallRng) -> Tally {
         let (mut bad, mut open) = (0, total);
         while open > 0 {
             if self.left == 0 {
                 self.failing = !self.failing;
-                let mean = if self.failing {
-                    BURST
-                } else {
-                    BURST * (1.0 - rate) / rate
-                };
-                // Geometric, at least 1.
-                let uniform: f64 = rng.random_range(f64::MIN_POSITIVE..1.0);
-                self.left = 1 + whole(uniform.ln() / (-mean.recip()).ln_1p());
+                let fine = BURST * (1.0 - rate) / rate;
+                self.left = geometric(if self.failing { BURST } else { fine }, rng);
             }
             let run = self.left.min(open);
             self.left -= run;
@@ -134,6 +162,21 @@ impl Chain {
         }
         Tally::new(bad, total)
     }
+}
+
+fn independent(total: u64, rate: f64, rng: &mut SmallRng) -> Tally {
+    let bad = Binomial::new(total, rate).map_or(0, |binomial| binomial.sample(rng));
+    Tally::new(bad, total)
+}
+
+fn poisson(mean: f64, rng: &mut SmallRng) -> u64 {
+    Poisson::new(mean).map_or(0, |poisson| whole(poisson.sample(rng)))
+}
+
+/// At least 1.
+fn geometric(mean: f64, rng: &mut SmallRng) -> u64 {
+    let uniform: f64 = rng.random_range(f64::MIN_POSITIVE..1.0);
+    1 + whole(uniform.ln() / (-mean.recip()).ln_1p())
 }
 
 fn sum(mut all: Tally, pod: &Tally) -> Tally {

@@ -11,8 +11,22 @@ pub struct Counts {
     pub requests: u64,
     /// Those that failed: Linkerd's classification `failure`, and the gRPC codes that the rollout adds. At most `requests`.
     pub failures: u64,
-    /// Per latency objective of the plan, in its order: calls slower than its bound, each at most `requests`.
+    /// For each bound that the analysis asks for, in its order: calls slower than its bound, each at most `requests`.
     pub slow: Vec<u64>,
+}
+
+impl Counts {
+    /// Adds the other counts to these.
+    pub fn add(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.failures = self.failures.saturating_add(other.failures);
+        if self.slow.len() < other.slow.len() {
+            self.slow.resize(other.slow.len(), 0);
+        }
+        for (mine, theirs) in self.slow.iter_mut().zip(&other.slow) {
+            *mine = mine.saturating_add(*theirs);
+        }
+    }
 }
 
 /// Whether an arm could be seen in a tick. Fresh scrapes without calls are *idle traffic*, not blindness.

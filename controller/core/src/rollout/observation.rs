@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::state::{Commit, Revision};
 use crate::Weight;
-use crate::analysis::Tick;
+use crate::analysis::{Baseline, Tick};
 
 /// One look at everything that a decision needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Observation {
     pub ticks: Vec<Tick>,
     /// Why ticks could not be had, if so.
     pub sampling_problem: Option<String>,
+    /// The answer to [`super::Effect::AskBaseline`]: what stable did before the trial.
+    pub baseline: Option<Answer<Baseline>>,
     /// What the config repository answered so far.
     pub git: GitView,
     /// An operator's command that was not answered yet.

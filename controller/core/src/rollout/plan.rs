@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::Weight;
-use crate::analysis::Objectives;
+use crate::analysis::{Analysis, Baseline, Objectives};
 
 /// One weight of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Plan {
     pub idle_replicas: i32,
     /// From weight 0 to scaling the canary down, so that calls in flight can end.
     pub drain: SignedDuration,
-    /// Canary requests before an unproven step may advance, and before a threshold is applied.
+    /// Canary requests in a step before it may advance unproven.
     pub min_requests: u64,
     /// The longest wait for canary capacity.
     pub progress_deadline: SignedDuration,
@@ -67,6 +67,8 @@ pub struct Plan {
     pub blind_deadline: SignedDuration,
     /// The length of a tick.
     pub interval: SignedDuration,
+    /// How long the canary's first calls are not judged.
+    pub warm_up: SignedDuration,
     /// What a canary has to keep.
     pub objectives: Objectives,
 }
@@ -129,6 +131,8 @@ pub struct PlanDraft {
     pub blind_deadline: SignedDuration,
     /// See [`Plan::interval`].
     pub interval: SignedDuration,
+    /// See [`Plan::warm_up`].
+    pub warm_up: SignedDuration,
     /// See [`Plan::objectives`].
     pub objectives: Objectives,
 }
@@ -203,6 +207,13 @@ impl Plan {
         if draft.drain.is_negative() {
             errors.push(FieldError::new("spec.canary.drain", "it can't be negative"));
         }
+        if draft.warm_up.is_negative() {
+            errors.push(FieldError::new("spec.analysis.warmUp", "it can't be negative"));
+        }
+        // The steps have errors of their own.
+        if let Err(problem) = draft.objectives.test(draft.steps.len().max(1), &[]) {
+            errors.push(FieldError::new("spec.analysis", problem.to_string()));
+        }
         if draft.idle_replicas < 0 {
             errors.push(FieldError::new("spec.canary.idleReplicas", "it can't be negative"));
         }
@@ -226,6 +237,7 @@ impl Plan {
             promote_deadline: draft.promote_deadline,
             blind_deadline: draft.blind_deadline,
             interval: draft.interval,
+            warm_up: draft.warm_up,
             objectives: draft.objectives,
         })
     }
@@ -244,6 +256,15 @@ impl Plan {
     /// Whether this is the last step.
     pub fn is_last(&self, index: usize) -> bool {
         index + 1 >= self.steps.len()
+    }
+
+    /// An analysis that begins after what stable did before.
+    pub fn analysis(&self, baseline: &Baseline) -> Analysis {
+        Analysis::begin(
+            self.objectives.clone(),
+            self.steps.len(),
+            baseline.freeze(&self.objectives),
+        )
     }
 
     /// Canary replicas that a weight needs beside this many stable ones; at least one.
@@ -284,12 +305,13 @@ pub(crate) mod tests {
             promote_deadline: secs(120),
             blind_deadline: secs(60),
             interval: secs(10),
+            warm_up: SignedDuration::ZERO,
             objectives: Objectives {
-                success_rate: Some(0.99),
                 latency: vec![LatencyObjective {
                     share: 0.99,
                     within_ms: 500,
                 }],
+                ..Objectives::default()
             },
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::plan::Plan;
 use crate::Weight;
 use crate::analysis::{Analysis, Evidence};
 
@@ -132,11 +133,23 @@ pub enum RestNote {
     Held,
 }
 
+/// Whether what holds for a whole trial was frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Baseline {
+    /// It has to be asked for what stable did before.
+    #[default]
+    Wanted,
+    /// It is in the analysis.
+    Frozen,
+}
+
 /// See [`Phase::Starting`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Starting {
     /// The trial.
     pub run: Run,
+    /// Whether its baseline is frozen.
+    pub baseline: Baseline,
     /// When the wait for capacity began.
     pub since: Timestamp,
 }
@@ -384,7 +397,7 @@ impl Phase {
 
 impl Run {
     /// A trial that begins now.
-    pub fn begin(revision: Revision, baseline: Revision, commit: Option<Commit>, now: Timestamp) -> Self {
+    pub fn begin(revision: Revision, baseline: Revision, commit: Option<Commit>, plan: &Plan, now: Timestamp) -> Self {
         Self {
             revision,
             baseline,
@@ -392,7 +405,7 @@ impl Run {
             began: now,
             as_of: now,
             fresh_at: now,
-            analysis: Analysis::default(),
+            analysis: plan.analysis(&crate::analysis::Baseline::default()),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::trial::{again, enter, next, pause, promote};
 use super::{Context, promoting};
 use crate::rollout::observation::Verb;
 use crate::rollout::state::{
-    CommandAnswer, PauseReason, Paused, Phase, Progressing, RestNote, RollbackReason, Run, Starting,
+    Baseline, CommandAnswer, PauseReason, Paused, Phase, Progressing, RestNote, RollbackReason, Run, Starting,
 };
 
 /// Whether a command changed the phase.
@@ -123,10 +123,7 @@ fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
         PauseReason::Operator | PauseReason::Inconclusive => enter(cx, p.run, p.step, p.weight),
         PauseReason::Blind | PauseReason::StableChanged | PauseReason::WeightContested => {
             cx.take_away();
-            Phase::Starting(Starting {
-                run: again(p.run),
-                since: cx.now,
-            })
+            again(cx, p.run)
         }
     }
 }
@@ -158,9 +155,13 @@ fn retry(cx: &mut Context<'_>, phase: Phase) -> (Phase, Done) {
                 Some(crate::rollout::observation::Answer::Is((_, origin))) => origin.commit.clone(),
                 _ => None,
             };
-            let run = Run::begin(canary.clone(), stable, commit, cx.now);
+            let run = Run::begin(canary.clone(), stable, commit, cx.plan, cx.now);
             (
-                Phase::Starting(Starting { run, since: cx.now }),
+                Phase::Starting(Starting {
+                    run,
+                    baseline: Baseline::Wanted,
+                    since: cx.now,
+                }),
                 Done::Yes(format!("{canary} starts again")),
             )
         }

@@ -20,7 +20,7 @@ use super::observation::Observation;
 use super::plan::{Capacity, Plan};
 use super::state::{CommandAnswer, Phase, Revision, RollbackGit, RollbackReason, RollingBack, Run, State, after};
 use crate::Weight;
-use crate::analysis::{Sight, Verdict};
+use crate::analysis::{Judged, Outcome, Sight};
 
 /// Decides what a rollout does next.
 ///
@@ -186,28 +186,24 @@ impl<'a> Context<'a> {
     }
 
     /// Adds the ticks to the analysis; those at `weight_at` or later count, earlier ones straddle a change of weight.
-    fn absorb(&mut self, run: &mut Run, weight_at: Timestamp) -> Verdict {
+    fn absorb(&mut self, run: &mut Run, weight_at: Timestamp) -> Outcome {
         for tick in &self.obs.ticks {
             if tick.end <= run.as_of {
                 continue;
             }
             run.as_of = tick.end;
             let seen = match run.analysis.judged {
-                crate::analysis::Judged::Canary => tick.canary.sight,
-                crate::analysis::Judged::Stable => tick.stable.sight,
+                Judged::Canary => tick.canary.sight,
+                Judged::Stable => tick.stable.sight,
             };
             if seen == Sight::Fresh {
                 run.fresh_at = tick.end;
             }
-            if tick.start >= weight_at {
-                run.analysis.observe(tick);
-                let verdict = run.analysis.verdict(&self.plan.objectives, self.plan.min_requests);
-                if matches!(verdict, Verdict::Fail(_)) {
-                    return verdict;
-                }
+            if tick.start >= weight_at && run.analysis.observe(tick) == Outcome::Fail {
+                return Outcome::Fail;
             }
         }
-        run.analysis.verdict(&self.plan.objectives, self.plan.min_requests)
+        run.analysis.outcome()
     }
 
     /// Whether the judged arm has been out of sight for the blind deadline.
@@ -247,9 +243,8 @@ impl<'a> Context<'a> {
 }
 
 /// The deciding evidence of a failure.
-fn failure(verdict: &Verdict) -> Option<RollbackReason> {
-    match verdict {
-        Verdict::Fail(evidence) => evidence.first().cloned().map(RollbackReason::Failed),
-        Verdict::Pass(_) | Verdict::Inconclusive(_) => None,
-    }
+fn failure(run: &Run, outcome: Outcome) -> Option<RollbackReason> {
+    let failed = outcome == Outcome::Fail;
+    let mut evidence = failed.then(|| run.analysis.verdict().evidence)?.into_iter();
+    evidence.next().map(RollbackReason::Failed)
 }

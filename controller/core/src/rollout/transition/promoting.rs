@@ -4,7 +4,7 @@ use super::rest::short;
 use super::trial::{ending, pause};
 use super::{Context, failure};
 use crate::Weight;
-use crate::analysis::{Analysis, Judged};
+use crate::analysis::Judged;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, PromotionOutcome};
 use crate::rollout::state::{
@@ -19,8 +19,8 @@ pub(super) fn promoting(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
         PromoteStage::Returning { weight_at, .. } => weight_at.unwrap_or(cx.now),
         PromoteStage::Committing | PromoteStage::Applying | PromoteStage::Draining => p.since,
     };
-    let verdict = cx.absorb(&mut p.run, judged_since);
-    if let Some(reason) = failure(&verdict) {
+    let outcome = cx.absorb(&mut p.run, judged_since);
+    if let Some(reason) = failure(&p.run, outcome) {
         return fail(cx, p, reason);
     }
     match p.stage.clone() {
@@ -115,7 +115,8 @@ fn applying(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
         .as_ref()
         .is_some_and(|r| r.name == p.run.revision.name && *r != p.run.baseline);
     if carries && stable.settled {
-        p.run.analysis = Analysis::of(Judged::Stable);
+        p.run.analysis = p.run.analysis.of_stable();
+        begin_share(&mut p, 0);
         p.run.fresh_at = cx.now;
         p.run.as_of = cx.now;
         p.stage = PromoteStage::Returning {
@@ -159,6 +160,7 @@ fn returning(cx: &mut Context<'_>, mut p: Promoting, share: usize, weight_at: Op
         PromoteStage::Draining
     } else if judged {
         cx.wake = Some(cx.now);
+        begin_share(&mut p, share + 1);
         PromoteStage::Returning {
             share: share + 1,
             weight_at: None,
@@ -171,6 +173,15 @@ fn returning(cx: &mut Context<'_>, mut p: Promoting, share: usize, weight_at: Op
     };
     cx.say(format!("traffic returns to stable: {want} stays on the canary"));
     Phase::Promoting(p)
+}
+
+/// Stable is judged anew at each share, beside what is left on the canary.
+fn begin_share(p: &mut Promoting, share: usize) {
+    let left = RETURN
+        .get(share)
+        .and_then(|w| Weight::try_from(*w).ok())
+        .unwrap_or(Weight::ZERO);
+    p.run.analysis.begin_step(share, f64::from(left.percent()) / 100.0);
 }
 
 fn draining(cx: &mut Context<'_>, p: Promoting) -> Phase {

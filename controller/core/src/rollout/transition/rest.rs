@@ -3,7 +3,7 @@
 use super::Context;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, Origin, PriorAnswer};
-use crate::rollout::state::{Phase, RestNote, Revision, Run, Starting};
+use crate::rollout::state::{Baseline, Phase, RestNote, Revision, Run, Starting};
 
 pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
     cx.take_away();
@@ -123,8 +123,12 @@ pub(super) fn consider(cx: &mut Context<'_>, canary: &Revision, stable: &Revisio
         "Starting",
         format!("canary revision {canary}{by}; stable is {stable}"),
     );
-    let run = Run::begin(canary.clone(), stable.clone(), commit, cx.now);
-    Considered::Start(Box::new(Starting { run, since: cx.now }))
+    let run = Run::begin(canary.clone(), stable.clone(), commit, cx.plan, cx.now);
+    Considered::Start(Box::new(Starting {
+        run,
+        baseline: Baseline::Wanted,
+        since: cx.now,
+    }))
 }
 
 /// The first twelve characters of an object id.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::Weight;
-use crate::analysis::{ArmSample, Counts, Sight, Tick};
+use crate::analysis::{ArmSample, Baseline, Counts, Sight, Tick};
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
     Answer, Arm, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason, Phase,
@@ -33,6 +33,7 @@ struct World {
     canary: Arm,
     weight: LiveWeight,
     pinned: Option<String>,
+    baseline: Option<Answer<Baseline>>,
     git: GitView,
     git_down: bool,
     origin: Origin,
@@ -69,6 +70,7 @@ impl World {
             canary: arm("c1", 0),
             weight: LiveWeight::Absent,
             pinned: None,
+            baseline: None,
             git: GitView::default(),
             git_down: false,
             origin: Origin {
@@ -122,7 +124,7 @@ impl World {
         let mut end = (since.as_second() / interval + 1) * interval;
         let mut ticks = vec![];
         while end <= at(self.now).as_second() {
-            let requests = 10 * u64::from(self.weight.canary().percent());
+            let requests = 100 * u64::from(self.weight.canary().percent());
             let seen = self.sight == Sight::Fresh;
             #[expect(
                 clippy::cast_possible_truncation,
@@ -147,7 +149,7 @@ impl World {
                 start: Timestamp::from_second(end - interval).unwrap(),
                 end: Timestamp::from_second(end).unwrap(),
                 canary: arm(requests, failures),
-                stable: arm(1000 - requests, 0),
+                stable: arm(10_000 - requests, 0),
             });
             end += interval;
         }
@@ -162,6 +164,7 @@ impl World {
             pinned: self.pinned.clone(),
             ticks: self.ticks(),
             sampling_problem: None,
+            baseline: self.baseline.clone(),
             git: self.git.clone(),
             command: self.command.clone(),
             deleted: self.deleted,
@@ -175,6 +178,7 @@ impl World {
         let broken = invariants::violations(&self.state, &observation, &decision);
         assert_eq!(broken, [], "at {}: {:?} → {decision:?}", self.now, self.state.phase);
         self.git = GitView::default();
+        self.baseline = None;
         for effect in &decision.effects {
             self.carry_out(effect);
         }
@@ -198,6 +202,7 @@ impl World {
                 self.weight = LiveWeight::At(self.weight.canary());
             }
             Effect::ScaleCanary(replicas) => self.canary.desired = *replicas,
+            Effect::AskBaseline(_) => self.baseline = Some(Answer::Is(Baseline::default())),
             Effect::AskOrigin(revision) => {
                 self.git.origin = Some(if self.git_down {
                     Answer::Failed(failed())

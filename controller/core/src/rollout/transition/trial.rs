@@ -3,12 +3,13 @@
 use super::rest::{Considered, consider};
 use super::{Context, failure};
 use crate::Weight;
-use crate::analysis::Verdict;
+use crate::analysis::Outcome;
 use crate::rollout::effect::{Effect, NoteKind};
-use crate::rollout::observation::LiveWeight;
+use crate::rollout::observation::{Answer, LiveWeight};
 use crate::rollout::plan::OnInconclusive;
 use crate::rollout::state::{
-    Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, RollbackReason, Run, Starting,
+    Baseline, Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, RollbackReason, Run,
+    Starting, after,
 };
 
 pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
@@ -18,9 +19,6 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
     if !cx.take_away() {
         cx.say("taking all traffic from the canary before its pods are exchanged");
         return Phase::Starting(starting);
-    }
-    if cx.elapsed(starting.since, cx.plan.progress_deadline) {
-        return cx.roll_back(starting.run, RollbackReason::ProgressDeadline);
     }
     if let Some(stable) = &cx.obs.stable.revision {
         // Nothing was compared yet: what stable runs now is what the canary is judged beside.
@@ -32,9 +30,9 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
         cx.effects.push(Effect::EnsureObjects { pin: hash.clone() });
     }
     let first = cx.plan.step(0).weight;
-    let ready = cx.capacity_for(first);
-    if stands && ready && cx.obs.canary.revision.is_some() {
-        return enter(cx, starting.run, 0, Weight::ZERO);
+    let ready = cx.capacity_for(first) && cx.obs.canary.revision.is_some();
+    if !ready && cx.elapsed(starting.since, cx.plan.progress_deadline) {
+        return cx.roll_back(starting.run, RollbackReason::ProgressDeadline);
     }
     cx.say(format!(
         "{} waits for its pods: {} of {} ready",
@@ -42,13 +40,45 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
         cx.obs.canary.ready,
         cx.plan.replicas_for(first, cx.obs.stable.desired)
     ));
+    freeze(cx, &mut starting, ready);
+    if stands && ready && starting.baseline == Baseline::Frozen {
+        return enter(cx, starting.run, 0, Weight::ZERO);
+    }
     Phase::Starting(starting)
+}
+
+/// Asks what stable did before, and freezes what the whole trial is judged by.
+fn freeze(cx: &mut Context<'_>, starting: &mut Starting, ready: bool) {
+    if starting.baseline == Baseline::Frozen {
+        return;
+    }
+    match &cx.obs.baseline {
+        Some(Answer::Is(baseline)) => {
+            starting.run.analysis = cx.plan.analysis(baseline);
+            starting.baseline = Baseline::Frozen;
+            return;
+        }
+        Some(Answer::Failed(why)) if ready => {
+            let message = format!(
+                "{} is ready; can't tell what stable did before: {why}",
+                starting.run.revision
+            );
+            cx.say(message);
+        }
+        None if ready => cx.say(format!(
+            "{} is ready; asking what stable did before",
+            starting.run.revision
+        )),
+        _ => {}
+    }
+    cx.effects.push(Effect::AskBaseline(starting.run.revision.clone()));
 }
 
 /// Enters a step. Its weight is written by the next decision, when this one is in status.
 pub(super) fn enter(cx: &mut Context<'_>, mut run: Run, step: usize, from: Weight) -> Phase {
     let weight = cx.plan.step(step).weight;
-    run.analysis.begin_step();
+    let stable_share = f64::from(100 - weight.percent()) / 100.0;
+    run.analysis.begin_step(step, stable_share);
     cx.say(format!("step {} of {}: {weight}", step + 1, cx.plan.steps().len()));
     let message = format!(
         "{} goes to {weight} (step {} of {})",
@@ -82,8 +112,13 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         return rise(cx, p, step.weight);
     };
 
-    let verdict = cx.absorb(&mut p.run, weight_at);
-    if let Some(reason) = failure(&verdict) {
+    let counts_from = if p.step == 0 {
+        after(weight_at, cx.plan.warm_up)
+    } else {
+        weight_at
+    };
+    let outcome = cx.absorb(&mut p.run, counts_from);
+    if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
     }
     if cx.is_blind(&p.run, weight_at) {
@@ -102,16 +137,17 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         return pause(cx, p.run, p.step, PauseReason::WeightContested);
     }
     let held = cx.elapsed(weight_at, step.hold);
-    if held && matches!(verdict, Verdict::Pass(_)) {
+    if held && outcome == Outcome::Pass {
         if step.approval {
             return pause(cx, p.run, p.step, PauseReason::Approval);
         }
         return next(cx, p.run, p.step);
     }
     if cx.elapsed(weight_at, step.at_most) {
-        let enough = p.run.analysis.step.requests >= cx.plan.min_requests;
+        let enough = p.run.analysis.step_requests() >= cx.plan.min_requests;
+        let clear = outcome != Outcome::Hold && !p.run.analysis.verdict().suspect;
         return match step.on_inconclusive {
-            OnInconclusive::Advance if enough => next(cx, p.run, p.step),
+            OnInconclusive::Advance if enough && clear => next(cx, p.run, p.step),
             OnInconclusive::Advance | OnInconclusive::Pause => pause(cx, p.run, p.step, PauseReason::Inconclusive),
             OnInconclusive::RollBack => cx.roll_back(p.run, RollbackReason::Inconclusive),
         };
@@ -132,8 +168,8 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         p.step + 1,
         cx.plan.steps().len(),
         step.weight,
-        verdict.name(),
-        p.run.analysis.step.requests,
+        outcome.name(),
+        p.run.analysis.step_requests(),
     ));
     Phase::Progressing(p)
 }
@@ -252,8 +288,8 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     if let Some(phase) = interrupted(cx, &p.run, || Phase::Paused(p.clone())) {
         return phase;
     }
-    let verdict = cx.absorb(&mut p.run, p.since);
-    if let Some(reason) = failure(&verdict) {
+    let outcome = cx.absorb(&mut p.run, p.since);
+    if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
     }
     let live = cx.live();
@@ -270,10 +306,7 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
                 "SightReturned",
                 format!("{} is seen again; first step again", p.run.revision),
             );
-            return Phase::Starting(Starting {
-                run: again(p.run),
-                since: cx.now,
-            });
+            return again(cx, p.run);
         }
     } else if !p.weight.is_zero() && cx.is_blind(&p.run, p.since) {
         return go_blind(cx, p.run, p.step);
@@ -283,9 +316,12 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
 }
 
 /// The same trial from its first step; what was counted against it stays counted.
-pub(super) fn again(mut run: Run) -> Run {
-    run.analysis.begin_step();
-    run
+pub(super) fn again(cx: &Context<'_>, run: Run) -> Phase {
+    Phase::Starting(Starting {
+        run,
+        baseline: Baseline::Frozen,
+        since: cx.now,
+    })
 }
 
 /// Another revision stands in the canary's place: its traffic goes first, then Git says what that means.
