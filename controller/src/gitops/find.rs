@@ -2,7 +2,8 @@
 
 use super::error::Result;
 use super::history::{Change, History, revision_of};
-use super::repository::{Mirror, Walk};
+use super::objects::Walk;
+use super::repository::Mirror;
 use super::spec::Subject;
 use super::trailers::{self, Action};
 use super::yaml::Yaml;
@@ -38,7 +39,8 @@ pub struct Answer {
 
 /// The newest commit of the branch that brought this canary; without a revision, the canary of the head.
 ///
-/// Trailers alone prove nothing: the commit's content must have brought the revision. Commits without trailers (a squash, a
+/// A name does not tell two canaries apart that differ in their configuration alone: where the head's canary has the name
+/// that is asked for, the commit that brought what stands there is the one. Trailers alone prove nothing: the commit's content must have brought the revision. Commits without trailers (a squash, a
 /// merge, a person's edit) are found by their content.
 pub(super) async fn canary(
     mirror: &Mirror,
@@ -48,22 +50,28 @@ pub(super) async fn canary(
 ) -> Result<Option<CanaryCommit>> {
     let mut history = History::of(mirror, head, subject).await?;
     let mut present: Option<Yaml> = None;
+    let mut by_content = true;
     while let Some(change) = history.next().await? {
         if present.is_none() {
             present = change.after.as_ref().map(|arms| arms.canary.clone());
+            let named = present.as_ref().and_then(revision_of);
+            by_content = revision.is_none_or(|revision| named == Some(revision));
         }
-        if !change.brings_canary() || change.is_answer(subject) {
-            continue;
-        }
-        let wanted = match revision {
-            Some(revision) => brings(&change, revision),
-            None => change.after.as_ref().map(|arms| &arms.canary) == present.as_ref(),
-        };
-        if wanted {
+        let wanted = revision.or_else(|| present.as_ref().and_then(revision_of));
+        let brings_present = by_content && before_is_other(&change, present.as_ref());
+        let is_candidate = change.brings_canary() && !change.is_answer(subject);
+        if is_candidate && (brings_present || wanted.is_some_and(|wanted| brings(&change, wanted))) {
             return Ok(Some(describe(change, subject, revision)));
         }
+        // Older commits brought something else, or the same name only.
+        by_content &= !brings_present;
     }
     Ok(None)
+}
+
+/// Whether the canary was another one before the commit.
+fn before_is_other(change: &Change, present: Option<&Yaml>) -> bool {
+    change.after.is_some() && change.before.as_ref().map(|arms| &arms.canary) != present
 }
 
 /// Whether the commit's canary is of the revision, and its parent's was not.

@@ -8,6 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod histories;
+
 const VALUES: &str = "\
 # Production.
 stable: &arm # what everybody meets
@@ -40,7 +42,15 @@ impl World {
         git(folder.path(), &["init", "-q", "--bare", "-b", "main", "origin.git"]);
         git(folder.path(), &["clone", "-q", "origin.git", "work"]);
         git(&at("work"), &["checkout", "-q", "-b", "main"]);
-        let world = Self {
+        let world = Self::over(folder);
+        world.person(FILE, VALUES, "Begin");
+        world
+    }
+
+    /// Over a folder that has an `origin.git` already.
+    fn over(folder: TempDir) -> Self {
+        let at = |name: &str| folder.path().join(name);
+        Self {
             gitops: GitOps::new(at("cache"), Identity::default()),
             repo: RepoSpec {
                 url: format!("file://{}", at("origin.git").display()),
@@ -48,9 +58,7 @@ impl World {
                 credentials: Credentials::None,
             },
             folder,
-        };
-        world.person(FILE, VALUES, "Begin");
-        world
+        }
     }
 
     fn work(&self) -> std::path::PathBuf {
