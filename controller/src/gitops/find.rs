@@ -103,28 +103,61 @@ fn describe(change: Change, subject: &Subject, revision: Option<&str>) -> Canary
     }
 }
 
-/// All answers to revisions of this rollout, newest first.
-pub(super) async fn answers(mirror: &Mirror, head: &str, subject: &Subject) -> Result<Vec<Answer>> {
+/// A commit that speaks of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    pub sha: String,
+    pub action: Action,
+    pub revision: String,
+    pub author: String,
+    pub time: jiff::Timestamp,
+    /// The commit's subject line.
+    pub subject: String,
+    /// Why it was rolled back.
+    pub reason: Option<String>,
+    /// The commits that it answers.
+    pub names: Vec<String>,
+}
+
+/// The commits that speak of this rollout, newest first.
+pub(super) async fn log(mirror: &Mirror, head: &str, subject: &Subject, limit: usize) -> Result<Vec<LogEntry>> {
     let text = format!("Serin-Rollout: {}", subject.rollout());
     let file = subject.file_path();
     let path = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let commits = mirror
-        .log(head, Walk::Saying { path, text: &text }, MAX_ANSWERS)
-        .await?;
-    let answers = commits.into_iter().flat_map(|commit| {
+    let commits = mirror.log(head, Walk::Saying { path, text: &text }, limit).await?;
+    let entries = commits.into_iter().flat_map(|commit| {
         let names = trailers::named(&commit.message);
+        let line = commit.subject().to_owned();
         let sets = trailers::read(&commit.message).into_iter();
-        sets.filter(|set| set.speaks_of(subject) && set.action != Action::Canary)
-            .map(|set| Answer {
-                revision: set.revision,
-                action: set.action,
+        sets.filter(|set| set.speaks_of(subject))
+            .map(|set| LogEntry {
                 sha: commit.sha.clone(),
-                names: names.clone(),
+                action: set.action,
+                revision: set.revision,
+                author: commit.author.clone(),
                 time: commit.time,
+                subject: line.clone(),
+                reason: set.reason,
+                names: names.clone(),
             })
             .collect::<Vec<_>>()
     });
-    Ok(answers.collect())
+    Ok(entries.collect())
+}
+
+/// All answers to revisions of this rollout, newest first.
+pub(super) async fn answers(mirror: &Mirror, head: &str, subject: &Subject) -> Result<Vec<Answer>> {
+    let entries = log(mirror, head, subject, MAX_ANSWERS).await?.into_iter();
+    let answers = entries.filter(|entry| entry.action != Action::Canary);
+    Ok(answers
+        .map(|entry| Answer {
+            revision: entry.revision,
+            action: entry.action,
+            sha: entry.sha,
+            names: entry.names,
+            time: entry.time,
+        })
+        .collect())
 }
 
 /// The answer of one kind that names a canary's commit.

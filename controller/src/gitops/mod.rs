@@ -34,7 +34,7 @@ use tokio::time::Instant;
 pub use command::Git;
 pub use create::{CreateRequest, Created};
 pub use error::{Error, ErrorKind, Result};
-pub use find::{Answer, CanaryCommit};
+pub use find::{Answer, CanaryCommit, LogEntry};
 pub use objects::Commit;
 pub use promote::{PromoteOutcome, PromoteRequest};
 pub use repository::Mirror;
@@ -66,6 +66,15 @@ pub struct Sight {
     pub brought_by: Option<CanaryCommit>,
     /// Every promotion and rollback of the rollout, newest first.
     pub answers: Vec<Answer>,
+}
+
+/// What a write would come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview<T> {
+    /// Its outcome; a commit that it names is in the mirror only.
+    pub outcome: T,
+    /// The change of the values file as a unified diff; none where nothing would be committed.
+    pub diff: Option<String>,
 }
 
 /// All repositories of one process. Clones share mirrors, locks and queues.
@@ -209,6 +218,39 @@ impl GitOps {
         let is_known = mirror.known_head().await?.is_some() && mirror.resolve(synced).await?.is_some();
         let mirror = if is_known { mirror } else { self.fetched(repo).await?.0 };
         mirror.is_ancestor(ours, synced).await
+    }
+
+    /// Every commit with Serin's trailers of this rollout, canaries too, newest first.
+    pub async fn log(&self, repo: &RepoSpec, subject: &Subject, limit: usize) -> Result<Vec<LogEntry>> {
+        subject.check()?;
+        let (mirror, head) = self.fetched(repo).await?;
+        find::log(&mirror, &head, subject, limit).await
+    }
+
+    /// What [`Self::roll_back`] would do now; nothing is pushed.
+    pub async fn preview_rollback(
+        &self,
+        repo: &RepoSpec,
+        request: &RollbackRequest,
+    ) -> Result<Preview<RollbackOutcome>> {
+        request.subject.check()?;
+        self.preview(repo, &request.subject, request).await
+    }
+
+    /// What [`Self::promote`] would do now; nothing is pushed.
+    pub async fn preview_promotion(
+        &self,
+        repo: &RepoSpec,
+        request: &PromoteRequest,
+    ) -> Result<Preview<PromoteOutcome>> {
+        request.subject.check()?;
+        self.preview(repo, &request.subject, request).await
+    }
+
+    /// What [`Self::create_canary`] would do now; nothing is pushed.
+    pub async fn preview_canary(&self, repo: &RepoSpec, request: &CreateRequest) -> Result<Preview<Created>> {
+        request.check()?;
+        self.preview(repo, &request.subject, request).await
     }
 
     /// Returns the rollout to its rest state with one commit.

@@ -116,6 +116,25 @@ impl Mirror {
         Ok(texts)
     }
 
+    /// The change between two commits in one file, as a unified diff.
+    pub(super) async fn diff(&self, old: &str, new: &str, path: &str) -> Result<String> {
+        self.text(Call::new(
+            "compare commits of",
+            [
+                "diff-tree",
+                "-p",
+                "--no-color",
+                "--no-ext-diff",
+                "--full-index",
+                old,
+                new,
+                "--",
+                path,
+            ],
+        ))
+        .await
+    }
+
     async fn entry(&self, commit: &str, path: &str) -> Result<Option<(String, String)>> {
         let listing = self
             .text(Call::new("list files of", ["ls-tree", "-z", commit, "--", path]))

@@ -240,6 +240,44 @@ async fn a_rollback_returns_to_the_rest_state_and_names_every_canary_commit() {
 }
 
 #[tokio::test]
+async fn a_preview_shows_the_change_and_pushes_nothing() {
+    let world = World::new();
+    let head = world.create("1.1.0", &[]).await.unwrap().sha;
+    let request = RollbackRequest {
+        subject: subject(),
+        revision: "1.1.0".to_owned(),
+        canary_commit: None,
+        promotion: None,
+        reason: "by hand".to_owned(),
+        keep_successor: true,
+    };
+    let preview = world.gitops.preview_rollback(&world.repo, &request).await.unwrap();
+    let diff = preview.diff.unwrap();
+    for line in [
+        "-    tag: \"1.1.0\" # set",
+        "+    tag: \"1.0.0\" # set",
+        "+  revision: '1.0.0'",
+    ] {
+        assert!(diff.contains(line), "{diff}");
+    }
+    assert_eq!(world.head(), head);
+    world.roll_back("1.1.0", None).await.unwrap();
+    let again = world.gitops.preview_rollback(&world.repo, &request).await.unwrap();
+    assert!(again.diff.is_none() && matches!(again.outcome, RollbackOutcome::AlreadyCommitted { .. }));
+    let log = world.gitops.log(&world.repo, &subject(), 10).await.unwrap();
+    let actions: Vec<_> = log
+        .iter()
+        .map(|entry| (entry.action, entry.revision.as_str()))
+        .collect();
+    assert_eq!(
+        actions,
+        [(Action::Rollback, "1.1.0"), (Action::Canary, "1.1.0")],
+        "newest first"
+    );
+    assert_eq!(log[0].names, [head]);
+}
+
+#[tokio::test]
 async fn people_who_were_faster_leave_nothing_to_roll_back() {
     let world = World::new();
     world.create("1.1.0", &[]).await.unwrap();
