@@ -155,7 +155,13 @@ impl GitOps {
             return Ok((mirror, head.clone()));
         }
         let began = Instant::now();
-        let head = mirror.fetch().await?;
+        let mut head = mirror.fetch().await?;
+        // Once a process: what an earlier one left may have been damaged meanwhile.
+        if last.is_none()
+            && let Err(Error::Damaged { .. }) = mirror.check_history(&head).await
+        {
+            head = mirror.fetch().await?;
+        }
         *last = Some((began, head.clone()));
         Ok((mirror, head))
     }

@@ -15,6 +15,11 @@ use super::spec::RepoSpec;
 /// Where the mirror keeps the branch's head.
 const HEAD: &str = "refs/serin/head";
 
+/// Beside the objects: the head that a damaged mirror had, until the new one is seen to contain it.
+const KNOWN: &str = "serin-known";
+/// Beside the objects: something in them could not be read.
+const DAMAGED: &str = "serin-damaged";
+
 /// A mirror; clones of it share the folder.
 #[derive(Debug, Clone)]
 pub struct Mirror {
@@ -60,18 +65,60 @@ impl Mirror {
 
     /// Brings the mirror up to date and returns the branch's head. One call at a time for a mirror.
     pub async fn fetch(&self) -> Result<String> {
-        match self.try_fetch().await? {
-            Some(head) => Ok(head),
-            None => {
-                tracing::warn!(
-                    repository = self.repo.name(),
-                    "the mirror was damaged and is fetched anew"
-                );
-                std::fs::remove_dir_all(&self.dir).map_err(|source| self.disk("remove a damaged mirror of", source))?;
-                self.try_fetch()
-                    .await?
-                    .ok_or_else(|| self.failed("fetch", "its objects do not fit together"))
-            }
+        if !self.dir.join(DAMAGED).exists()
+            && let Some(head) = self.try_fetch().await?
+        {
+            return self.with_known(head).await;
+        }
+        let repository = self.repo.name();
+        tracing::warn!(repository, "the mirror was damaged and is fetched anew");
+        let disk = |source| self.disk("fetch a damaged mirror anew of", source);
+        let known = self.remembered();
+        std::fs::remove_dir_all(&self.dir).map_err(disk)?;
+        if let Some(known) = known {
+            std::fs::create_dir_all(&self.dir).map_err(disk)?;
+            std::fs::write(self.dir.join(KNOWN), known).map_err(disk)?;
+        }
+        let head = self.try_fetch().await?;
+        let head = head.ok_or_else(|| self.failed("fetch", "its objects do not fit together"))?;
+        self.with_known(head).await
+    }
+
+    /// What was the head when the mirror was last whole, read without git: the rest of the mirror may be gone.
+    fn remembered(&self) -> Option<String> {
+        [KNOWN, HEAD].iter().find_map(|name| {
+            let text = std::fs::read_to_string(self.dir.join(name)).ok()?;
+            let sha = text.trim();
+            (sha.len() >= 40 && sha.chars().all(|c| c.is_ascii_hexdigit())).then(|| sha.to_owned())
+        })
+    }
+
+    /// The head, if it contains what was the head before a repair: a repair must not hide a rewritten history.
+    async fn with_known(&self, head: String) -> Result<String> {
+        let memory = self.dir.join(KNOWN);
+        let Ok(known) = std::fs::read_to_string(&memory) else {
+            return Ok(head);
+        };
+        if !self.is_ancestor(known.trim(), &head).await? {
+            return Err(self.rewritten(known));
+        }
+        std::fs::remove_file(&memory).map_err(|source| self.disk("repair the mirror of", source))?;
+        Ok(head)
+    }
+
+    /// Whether every commit of a history is there and can be read; an error says that not.
+    pub(super) async fn check_history(&self, head: &str) -> Result<()> {
+        self.text(Call::new("check the history of", ["rev-list", "--count", head]))
+            .await
+            .map(drop)
+    }
+
+    fn rewritten(&self, known: String) -> Error {
+        Error::Rewritten {
+            repository: self.repo.name(),
+            branch: self.repo.branch.clone(),
+            known,
+            cache: self.dir.display().to_string(),
         }
     }
 
@@ -95,6 +142,10 @@ impl Mirror {
         let args = options.into_iter().chain(["--", &self.repo.url, &refspec]);
         let answer = self.run(Call::new("fetch", args).remote()).await?;
         let (repository, branch) = (self.repo.name(), self.repo.branch.clone());
+        // Git leaves the branch where it was and calls that a success.
+        if answer.stderr.contains("shallow roots are not allowed") {
+            return Err(Error::Shallow { repository, branch });
+        }
         if self.dir.join("shallow").exists() {
             // Nothing may ever be computed on what was fetched.
             std::fs::remove_dir_all(&self.dir).map_err(|source| self.disk("remove a shallow mirror of", source))?;
@@ -105,13 +156,7 @@ impl Mirror {
             return if words.contains("couldn't find remote ref") {
                 Err(Error::NoBranch { repository, branch })
             } else if words.contains("non-fast-forward") {
-                let cache = self.dir.display().to_string();
-                Err(Error::Rewritten {
-                    repository,
-                    branch,
-                    known: known.unwrap_or_default(),
-                    cache,
-                })
+                Err(self.rewritten(known.unwrap_or_default()))
             } else if words.contains("shallow update not allowed") {
                 Err(Error::Shallow { repository, branch })
             } else if is_damage(words) {
@@ -132,6 +177,7 @@ impl Mirror {
     /// A git that was killed leaves locks behind; whoever calls this is the only one who fetches.
     fn remove_stale_locks(&self) {
         for lock in [
+            "HEAD.lock",
             "refs/serin/head.lock",
             "packed-refs.lock",
             "config.lock",
@@ -139,6 +185,13 @@ impl Mirror {
         ] {
             // There is none, as a rule.
             let _ = std::fs::remove_file(self.dir.join(lock));
+        }
+        // Only a fetch writes packs, and a pack that it did not finish fills the disk.
+        let packs = std::fs::read_dir(self.dir.join("objects/pack")).into_iter().flatten();
+        for pack in packs.flatten() {
+            if pack.file_name().to_string_lossy().starts_with("tmp_") {
+                let _ = std::fs::remove_file(pack.path());
+            }
         }
     }
 
@@ -185,7 +238,10 @@ impl Mirror {
 
     fn rejection(&self, porcelain: &str, answer: &Answer) -> Result<Push> {
         let Some(line) = porcelain.lines().find(|line| line.starts_with('!')) else {
-            return Ok(Push::Unknown(self.failed("push to", &answer.stderr)));
+            return match self.failed("push to", &answer.stderr) {
+                damaged @ Error::Damaged { .. } => Err(damaged),
+                error => Ok(Push::Unknown(error)),
+            };
         };
         let summary = line.rsplit('\t').next().unwrap_or(line);
         // The host compares the old value once more when it moves the branch: that is a race as well.
@@ -226,7 +282,16 @@ impl Mirror {
         Ok(String::from_utf8_lossy(&self.bytes(call).await?).into_owned())
     }
 
+    /// The error for what git said. Damage is remembered: the next fetch begins anew.
     pub(super) fn failed(&self, doing: &str, words: &str) -> Error {
+        if is_damage(words) {
+            // A disk that cannot be written says so at the next fetch.
+            let _ = std::fs::write(self.dir.join(DAMAGED), "");
+            return Error::Damaged {
+                repository: self.repo.name(),
+                words: self.words(words),
+            };
+        }
         Error::Failed {
             doing: doing.to_owned(),
             repository: self.repo.name(),
@@ -268,6 +333,15 @@ pub(super) fn is_damage(words: &str) -> bool {
     let signs = [
         "not a git repository",
         "bad object",
+        "bad tree object",
+        "not a tree object",
+        "Not a valid object name",
+        "loose object",
+        "could not parse",
+        "unable to parse",
+        "Could not read",
+        "revision walk setup failed",
+        "inflate",
         "missing blob",
         "missing tree",
         "missing commit",

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod faults;
 mod histories;
 
 const VALUES: &str = "\
@@ -419,41 +420,4 @@ async fn a_refused_push_is_told_in_the_hosts_words_and_leaves_nothing() {
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("no pushes on Fridays"), "{error}");
     assert_eq!(world.head(), head);
-}
-
-#[tokio::test]
-async fn writers_that_race_all_land_each_once() {
-    let world = World::new();
-    let begin = world.commits();
-    let others: Vec<_> = (0..6)
-        .map(|i| (format!("envs/e{i}/values.yaml"), format!("e{i}")))
-        .collect();
-    for (path, _) in &others {
-        world.person(path, VALUES, "Add");
-    }
-    let create = |path: &str| {
-        let subject = Subject {
-            path: path.to_owned(),
-            name: path.replace('/', "-"),
-            ..subject()
-        };
-        let revision = "1.1.0".to_owned();
-        let (image_tag, image_repository, set, author, message) = (revision.clone(), None, vec![], None, None);
-        let request = CreateRequest {
-            subject,
-            revision,
-            image_tag,
-            image_repository,
-            set,
-            author,
-            message,
-        };
-        // A process of its own: nothing but the remote keeps two of these apart.
-        let gitops = GitOps::new(world.folder.path().join(path.replace('/', "-")), Identity::default());
-        let repo = world.repo.clone();
-        async move { gitops.create_canary(&repo, &request).await }
-    };
-    let all = futures::future::join_all(others.iter().map(|(_, env)| create(&format!("envs/{env}")))).await;
-    assert!(all.iter().all(Result::is_ok), "{all:?}");
-    assert_eq!(world.commits(), begin + 12);
 }

@@ -128,9 +128,12 @@ impl GitOps {
                     return Err(error);
                 }
             }
-            let (sha, done) = match write.compute(&mirror, &head, &self.identity).await? {
-                Step::Settled(outcome) => return Ok(outcome),
-                Step::Commit { sha, done } => (sha, done),
+            let (sha, done) = match write.compute(&mirror, &head, &self.identity).await {
+                Ok(Step::Settled(outcome)) => return Ok(outcome),
+                Ok(Step::Commit { sha, done }) => (sha, done),
+                // The next fetch repairs the mirror.
+                Err(Error::Damaged { .. }) if tries < 2 => continue,
+                Err(error) => return Err(error),
             };
             if let Some(fence) = &self.fence
                 && !fence().await
