@@ -37,6 +37,12 @@ enum Command {
 enum Revision {
     /// Commit a canary revision to the config repository: what the pipeline calls.
     Create(revision::RevisionCreate),
+    /// Roll a revision back by hand, with the controller's own commit.
+    Rollback(revision::RevisionRollback),
+    /// Promote a revision by hand, with the controller's own commit.
+    Promote(revision::RevisionPromote),
+    /// List the rollout's canary, promotion and rollback commits, newest first.
+    Log(revision::RevisionLog),
 }
 
 /// Runs a command line; an error goes to standard error, with all that led to it.
@@ -45,7 +51,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(args).await,
         Command::Controller(args) => controller::run(args).await,
         Command::Crd => crd::run(),
-        Command::Revision(Revision::Create(args)) => revision::run(args).await,
+        Command::Revision(Revision::Create(args)) => revision::create(args).await,
+        Command::Revision(Revision::Rollback(args)) => revision::rollback(args).await,
+        Command::Revision(Revision::Promote(args)) => revision::promote(args).await,
+        Command::Revision(Revision::Log(args)) => revision::log(args).await,
         Command::Status(args) => status::run(args).await,
     };
     match result {

@@ -1,17 +1,24 @@
-//! `serin revision`: what a pipeline calls to bring a canary revision. It maps flags to a request of the Git room, no more.
+//! `serin revision`: what pipelines and people call to bring, answer and list canary revisions. It maps flags to requests of the
+//! Git room and outcomes to words, no more: the commits are the controller's own.
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde_json::json;
 
-use crate::gitops::{CreateRequest, Credentials, GitOps, Identity, RepoSpec, Subject};
+use crate::gitops::{
+    CreateRequest, Credentials, GitOps, Identity, LogEntry, PromoteOutcome, PromoteRequest, RepoSpec, RollbackOutcome,
+    RollbackRequest, Subject,
+};
 
-/// Flags of `serin revision create`.
+/// Where a rollout stands in the config repository.
 #[derive(Args, Debug, Clone)]
-pub struct RevisionCreate {
+pub struct Place {
     /// Address of the config repository: https://…, ssh://…, git@host:path.
     #[arg(long, value_name = "URL")]
     repository: String,
-    /// Branch to commit to.
+    /// Branch to read and to commit to.
     #[arg(long, default_value = "main")]
     branch: String,
     /// Folder of the environment in the repository.
@@ -26,6 +33,28 @@ pub struct RevisionCreate {
     /// Key of stable's subtree in the values file.
     #[arg(long, default_value = "stable", value_name = "KEY")]
     stable: String,
+    /// Id of the cluster whose Serin judges the rollout.
+    #[arg(long, value_name = "ID")]
+    cluster: String,
+    /// The rollout.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    rollout: String,
+    /// User for https; its token is read from the environment variable `SERIN_GIT_TOKEN`.
+    #[arg(
+        long,
+        env = "SERIN_GIT_USERNAME",
+        value_name = "USER",
+        default_value = "serin",
+        hide_env_values = true
+    )]
+    git_username: String,
+}
+
+/// Flags of `serin revision create`.
+#[derive(Args, Debug, Clone)]
+pub struct RevisionCreate {
+    #[command(flatten)]
+    place: Place,
     /// Tag of the canary's image.
     #[arg(long, value_name = "TAG")]
     image_tag: String,
@@ -38,89 +67,323 @@ pub struct RevisionCreate {
     /// A further value below the canary's subtree, as in env.KEY=VALUE; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
-    /// Id of the cluster whose Serin shall judge the revision.
-    #[arg(long, value_name = "ID")]
-    cluster: String,
-    /// The rollout.
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    rollout: String,
     /// Author of the commit.
     #[arg(long, value_name = "NAME <MAIL>")]
     author: Option<String>,
     /// Subject line of the commit.
     #[arg(long, value_name = "SUBJECT")]
     message: Option<String>,
-    /// User for https; its token is read from the environment variable `SERIN_GIT_TOKEN`.
-    #[arg(
-        long,
-        env = "SERIN_GIT_USERNAME",
-        value_name = "USER",
-        default_value = "serin",
-        hide_env_values = true
-    )]
-    git_username: String,
+    /// Print the change as a diff and push nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Flags of `serin revision rollback`.
+#[derive(Args, Debug, Clone)]
+pub struct RevisionRollback {
+    #[command(flatten)]
+    place: Place,
+    /// Name of the revision that failed.
+    #[arg(long, value_name = "NAME")]
+    revision: String,
+    /// Why, in one line; it stands in the commit.
+    #[arg(long, default_value = "rolled back by hand")]
+    reason: String,
+    /// The promotion's commit, if it was promoted: then both arms are restored.
+    #[arg(long, value_name = "COMMIT")]
+    promotion: Option<String>,
+    /// Who rolls back; the author of the commit.
+    #[arg(long, value_name = "NAME <MAIL>")]
+    author: Option<String>,
+    /// Print the change as a diff and push nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Flags of `serin revision promote`.
+#[derive(Args, Debug, Clone)]
+pub struct RevisionPromote {
+    #[command(flatten)]
+    place: Place,
+    /// Name of the revision that passed.
+    #[arg(long, value_name = "NAME")]
+    revision: String,
+    /// The revision that stable must still have; without it, stable must be as it was when the canary came.
+    #[arg(long, value_name = "NAME")]
+    baseline: Option<String>,
+    /// Who promotes; the author of the commit.
+    #[arg(long, value_name = "NAME <MAIL>")]
+    author: Option<String>,
+    /// Print the change as a diff and push nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Flags of `serin revision log`.
+#[derive(Args, Debug, Clone)]
+pub struct RevisionLog {
+    #[command(flatten)]
+    place: Place,
+    /// So many commits at most.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    limit: usize,
+    /// How they are written.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// How commits are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table for people.
+    Table,
+    /// A list as JSON.
+    Json,
 }
 
 /// Commits the revision and prints the commit as JSON; nothing is left behind on this machine.
-pub async fn run(args: RevisionCreate) -> Result<()> {
-    // Not a flag: an argument is there for every user of the machine to see.
-    let credentials = match std::env::var("SERIN_GIT_TOKEN") {
-        Ok(token) if !token.is_empty() => Credentials::Token {
-            username: args.git_username.clone(),
-            token,
-        },
-        _ => Credentials::None,
-    };
-    let (repo, request) = request(args, credentials)?;
-    let folder = tempfile::Builder::new()
-        .prefix("serin-")
-        .tempdir()
-        .context("cannot make a temporary folder")?;
-    let git = GitOps::new(folder.path(), request.author.clone().unwrap_or_default());
-    let created = git.create_canary(&repo, &request).await.with_context(|| {
+pub async fn create(args: RevisionCreate) -> Result<()> {
+    let (repo, request, dry_run) = create_request(args, token())?;
+    let (folder, identity) = (folder()?, request.author.clone().unwrap_or_default());
+    let git = GitOps::new(folder.path(), identity);
+    let doing = || {
         format!(
             "cannot commit revision {} of {}",
             request.revision,
             request.subject.rollout()
         )
-    })?;
-    let printed = serde_json::json!({ "commit": created.sha, "branch": repo.branch, "revision": request.revision });
-    println!("{printed}");
+    };
+    if dry_run {
+        let preview = git.preview_canary(&repo, &request).await.with_context(doing)?;
+        print!("{}", preview.diff.unwrap_or_default());
+        return Ok(());
+    }
+    let created = git.create_canary(&repo, &request).await.with_context(doing)?;
+    println!(
+        "{}",
+        json!({ "commit": created.sha, "branch": repo.branch, "revision": request.revision })
+    );
     Ok(())
 }
 
-fn request(args: RevisionCreate, credentials: Credentials) -> Result<(RepoSpec, CreateRequest)> {
-    let (namespace, name) = args
-        .rollout
-        .split_once('/')
-        .context("--rollout must be NAMESPACE/NAME")?;
-    let author = args.author.as_deref().map(Identity::parse).transpose()?;
-    let subject = Subject {
-        cluster: args.cluster,
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        path: args.path,
-        file: args.file,
-        stable: args.stable,
-        canary: args.canary,
+/// Rolls a revision back with the controller's own commit.
+pub async fn rollback(args: RevisionRollback) -> Result<()> {
+    let (repo, subject) = args.place.resolve(token())?;
+    let folder = folder()?;
+    let git = git(folder.path(), args.author.as_deref())?;
+    let request = RollbackRequest {
+        subject,
+        revision: args.revision,
+        canary_commit: None,
+        promotion: args.promotion,
+        reason: args.reason,
+        keep_successor: true,
     };
+    let doing = || {
+        format!(
+            "cannot roll back revision {} of {}",
+            request.revision,
+            request.subject.rollout()
+        )
+    };
+    let (outcome, diff) = if args.dry_run {
+        let preview = git.preview_rollback(&repo, &request).await.with_context(doing)?;
+        (preview.outcome, preview.diff)
+    } else {
+        (git.roll_back(&repo, &request).await.with_context(doing)?, None)
+    };
+    if let Some(diff) = diff {
+        print!("{diff}");
+        return Ok(());
+    }
+    match outcome {
+        RollbackOutcome::Committed { sha, .. } => print_commit("committed", &sha, &repo, &request.revision),
+        RollbackOutcome::AlreadyCommitted { sha } => print_commit("there already", &sha, &repo, &request.revision),
+        RollbackOutcome::AlreadyAtRest => eprintln!("nothing to commit: the canary equals stable already"),
+        RollbackOutcome::Withdrawn => anyhow::bail!(
+            "nothing was committed: {} does not hold a canary commit of revision {} any more; see `serin revision log`",
+            repo.branch,
+            request.revision
+        ),
+        RollbackOutcome::Superseded { by } => anyhow::bail!(
+            "nothing was committed: the canary is {} now; roll that one back to undo both",
+            by.as_deref().unwrap_or("another one")
+        ),
+    }
+    Ok(())
+}
+
+/// Promotes a revision with the controller's own commit.
+pub async fn promote(args: RevisionPromote) -> Result<()> {
+    let (repo, subject) = args.place.resolve(token())?;
+    let folder = folder()?;
+    let git = git(folder.path(), args.author.as_deref())?;
+    let request = PromoteRequest {
+        subject,
+        revision: args.revision,
+        canary_commit: None,
+        baseline: args.baseline,
+    };
+    let doing = || {
+        format!(
+            "cannot promote revision {} of {}",
+            request.revision,
+            request.subject.rollout()
+        )
+    };
+    let (outcome, diff) = if args.dry_run {
+        let preview = git.preview_promotion(&repo, &request).await.with_context(doing)?;
+        (preview.outcome, preview.diff)
+    } else {
+        (git.promote(&repo, &request).await.with_context(doing)?, None)
+    };
+    if let Some(diff) = diff {
+        print!("{diff}");
+        return Ok(());
+    }
+    match outcome {
+        PromoteOutcome::Committed { sha } => print_commit("committed", &sha, &repo, &request.revision),
+        PromoteOutcome::AlreadyCommitted { sha } => print_commit("there already", &sha, &repo, &request.revision),
+        PromoteOutcome::AlreadyThere => eprintln!("nothing to commit: stable equals the canary already"),
+        PromoteOutcome::StableChanged { found } => anyhow::bail!(
+            "nothing was committed: stable is {} now and is not overwritten; name it with --baseline if the canary is still wanted",
+            found.as_deref().unwrap_or("another revision")
+        ),
+        PromoteOutcome::CanaryChanged { found } => anyhow::bail!(
+            "nothing was committed: the canary is {}, not {}; see `serin revision log`",
+            found.as_deref().unwrap_or("nameless"),
+            request.revision
+        ),
+        PromoteOutcome::RolledBack { sha } => anyhow::bail!(
+            "nothing was committed: revision {} was rolled back by {sha}; bring it again with `serin revision create`",
+            request.revision
+        ),
+    }
+    Ok(())
+}
+
+/// Prints the rollout's commits, newest first.
+pub async fn log(args: RevisionLog) -> Result<()> {
+    let (repo, subject) = args.place.resolve(token())?;
+    let folder = folder()?;
+    let entries = git(folder.path(), None)?
+        .log(&repo, &subject, args.limit)
+        .await
+        .with_context(|| format!("cannot list the commits of {}", subject.rollout()))?;
+    match args.output {
+        Output::Table => print!("{}", table(&entries)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&as_json(&entries))?),
+    }
+    Ok(())
+}
+
+fn as_json(entries: &[LogEntry]) -> serde_json::Value {
+    let entry = |entry: &LogEntry| {
+        json!({
+            "commit": entry.sha,
+            "action": entry.action.as_str(),
+            "revision": entry.revision,
+            "author": entry.author,
+            "time": entry.time.to_string(),
+            "subject": entry.subject,
+            "reason": entry.reason,
+            "answers": entry.names,
+        })
+    };
+    entries.iter().map(entry).collect()
+}
+
+fn table(entries: &[LogEntry]) -> String {
+    if entries.is_empty() {
+        return "No commits of this rollout found.\n".to_owned();
+    }
+    let mut text = format!(
+        "{:<12}  {:<20}  {:<8}  {:<16}  {:<16}  REASON\n",
+        "COMMIT", "TIME", "ACTION", "REVISION", "AUTHOR"
+    );
+    for entry in entries {
+        let line = format!(
+            "{:<12}  {:<20}  {:<8}  {:<16}  {:<16}  {}",
+            entry.sha.get(..12).unwrap_or(&entry.sha),
+            entry.time.to_string(),
+            entry.action.as_str(),
+            entry.revision,
+            entry.author,
+            entry.reason.as_deref().unwrap_or_default(),
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn print_commit(what: &str, sha: &str, repo: &RepoSpec, revision: &str) {
+    println!(
+        "{}",
+        json!({ "commit": sha, "branch": repo.branch, "revision": revision, "result": what })
+    );
+}
+
+/// Not a flag: an argument is there for every user of the machine to see.
+fn token() -> Option<String> {
+    std::env::var("SERIN_GIT_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
+fn folder() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("serin-")
+        .tempdir()
+        .context("cannot make a temporary folder; check that TMPDIR can be written")
+}
+
+fn git(folder: &Path, author: Option<&str>) -> Result<GitOps> {
+    let identity = author.map(Identity::parse).transpose()?.unwrap_or_default();
+    Ok(GitOps::new(folder, identity))
+}
+
+impl Place {
+    fn resolve(self, token: Option<String>) -> Result<(RepoSpec, Subject)> {
+        let (namespace, name) = self
+            .rollout
+            .split_once('/')
+            .context("--rollout must be NAMESPACE/NAME")?;
+        let subject = Subject {
+            cluster: self.cluster,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            path: self.path,
+            file: self.file,
+            stable: self.stable,
+            canary: self.canary,
+        };
+        let credentials = match token {
+            Some(token) => Credentials::Token {
+                username: self.git_username,
+                token,
+            },
+            None => Credentials::None,
+        };
+        let repo = RepoSpec {
+            url: self.repository,
+            branch: self.branch,
+            credentials,
+        };
+        Ok((repo, subject))
+    }
+}
+
+fn create_request(args: RevisionCreate, token: Option<String>) -> Result<(RepoSpec, CreateRequest, bool)> {
+    let (repo, subject) = args.place.resolve(token)?;
     let request = CreateRequest {
         subject,
         revision: args.revision,
         image_tag: args.image_tag,
         image_repository: args.image_repository,
         set: args.set,
-        author,
+        author: args.author.as_deref().map(Identity::parse).transpose()?,
         message: args.message,
     };
-    Ok((
-        RepoSpec {
-            url: args.repository,
-            branch: args.branch,
-            credentials,
-        },
-        request,
-    ))
+    Ok((repo, request, args.dry_run))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -131,60 +394,4 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        create: RevisionCreate,
-    }
-
-    const GIVEN: &[&str] = &[
-        "serin",
-        "--repository",
-        "https://h/x.git",
-        "--path",
-        "deploy/environments/prod",
-        "--image-tag",
-        "1.1.0",
-        "--revision",
-        "1.1.0",
-        "--cluster",
-        "c1",
-        "--rollout",
-        "ns/user-service",
-        "--set",
-        "env.A=b=c",
-        "--set",
-        "env.B=",
-        "--author",
-        "A <a@b>",
-    ];
-
-    #[test]
-    fn flags_become_a_request() {
-        let (repo, request) = request(Line::try_parse_from(GIVEN).unwrap().create, Credentials::None).unwrap();
-        assert_eq!(
-            (repo.branch.as_str(), request.subject.rollout().as_str()),
-            ("main", "ns/user-service")
-        );
-        assert_eq!(request.subject.file_path(), "deploy/environments/prod/values.yaml");
-        assert_eq!(
-            request.set,
-            [("env.A".into(), "b=c".into()), ("env.B".into(), String::new())]
-        );
-        assert!(request.check().is_ok() && repo.check().is_ok());
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused_with_the_flag() {
-        let with = |flag: &str, value: &str| Line::try_parse_from(GIVEN.iter().copied().chain([flag, value]));
-        assert!(with("--set", "novalue").is_err());
-        let mut lines = GIVEN.to_vec();
-        lines[12] = "no-slash";
-        let error = request(Line::try_parse_from(lines).unwrap().create, Credentials::None).unwrap_err();
-        assert!(error.to_string().contains("--rollout"), "{error}");
-    }
-}
+mod tests;

@@ -27,6 +27,10 @@ pub enum Error {
         repository: String,
         words: String,
     },
+    #[error(
+        "the mirror of {repository} is damaged ({words}); it is fetched anew at the next try. If it happens again, check the cache's volume"
+    )]
+    Damaged { repository: String, words: String },
     #[error("{repository} has no branch {branch}; check git.branch")]
     NoBranch { repository: String, branch: String },
     #[error(
@@ -102,6 +106,7 @@ impl Error {
             | Self::Disk { .. }
             | Self::TimedOut { .. }
             | Self::Failed { .. }
+            | Self::Damaged { .. }
             | Self::Contended { .. }
             | Self::NotLeader { .. } => ErrorKind::Transient,
             Self::Refused { .. } => ErrorKind::Refused,

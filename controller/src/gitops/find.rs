@@ -2,7 +2,8 @@
 
 use super::error::Result;
 use super::history::{Change, History, revision_of};
-use super::repository::{Mirror, Walk};
+use super::objects::Walk;
+use super::repository::Mirror;
 use super::spec::Subject;
 use super::trailers::{self, Action};
 use super::yaml::Yaml;
@@ -38,7 +39,8 @@ pub struct Answer {
 
 /// The newest commit of the branch that brought this canary; without a revision, the canary of the head.
 ///
-/// Trailers alone prove nothing: the commit's content must have brought the revision. Commits without trailers (a squash, a
+/// A name does not tell two canaries apart that differ in their configuration alone: where the head's canary has the name
+/// that is asked for, the commit that brought what stands there is the one. Trailers alone prove nothing: the commit's content must have brought the revision. Commits without trailers (a squash, a
 /// merge, a person's edit) are found by their content.
 pub(super) async fn canary(
     mirror: &Mirror,
@@ -48,22 +50,28 @@ pub(super) async fn canary(
 ) -> Result<Option<CanaryCommit>> {
     let mut history = History::of(mirror, head, subject).await?;
     let mut present: Option<Yaml> = None;
+    let mut by_content = true;
     while let Some(change) = history.next().await? {
         if present.is_none() {
             present = change.after.as_ref().map(|arms| arms.canary.clone());
+            let named = present.as_ref().and_then(revision_of);
+            by_content = revision.is_none_or(|revision| named == Some(revision));
         }
-        if !change.brings_canary() || change.is_answer(subject) {
-            continue;
-        }
-        let wanted = match revision {
-            Some(revision) => brings(&change, revision),
-            None => change.after.as_ref().map(|arms| &arms.canary) == present.as_ref(),
-        };
-        if wanted {
+        let wanted = revision.or_else(|| present.as_ref().and_then(revision_of));
+        let brings_present = by_content && before_is_other(&change, present.as_ref());
+        let is_candidate = change.brings_canary() && !change.is_answer(subject);
+        if is_candidate && (brings_present || wanted.is_some_and(|wanted| brings(&change, wanted))) {
             return Ok(Some(describe(change, subject, revision)));
         }
+        // Older commits brought something else, or the same name only.
+        by_content &= !brings_present;
     }
     Ok(None)
+}
+
+/// Whether the canary was another one before the commit.
+fn before_is_other(change: &Change, present: Option<&Yaml>) -> bool {
+    change.after.is_some() && change.before.as_ref().map(|arms| &arms.canary) != present
 }
 
 /// Whether the commit's canary is of the revision, and its parent's was not.
@@ -95,28 +103,61 @@ fn describe(change: Change, subject: &Subject, revision: Option<&str>) -> Canary
     }
 }
 
-/// All answers to revisions of this rollout, newest first.
-pub(super) async fn answers(mirror: &Mirror, head: &str, subject: &Subject) -> Result<Vec<Answer>> {
+/// A commit that speaks of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    pub sha: String,
+    pub action: Action,
+    pub revision: String,
+    pub author: String,
+    pub time: jiff::Timestamp,
+    /// The commit's subject line.
+    pub subject: String,
+    /// Why it was rolled back.
+    pub reason: Option<String>,
+    /// The commits that it answers.
+    pub names: Vec<String>,
+}
+
+/// The commits that speak of this rollout, newest first.
+pub(super) async fn log(mirror: &Mirror, head: &str, subject: &Subject, limit: usize) -> Result<Vec<LogEntry>> {
     let text = format!("Serin-Rollout: {}", subject.rollout());
     let file = subject.file_path();
     let path = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let commits = mirror
-        .log(head, Walk::Saying { path, text: &text }, MAX_ANSWERS)
-        .await?;
-    let answers = commits.into_iter().flat_map(|commit| {
+    let commits = mirror.log(head, Walk::Saying { path, text: &text }, limit).await?;
+    let entries = commits.into_iter().flat_map(|commit| {
         let names = trailers::named(&commit.message);
+        let line = commit.subject().to_owned();
         let sets = trailers::read(&commit.message).into_iter();
-        sets.filter(|set| set.speaks_of(subject) && set.action != Action::Canary)
-            .map(|set| Answer {
-                revision: set.revision,
-                action: set.action,
+        sets.filter(|set| set.speaks_of(subject))
+            .map(|set| LogEntry {
                 sha: commit.sha.clone(),
-                names: names.clone(),
+                action: set.action,
+                revision: set.revision,
+                author: commit.author.clone(),
                 time: commit.time,
+                subject: line.clone(),
+                reason: set.reason,
+                names: names.clone(),
             })
             .collect::<Vec<_>>()
     });
-    Ok(answers.collect())
+    Ok(entries.collect())
+}
+
+/// All answers to revisions of this rollout, newest first.
+pub(super) async fn answers(mirror: &Mirror, head: &str, subject: &Subject) -> Result<Vec<Answer>> {
+    let entries = log(mirror, head, subject, MAX_ANSWERS).await?.into_iter();
+    let answers = entries.filter(|entry| entry.action != Action::Canary);
+    Ok(answers
+        .map(|entry| Answer {
+            revision: entry.revision,
+            action: entry.action,
+            sha: entry.sha,
+            names: entry.names,
+            time: entry.time,
+        })
+        .collect())
 }
 
 /// The answer of one kind that names a canary's commit.

@@ -1,14 +1,20 @@
 //! What a branch's history says about a rollout's two arms, commit by commit. Reads only.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use super::error::{Error, Result};
-use super::repository::{Commit, Mirror, Walk};
+use super::objects::{Commit, Walk};
+use super::repository::Mirror;
 use super::spec::Subject;
 use super::trailers::{self, Action, Trailers};
 use super::values::Values;
-use super::yaml::Yaml;
+use super::yaml::{Yaml, YamlError};
 
 /// Further back than this nobody looks for the commit of a canary that runs now.
 const MAX_COMMITS: usize = 1000;
+/// Most canaries came with one of the last few commits of their file.
+const AT_ONCE: usize = 8;
 
 /// The two arms as a values file says them at one commit.
 #[derive(Debug)]
@@ -35,17 +41,18 @@ impl Arms {
                 commit: commit.to_owned(),
             });
         };
-        let read = || {
-            let values = Values::parse(text)?;
-            let stable = values.subtree(&subject.stable_key())?.clone();
-            let canary = values.subtree(&subject.canary_key())?.clone();
-            Ok(Self { values, stable, canary })
-        };
-        read().map_err(|source| Error::Values {
+        Self::parse(text, subject).map_err(|source| Error::Values {
             repository,
             file,
             source,
         })
+    }
+
+    fn parse(text: String, subject: &Subject) -> Result<Self, YamlError> {
+        let values = Values::parse(text)?;
+        let stable = values.subtree(&subject.stable_key())?.clone();
+        let canary = values.subtree(&subject.canary_key())?.clone();
+        Ok(Self { values, stable, canary })
     }
 
     /// The same for the past, where a file that is missing or broken is nobody's fault any more.
@@ -69,8 +76,10 @@ pub(super) fn revision_of(arm: &Yaml) -> Option<&str> {
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) commit: Commit,
-    pub(super) before: Option<Arms>,
-    pub(super) after: Option<Arms>,
+    /// As they were last readable; none where the file begins.
+    pub(super) before: Option<Arc<Arms>>,
+    /// None where the commit left the file unreadable.
+    pub(super) after: Option<Arc<Arms>>,
 }
 
 impl Change {
@@ -104,6 +113,8 @@ pub(super) struct History<'a> {
     mirror: &'a Mirror,
     subject: &'a Subject,
     commits: std::vec::IntoIter<Commit>,
+    /// What was read already, newest first.
+    read: VecDeque<(Commit, Option<Arc<Arms>>)>,
 }
 
 impl<'a> History<'a> {
@@ -117,38 +128,80 @@ impl<'a> History<'a> {
             mirror,
             subject,
             commits,
+            read: VecDeque::new(),
         })
     }
 
     /// The next older commit, together with the arms before and after it.
+    ///
+    /// The list holds every commit of the branch that changes the file, so what was there before one is what the next older
+    /// one left. A commit that breaks the file, and the one that mends it, are seen as if the file had been whole between.
     pub(super) async fn next(&mut self) -> Result<Option<Change>> {
-        let Some(commit) = self.commits.next() else {
+        if self.read.is_empty() {
+            self.read_on().await?;
+        }
+        let Some((commit, after)) = self.read.pop_front() else {
             return Ok(None);
         };
-        let after = Arms::once(self.mirror, &commit.sha, self.subject).await?;
-        let before = match commit.parents.first() {
-            Some(parent) => Arms::once(self.mirror, parent, self.subject).await?,
-            None => None,
-        };
+        let mut oldest = self.read.back().map_or(&commit, |(commit, _)| commit).clone();
+        while self.read.iter().all(|(_, arms)| arms.is_none()) {
+            if !self.read_on().await? {
+                // Beyond the end of the list the file is missing, or the list was cut off there.
+                let before = match oldest.parents.first() {
+                    Some(parent) => Arms::once(self.mirror, parent, self.subject).await?.map(Arc::new),
+                    None => None,
+                };
+                return Ok(Some(Change { commit, before, after }));
+            }
+            if let Some((commit, _)) = self.read.back() {
+                oldest = commit.clone();
+            }
+        }
+        let before = self.read.iter().find_map(|(_, arms)| arms.clone());
         Ok(Some(Change { commit, before, after }))
+    }
+
+    /// Reads some more commits, in one call of git; false at the end of the list.
+    async fn read_on(&mut self) -> Result<bool> {
+        let some: Vec<Commit> = self.commits.by_ref().take(AT_ONCE).collect();
+        let shas: Vec<&str> = some.iter().map(|commit| commit.sha.as_str()).collect();
+        let texts = self.mirror.read_versions(&shas, &self.subject.file_path()).await?;
+        let is_more = !some.is_empty();
+        for (commit, text) in some.into_iter().zip(texts) {
+            let arms = text.and_then(|text| Arms::parse(text, self.subject).ok());
+            self.read.push_back((commit, arms.map(Arc::new)));
+        }
+        Ok(is_more)
     }
 }
 
-/// The canary commits since the branch last rested, newest first.
-pub(super) async fn since_rest(mirror: &Mirror, from: &str, subject: &Subject) -> Result<Vec<Commit>> {
+/// How a branch came from its last rest state to where it stands.
+#[derive(Debug, Default)]
+pub(super) struct SinceRest {
+    /// The canary commits, newest first.
+    pub(super) commits: Vec<Commit>,
+    /// Whether the walk came to a rest state; else the file begins (or was moved here) with a canary in it.
+    pub(super) found_rest: bool,
+}
+
+/// The canary commits since the branch last rested.
+pub(super) async fn since_rest(mirror: &Mirror, from: &str, subject: &Subject) -> Result<SinceRest> {
     let mut history = History::of(mirror, from, subject).await?;
-    let mut commits = Vec::new();
+    let mut since = SinceRest::default();
     while let Some(change) = history.next().await? {
-        if change.after.as_ref().is_some_and(Arms::at_rest) {
+        let rests = |arms: &Option<Arc<Arms>>| arms.as_ref().is_some_and(|arms| arms.at_rest());
+        if rests(&change.after) {
+            since.found_rest = true;
             break;
         }
-        let from_rest = change.before.as_ref().is_none_or(Arms::at_rest);
+        let from_rest = rests(&change.before);
         if change.brings_canary() {
-            commits.push(change.commit);
+            since.commits.push(change.commit);
         }
         if from_rest {
+            since.found_rest = true;
             break;
         }
     }
-    Ok(commits)
+    Ok(since)
 }

@@ -9,6 +9,7 @@ mod create;
 mod error;
 mod find;
 mod history;
+mod objects;
 mod promote;
 mod queue;
 mod repository;
@@ -33,9 +34,10 @@ use tokio::time::Instant;
 pub use command::Git;
 pub use create::{CreateRequest, Created};
 pub use error::{Error, ErrorKind, Result};
-pub use find::{Answer, CanaryCommit};
+pub use find::{Answer, CanaryCommit, LogEntry};
+pub use objects::Commit;
 pub use promote::{PromoteOutcome, PromoteRequest};
-pub use repository::{Commit, Mirror};
+pub use repository::Mirror;
 pub use rollback::{RollbackOutcome, RollbackRequest};
 pub use spec::{Credentials, Identity, RepoSpec, Subject};
 pub use trailers::{Action, Message, Trailers};
@@ -64,6 +66,15 @@ pub struct Sight {
     pub brought_by: Option<CanaryCommit>,
     /// Every promotion and rollback of the rollout, newest first.
     pub answers: Vec<Answer>,
+}
+
+/// What a write would come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview<T> {
+    /// Its outcome; a commit that it names is in the mirror only.
+    pub outcome: T,
+    /// The change of the values file as a unified diff; none where nothing would be committed.
+    pub diff: Option<String>,
 }
 
 /// All repositories of one process. Clones share mirrors, locks and queues.
@@ -144,7 +155,13 @@ impl GitOps {
             return Ok((mirror, head.clone()));
         }
         let began = Instant::now();
-        let head = mirror.fetch().await?;
+        let mut head = mirror.fetch().await?;
+        // Once a process: what an earlier one left may have been damaged meanwhile.
+        if last.is_none()
+            && let Err(Error::Damaged { .. }) = mirror.check_history(&head).await
+        {
+            head = mirror.fetch().await?;
+        }
         *last = Some((began, head.clone()));
         Ok((mirror, head))
     }
@@ -207,6 +224,39 @@ impl GitOps {
         let is_known = mirror.known_head().await?.is_some() && mirror.resolve(synced).await?.is_some();
         let mirror = if is_known { mirror } else { self.fetched(repo).await?.0 };
         mirror.is_ancestor(ours, synced).await
+    }
+
+    /// Every commit with Serin's trailers of this rollout, canaries too, newest first.
+    pub async fn log(&self, repo: &RepoSpec, subject: &Subject, limit: usize) -> Result<Vec<LogEntry>> {
+        subject.check()?;
+        let (mirror, head) = self.fetched(repo).await?;
+        find::log(&mirror, &head, subject, limit).await
+    }
+
+    /// What [`Self::roll_back`] would do now; nothing is pushed.
+    pub async fn preview_rollback(
+        &self,
+        repo: &RepoSpec,
+        request: &RollbackRequest,
+    ) -> Result<Preview<RollbackOutcome>> {
+        request.subject.check()?;
+        self.preview(repo, &request.subject, request).await
+    }
+
+    /// What [`Self::promote`] would do now; nothing is pushed.
+    pub async fn preview_promotion(
+        &self,
+        repo: &RepoSpec,
+        request: &PromoteRequest,
+    ) -> Result<Preview<PromoteOutcome>> {
+        request.subject.check()?;
+        self.preview(repo, &request.subject, request).await
+    }
+
+    /// What [`Self::create_canary`] would do now; nothing is pushed.
+    pub async fn preview_canary(&self, repo: &RepoSpec, request: &CreateRequest) -> Result<Preview<Created>> {
+        request.check()?;
+        self.preview(repo, &request.subject, request).await
     }
 
     /// Returns the rollout to its rest state with one commit.

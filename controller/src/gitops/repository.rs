@@ -1,52 +1,31 @@
-//! A bare mirror of one branch of a config repository, on disk: fetch, read, write objects, push. It must not know rollouts.
+//! A bare mirror of one branch of a config repository, on disk: fetch, repair, push. It must not know rollouts.
 //!
 //! # Guarantees
 //! A fetch and a push move forward or fail: a history rewritten by force is reported, never followed and never forced.
-//! A shallow history is refused. A damaged mirror is thrown away and fetched again.
+//! A shallow history is refused. A damaged mirror is thrown away and fetched again, and is not trusted before it is seen to
+//! contain what the damaged one had.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use super::command::{Answer, Call, Git};
 use super::error::{Error, Result};
-use super::spec::{Identity, RepoSpec};
+use super::spec::RepoSpec;
 
 /// Where the mirror keeps the branch's head.
 const HEAD: &str = "refs/serin/head";
-const MAX_FILE: usize = 1024 * 1024;
+
+/// Beside the objects: the head that a damaged mirror had, until the new one is seen to contain it.
+const KNOWN: &str = "serin-known";
+/// Beside the objects: something in them could not be read.
+const DAMAGED: &str = "serin-damaged";
 
 /// A mirror; clones of it share the folder.
 #[derive(Debug, Clone)]
 pub struct Mirror {
     git: Git,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     repo: RepoSpec,
-}
-
-/// A commit's own words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    pub sha: String,
-    pub parents: Vec<String>,
-    pub author: String,
-    pub email: String,
-    pub time: jiff::Timestamp,
-    pub message: String,
-}
-
-impl Commit {
-    pub fn subject(&self) -> &str {
-        self.message.lines().next().unwrap_or_default()
-    }
-}
-
-/// Which commits of a history to list.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Walk<'a> {
-    /// Those of the branch itself that change a file, newest first; a merge counts as one commit.
-    Branch { file: &'a str },
-    /// All that change something below a path, those that came by merges too, whose message holds a text.
-    Saying { path: &'a str, text: &'a str },
 }
 
 /// What became of a push.
@@ -86,18 +65,60 @@ impl Mirror {
 
     /// Brings the mirror up to date and returns the branch's head. One call at a time for a mirror.
     pub async fn fetch(&self) -> Result<String> {
-        match self.try_fetch().await? {
-            Some(head) => Ok(head),
-            None => {
-                tracing::warn!(
-                    repository = self.repo.name(),
-                    "the mirror was damaged and is fetched anew"
-                );
-                std::fs::remove_dir_all(&self.dir).map_err(|source| self.disk("remove a damaged mirror of", source))?;
-                self.try_fetch()
-                    .await?
-                    .ok_or_else(|| self.failed("fetch", "its objects do not fit together"))
-            }
+        if !self.dir.join(DAMAGED).exists()
+            && let Some(head) = self.try_fetch().await?
+        {
+            return self.with_known(head).await;
+        }
+        let repository = self.repo.name();
+        tracing::warn!(repository, "the mirror was damaged and is fetched anew");
+        let disk = |source| self.disk("fetch a damaged mirror anew of", source);
+        let known = self.remembered();
+        std::fs::remove_dir_all(&self.dir).map_err(disk)?;
+        if let Some(known) = known {
+            std::fs::create_dir_all(&self.dir).map_err(disk)?;
+            std::fs::write(self.dir.join(KNOWN), known).map_err(disk)?;
+        }
+        let head = self.try_fetch().await?;
+        let head = head.ok_or_else(|| self.failed("fetch", "its objects do not fit together"))?;
+        self.with_known(head).await
+    }
+
+    /// What was the head when the mirror was last whole, read without git: the rest of the mirror may be gone.
+    fn remembered(&self) -> Option<String> {
+        [KNOWN, HEAD].iter().find_map(|name| {
+            let text = std::fs::read_to_string(self.dir.join(name)).ok()?;
+            let sha = text.trim();
+            (sha.len() >= 40 && sha.chars().all(|c| c.is_ascii_hexdigit())).then(|| sha.to_owned())
+        })
+    }
+
+    /// The head, if it contains what was the head before a repair: a repair must not hide a rewritten history.
+    async fn with_known(&self, head: String) -> Result<String> {
+        let memory = self.dir.join(KNOWN);
+        let Ok(known) = std::fs::read_to_string(&memory) else {
+            return Ok(head);
+        };
+        if !self.is_ancestor(known.trim(), &head).await? {
+            return Err(self.rewritten(known));
+        }
+        std::fs::remove_file(&memory).map_err(|source| self.disk("repair the mirror of", source))?;
+        Ok(head)
+    }
+
+    /// Whether every commit of a history is there and can be read; an error says that not.
+    pub(super) async fn check_history(&self, head: &str) -> Result<()> {
+        self.text(Call::new("check the history of", ["rev-list", "--count", head]))
+            .await
+            .map(drop)
+    }
+
+    fn rewritten(&self, known: String) -> Error {
+        Error::Rewritten {
+            repository: self.repo.name(),
+            branch: self.repo.branch.clone(),
+            known,
+            cache: self.dir.display().to_string(),
         }
     }
 
@@ -121,6 +142,10 @@ impl Mirror {
         let args = options.into_iter().chain(["--", &self.repo.url, &refspec]);
         let answer = self.run(Call::new("fetch", args).remote()).await?;
         let (repository, branch) = (self.repo.name(), self.repo.branch.clone());
+        // Git leaves the branch where it was and calls that a success.
+        if answer.stderr.contains("shallow roots are not allowed") {
+            return Err(Error::Shallow { repository, branch });
+        }
         if self.dir.join("shallow").exists() {
             // Nothing may ever be computed on what was fetched.
             std::fs::remove_dir_all(&self.dir).map_err(|source| self.disk("remove a shallow mirror of", source))?;
@@ -131,13 +156,7 @@ impl Mirror {
             return if words.contains("couldn't find remote ref") {
                 Err(Error::NoBranch { repository, branch })
             } else if words.contains("non-fast-forward") {
-                let cache = self.dir.display().to_string();
-                Err(Error::Rewritten {
-                    repository,
-                    branch,
-                    known: known.unwrap_or_default(),
-                    cache,
-                })
+                Err(self.rewritten(known.unwrap_or_default()))
             } else if words.contains("shallow update not allowed") {
                 Err(Error::Shallow { repository, branch })
             } else if is_damage(words) {
@@ -158,6 +177,7 @@ impl Mirror {
     /// A git that was killed leaves locks behind; whoever calls this is the only one who fetches.
     fn remove_stale_locks(&self) {
         for lock in [
+            "HEAD.lock",
             "refs/serin/head.lock",
             "packed-refs.lock",
             "config.lock",
@@ -165,6 +185,13 @@ impl Mirror {
         ] {
             // There is none, as a rule.
             let _ = std::fs::remove_file(self.dir.join(lock));
+        }
+        // Only a fetch writes packs, and a pack that it did not finish fills the disk.
+        let packs = std::fs::read_dir(self.dir.join("objects/pack")).into_iter().flatten();
+        for pack in packs.flatten() {
+            if pack.file_name().to_string_lossy().starts_with("tmp_") {
+                let _ = std::fs::remove_file(pack.path());
+            }
         }
     }
 
@@ -181,218 +208,6 @@ impl Mirror {
             .await?;
         let sha = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
         Ok((answer.status.success() && !sha.is_empty()).then_some(sha))
-    }
-
-    /// The full id of a commit, if the mirror has it.
-    pub async fn resolve(&self, commit: &str) -> Result<Option<String>> {
-        if commit.is_empty() || !commit.chars().all(|c| c.is_ascii_hexdigit()) {
-            return Ok(None);
-        }
-        let name = format!("{commit}^{{commit}}");
-        let answer = self
-            .run(Call::new(
-                "look for a commit in",
-                ["rev-parse", "--verify", "--quiet", &name],
-            ))
-            .await?;
-        let sha = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
-        Ok(answer.status.success().then_some(sha))
-    }
-
-    /// Whether one commit is the other, or is in its history. Unknown commits are in no history.
-    pub async fn is_ancestor(&self, ancestor: &str, descendant: &str) -> Result<bool> {
-        let (Some(ancestor), Some(descendant)) = (self.resolve(ancestor).await?, self.resolve(descendant).await?)
-        else {
-            return Ok(false);
-        };
-        let answer = self
-            .run(Call::new(
-                "compare commits of",
-                ["merge-base", "--is-ancestor", &ancestor, &descendant],
-            ))
-            .await?;
-        match answer.status.code() {
-            Some(0) => Ok(true),
-            Some(1) => Ok(false),
-            _ => Err(self.failed("compare commits of", &answer.stderr)),
-        }
-    }
-
-    /// The text of a file at a commit; none if there is no such file.
-    pub async fn read_file(&self, commit: &str, path: &str) -> Result<Option<String>> {
-        let Some((mode, blob)) = self.entry(commit, path).await? else {
-            return Ok(None);
-        };
-        if !mode.starts_with("100") {
-            return Err(self.failed("read a file of", &format!("{path} is no plain file")));
-        }
-        let bytes = self
-            .bytes(Call::new("read a file of", ["cat-file", "blob", &blob]))
-            .await?;
-        if bytes.len() > MAX_FILE {
-            return Err(self.failed(
-                "read a file of",
-                &format!("{path} has {} bytes and is no values file", bytes.len()),
-            ));
-        }
-        String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|_| self.failed("read a file of", &format!("{path} is no text")))
-    }
-
-    async fn entry(&self, commit: &str, path: &str) -> Result<Option<(String, String)>> {
-        let listing = self
-            .text(Call::new("list files of", ["ls-tree", "-z", commit, "--", path]))
-            .await?;
-        let mut words = listing.split([' ', '\t', '\0']);
-        Ok(match (words.next(), words.next(), words.next()) {
-            (Some(mode), Some(_), Some(id)) => Some((mode.to_owned(), id.to_owned())),
-            _ => None,
-        })
-    }
-
-    /// Commits of the history of `from`, newest first.
-    pub(super) async fn log(&self, from: &str, walk: Walk<'_>, limit: usize) -> Result<Vec<Commit>> {
-        let limit = format!("--max-count={limit}");
-        let text;
-        let mut args = vec![
-            "log",
-            "-z",
-            "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%B",
-            limit.as_str(),
-        ];
-        let path = match walk {
-            Walk::Branch { file } => {
-                args.push("--first-parent");
-                file
-            }
-            Walk::Saying { path, text: saying } => {
-                text = format!("--grep={saying}");
-                args.extend(["--full-history", "--fixed-strings", text.as_str()]);
-                path
-            }
-        };
-        args.extend([from, "--"]);
-        if !path.is_empty() {
-            args.push(path);
-        }
-        let log = self.text(Call::new("read the history of", args)).await?;
-        Ok(commits(&log))
-    }
-
-    /// A commit by its id.
-    pub async fn commit(&self, sha: &str) -> Result<Option<Commit>> {
-        let Some(sha) = self.resolve(sha).await? else {
-            return Ok(None);
-        };
-        let format = "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%B";
-        let log = self
-            .text(Call::new(
-                "read a commit of",
-                ["log", "-z", format, "--max-count=1", &sha],
-            ))
-            .await?;
-        Ok(commits(&log).into_iter().next())
-    }
-
-    /// The paths in which two trees (or the trees of two commits) differ.
-    pub(super) async fn changed_paths(&self, old: &str, new: &str) -> Result<Vec<String>> {
-        let listing = self
-            .text(Call::new(
-                "compare trees of",
-                ["diff-tree", "-r", "-z", "--name-only", old, new],
-            ))
-            .await?;
-        Ok(listing
-            .split('\0')
-            .filter(|path| !path.is_empty())
-            .map(str::to_owned)
-            .collect())
-    }
-
-    pub(super) async fn tree_of(&self, commit: &str) -> Result<String> {
-        let tree = format!("{commit}^{{tree}}");
-        Ok(self
-            .text(Call::new("read a tree of", ["rev-parse", "--verify", &tree]))
-            .await?
-            .trim()
-            .to_owned())
-    }
-
-    /// The tree of a commit with one file's text changed; the file must be there already.
-    pub(super) async fn tree_with(&self, commit: &str, path: &str, text: &str) -> Result<String> {
-        let doing = "write a tree to the mirror of";
-        let Some((mode, _)) = self.entry(commit, path).await? else {
-            return Err(self.failed(doing, &format!("{path} is gone")));
-        };
-        let blob = self
-            .text(Call::new(doing, ["hash-object", "-w", "--stdin"]).stdin(text))
-            .await?;
-        let index = tempfile::Builder::new()
-            .prefix("index")
-            .tempdir_in(&self.dir)
-            .map_err(|source| self.disk(doing, source))?;
-        let index = index.path().join("index");
-        let env = |call: Call<'static>| call.env("GIT_INDEX_FILE", &index);
-        self.text(env(Call::new(doing, ["read-tree", commit]))).await?;
-        let info = format!("{mode} {}\t{path}\0", blob.trim());
-        self.text(env(Call::new(doing, ["update-index", "-z", "--index-info"])).stdin(info))
-            .await?;
-        Ok(self
-            .text(env(Call::new(doing, ["write-tree"])))
-            .await?
-            .trim()
-            .to_owned())
-    }
-
-    /// Makes a commit object; no branch points to it yet.
-    pub(super) async fn commit_tree(
-        &self,
-        tree: &str,
-        parent: &str,
-        message: &str,
-        author: &Identity,
-        committer: &Identity,
-    ) -> Result<String> {
-        let call = Call::new(
-            "write a commit to the mirror of",
-            ["commit-tree", tree, "-p", parent, "-F", "-"],
-        );
-        Ok(self
-            .text(call.stdin(message).identity(author, committer))
-            .await?
-            .trim()
-            .to_owned())
-    }
-
-    /// The tree of `onto` without what `commit` did (for a merge: against its first parent); none where they conflict.
-    ///
-    /// The parent's tree as a child of the bad commit, merged with `onto`: their merge base is the bad commit, so the merge
-    /// is its revert. (`merge-tree --merge-base` would say it directly, and needs git 2.40.)
-    pub(super) async fn revert(&self, commit: &Commit, onto: &str) -> Result<Option<String>> {
-        let Some(parent) = commit.parents.first() else {
-            return Ok(None);
-        };
-        let before = self.tree_of(parent).await?;
-        let nobody = Identity::default();
-        let undone = self
-            .commit_tree(&before, &commit.sha, "undone", &nobody, &nobody)
-            .await?;
-        let doing = "compute a revert in the mirror of";
-        let answer = self
-            .run(Call::new(
-                doing,
-                ["merge-tree", "--write-tree", "--no-messages", "-z", onto, &undone],
-            ))
-            .await?;
-        match answer.status.code() {
-            Some(0) => Ok(String::from_utf8_lossy(&answer.stdout)
-                .split('\0')
-                .next()
-                .map(|tree| tree.trim().to_owned())),
-            Some(1) => Ok(None),
-            _ => Err(self.failed(doing, &answer.stderr)),
-        }
     }
 
     /// Pushes a commit onto the branch, forward or not at all.
@@ -423,7 +238,10 @@ impl Mirror {
 
     fn rejection(&self, porcelain: &str, answer: &Answer) -> Result<Push> {
         let Some(line) = porcelain.lines().find(|line| line.starts_with('!')) else {
-            return Ok(Push::Unknown(self.failed("push to", &answer.stderr)));
+            return match self.failed("push to", &answer.stderr) {
+                damaged @ Error::Damaged { .. } => Err(damaged),
+                error => Ok(Push::Unknown(error)),
+            };
         };
         let summary = line.rsplit('\t').next().unwrap_or(line);
         // The host compares the old value once more when it moves the branch: that is a race as well.
@@ -446,11 +264,11 @@ impl Mirror {
         })
     }
 
-    async fn run(&self, call: Call<'_>) -> Result<Answer> {
+    pub(super) async fn run(&self, call: Call<'_>) -> Result<Answer> {
         self.git.run(&self.dir, &self.repo, call).await
     }
 
-    async fn bytes(&self, call: Call<'_>) -> Result<Vec<u8>> {
+    pub(super) async fn bytes(&self, call: Call<'_>) -> Result<Vec<u8>> {
         let doing = call.doing.to_owned();
         let answer = self.run(call).await?;
         if answer.status.success() {
@@ -460,11 +278,20 @@ impl Mirror {
         }
     }
 
-    async fn text(&self, call: Call<'_>) -> Result<String> {
+    pub(super) async fn text(&self, call: Call<'_>) -> Result<String> {
         Ok(String::from_utf8_lossy(&self.bytes(call).await?).into_owned())
     }
 
+    /// The error for what git said. Damage is remembered: the next fetch begins anew.
     pub(super) fn failed(&self, doing: &str, words: &str) -> Error {
+        if is_damage(words) {
+            // A disk that cannot be written says so at the next fetch.
+            let _ = std::fs::write(self.dir.join(DAMAGED), "");
+            return Error::Damaged {
+                repository: self.repo.name(),
+                words: self.words(words),
+            };
+        }
         Error::Failed {
             doing: doing.to_owned(),
             repository: self.repo.name(),
@@ -483,36 +310,13 @@ impl Mirror {
         words.chars().take(600).collect()
     }
 
-    fn disk(&self, doing: &str, source: std::io::Error) -> Error {
+    pub(super) fn disk(&self, doing: &str, source: std::io::Error) -> Error {
         Error::Disk {
             doing: format!("{doing} {}", self.repo.name()),
             path: self.dir.display().to_string(),
             source,
         }
     }
-}
-
-/// The answer to `log -z`, in which every commit ends with a NUL.
-fn commits(log: &str) -> Vec<Commit> {
-    let fields: Vec<&str> = log.split('\0').collect();
-    fields.chunks(6).filter_map(commit).collect()
-}
-
-fn commit(fields: &[&str]) -> Option<Commit> {
-    let [sha, parents, author, email, time, message] = fields else {
-        return None;
-    };
-    Some(Commit {
-        sha: sha.trim().to_owned(),
-        parents: parents.split_whitespace().map(str::to_owned).collect(),
-        author: (*author).to_owned(),
-        email: (*email).to_owned(),
-        time: time
-            .parse()
-            .ok()
-            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())?,
-        message: message.trim_end().to_owned(),
-    })
 }
 
 /// What a hook of the host said.
@@ -525,10 +329,19 @@ fn remote_lines(stderr: &str) -> String {
         .join("\n")
 }
 
-fn is_damage(words: &str) -> bool {
+pub(super) fn is_damage(words: &str) -> bool {
     let signs = [
         "not a git repository",
         "bad object",
+        "bad tree object",
+        "not a tree object",
+        "Not a valid object name",
+        "loose object",
+        "could not parse",
+        "unable to parse",
+        "Could not read",
+        "revision walk setup failed",
+        "inflate",
         "missing blob",
         "missing tree",
         "missing commit",

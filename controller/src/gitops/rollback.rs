@@ -5,8 +5,9 @@
 
 use super::error::{Error, Result};
 use super::find::{self, Answer};
-use super::history::{Arms, revision_of, since_rest};
-use super::repository::{Commit, Mirror};
+use super::history::{Arms, SinceRest, revision_of, since_rest};
+use super::objects::Commit;
+use super::repository::Mirror;
 use super::spec::{Identity, Subject};
 use super::trailers::{self, Action, Message, Trailers};
 use super::values::Values;
@@ -54,6 +55,8 @@ struct Target {
     stable: Yaml,
     canary: Yaml,
     undone: Vec<Commit>,
+    /// The canary's commit, where it came to the branch with a merge that is undone: named, so that it counts as answered.
+    came_with: Option<String>,
 }
 
 pub(super) async fn compute(
@@ -81,13 +84,12 @@ pub(super) async fn compute(
         Ok(target) => target,
         Err(outcome) => return Ok(Step::Settled(outcome)),
     };
-    let wanted = rest_state(mirror, subject, &arms, &target)?;
-    let (tree, own_fields_because) = match reverted(mirror, head, subject, &target, wanted.root()).await? {
+    let (tree, own_fields_because) = match reverted(mirror, head, subject, &arms, &target).await? {
         Ok(tree) => (tree, None),
-        Err(why) => (
-            mirror.tree_with(head, &subject.file_path(), wanted.text()).await?,
-            Some(why),
-        ),
+        Err(why) => {
+            let text = own_fields(mirror, subject, &arms, &target)?;
+            (mirror.tree_with(head, &subject.file_path(), &text).await?, Some(why))
+        }
     };
     if mirror.changed_paths(head, &tree).await? != [subject.file_path()] {
         return Err(Error::Unsafe {
@@ -131,20 +133,52 @@ async fn target_of(
         let by = revision_of(&arms.canary).map(str::to_owned);
         return Ok(Err(RollbackOutcome::Superseded { by }));
     }
-    let undone = since_rest(mirror, head, subject).await?;
-    // Where no commit brought a canary, stable alone has moved: there is nothing of a canary's to undo. And a canary that
-    // people took back and replaced by another is not what failed.
-    let is_ours = undone
-        .iter()
-        .any(|commit| canary_commit.is_none_or(|sha| commit.sha == sha));
-    if !is_ours {
+    let since = since_rest(mirror, head, subject).await?;
+    let Some((undone, came_with)) = ours(mirror, head, request, arms, canary_commit, since).await? else {
         return Ok(Err(RollbackOutcome::Withdrawn));
-    }
+    };
     Ok(Ok(Target {
         stable: arms.stable.clone(),
         canary: arms.stable.clone(),
         undone,
+        came_with,
     }))
+}
+
+/// The commits to undo, if what failed is among them; and its own commit, if a merge stands for it.
+///
+/// Where no commit brought a canary, stable alone has moved: there is nothing of a canary's to undo. And a canary that people
+/// took back and replaced by another is not what failed.
+async fn ours(
+    mirror: &Mirror,
+    head: &str,
+    request: &RollbackRequest,
+    arms: &Arms,
+    canary_commit: Option<&str>,
+    since: SinceRest,
+) -> Result<Option<(Vec<Commit>, Option<String>)>> {
+    let SinceRest { commits, found_rest } = since;
+    let Some(sha) = canary_commit else {
+        return Ok((!commits.is_empty()).then_some((commits, None)));
+    };
+    if commits.iter().any(|commit| commit.sha == sha) {
+        return Ok(Some((commits, None)));
+    }
+    if !mirror.is_ancestor(sha, head).await? {
+        return Ok(None);
+    }
+    let Some(rest) = commits.last().and_then(|oldest| oldest.parents.first()) else {
+        // The file was moved with the canary in it: no commit of the new place brought it.
+        let is_moved = !found_rest && revision_of(&arms.canary) == Some(&request.revision);
+        return if is_moved {
+            Ok(mirror.commit(sha).await?.map(|commit| (vec![commit], None)))
+        } else {
+            Ok(None)
+        };
+    };
+    // A merge can make somebody's own line the branch's first one: then the canary's commit stands beside it.
+    let came_with_a_merge = !mirror.is_ancestor(sha, rest).await?;
+    Ok(came_with_a_merge.then(|| (commits, Some(sha.to_owned()))))
 }
 
 /// The state before a promotion; none if stable is no longer what was promoted: then it is somebody else's hotfix.
@@ -183,22 +217,23 @@ async fn before_promotion(
     let mut undone = if keep_canary {
         Vec::new()
     } else {
-        since_rest(mirror, head, subject).await?
+        since_rest(mirror, head, subject).await?.commits
     };
     undone.push(commit);
-    undone.extend(since_rest(mirror, &parent, subject).await?);
+    undone.extend(since_rest(mirror, &parent, subject).await?.commits);
     Ok(Some(Target {
         stable: before.stable,
         canary,
         undone,
+        came_with: None,
     }))
 }
 
 /// The head's file with the arms as they shall be, and nothing else changed.
-fn rest_state(mirror: &Mirror, subject: &Subject, arms: &Arms, target: &Target) -> Result<Values> {
+fn own_fields(mirror: &Mirror, subject: &Subject, arms: &Arms, target: &Target) -> Result<String> {
     let edit = || {
         let stable = Values::parse(arms.values.with_subtree(&subject.stable_key(), &target.stable)?)?;
-        Values::parse(stable.with_subtree(&subject.canary_key(), &target.canary)?)
+        stable.with_subtree(&subject.canary_key(), &target.canary)
     };
     edit().map_err(|source| Error::Values {
         repository: mirror.repo().name(),
@@ -212,8 +247,8 @@ async fn reverted(
     mirror: &Mirror,
     head: &str,
     subject: &Subject,
+    arms: &Arms,
     target: &Target,
-    wanted: &Yaml,
 ) -> Result<Result<String, String>> {
     let nobody = Identity::default();
     let (mut onto, mut tree) = (head.to_owned(), None);
@@ -242,11 +277,23 @@ async fn reverted(
         )));
     }
     let text = mirror.read_file(&tree, &file).await?.unwrap_or_default();
-    if Values::parse(text).is_ok_and(|values| values.root() == wanted) {
-        Ok(Ok(tree))
-    } else {
-        Ok(Err("reverting the commits would not give the rest state: they changed other fields too, or stable has changed since".into()))
+    let Ok(values) = Values::parse(text) else {
+        return Ok(Err(
+            "reverting the commits would leave a file that is no valid YAML".into()
+        ));
+    };
+    let (stable, canary) = (subject.stable_key(), subject.canary_key());
+    let mut wanted = arms.values.root().clone();
+    let is_set =
+        wanted.set(&stable, target.stable.clone()).is_ok() && wanted.set(&canary, target.canary.clone()).is_ok();
+    let keys = [stable, canary];
+    if !is_set || *values.root() != wanted {
+        return Ok(Err("reverting the commits would not give the rest state: they changed other fields too, or stable has changed since".into()));
     }
+    if values.around(&keys) != arms.values.around(&keys) {
+        return Ok(Err("the commits changed the file's text outside of the arms too".into()));
+    }
+    Ok(Ok(tree))
 }
 
 fn message(request: &RollbackRequest, target: &Target, own_fields_because: Option<&str>) -> Message {
@@ -256,7 +303,9 @@ fn message(request: &RollbackRequest, target: &Target, own_fields_because: Optio
     let names: Vec<String> = target
         .undone
         .iter()
-        .map(|commit| trailers::reverts(&commit.sha))
+        .map(|commit| &commit.sha)
+        .chain(&target.came_with)
+        .map(|sha| trailers::reverts(sha))
         .collect();
     paragraphs.push(names.join("\n"));
     if let Some(why) = own_fields_because {

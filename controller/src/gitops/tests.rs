@@ -8,6 +8,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod faults;
+mod histories;
+
 const VALUES: &str = "\
 # Production.
 stable: &arm # what everybody meets
@@ -40,7 +43,15 @@ impl World {
         git(folder.path(), &["init", "-q", "--bare", "-b", "main", "origin.git"]);
         git(folder.path(), &["clone", "-q", "origin.git", "work"]);
         git(&at("work"), &["checkout", "-q", "-b", "main"]);
-        let world = Self {
+        let world = Self::over(folder);
+        world.person(FILE, VALUES, "Begin");
+        world
+    }
+
+    /// Over a folder that has an `origin.git` already.
+    fn over(folder: TempDir) -> Self {
+        let at = |name: &str| folder.path().join(name);
+        Self {
             gitops: GitOps::new(at("cache"), Identity::default()),
             repo: RepoSpec {
                 url: format!("file://{}", at("origin.git").display()),
@@ -48,9 +59,7 @@ impl World {
                 credentials: Credentials::None,
             },
             folder,
-        };
-        world.person(FILE, VALUES, "Begin");
-        world
+        }
     }
 
     fn work(&self) -> std::path::PathBuf {
@@ -232,6 +241,44 @@ async fn a_rollback_returns_to_the_rest_state_and_names_every_canary_commit() {
 }
 
 #[tokio::test]
+async fn a_preview_shows_the_change_and_pushes_nothing() {
+    let world = World::new();
+    let head = world.create("1.1.0", &[]).await.unwrap().sha;
+    let request = RollbackRequest {
+        subject: subject(),
+        revision: "1.1.0".to_owned(),
+        canary_commit: None,
+        promotion: None,
+        reason: "by hand".to_owned(),
+        keep_successor: true,
+    };
+    let preview = world.gitops.preview_rollback(&world.repo, &request).await.unwrap();
+    let diff = preview.diff.unwrap();
+    for line in [
+        "-    tag: \"1.1.0\" # set",
+        "+    tag: \"1.0.0\" # set",
+        "+  revision: '1.0.0'",
+    ] {
+        assert!(diff.contains(line), "{diff}");
+    }
+    assert_eq!(world.head(), head);
+    world.roll_back("1.1.0", None).await.unwrap();
+    let again = world.gitops.preview_rollback(&world.repo, &request).await.unwrap();
+    assert!(again.diff.is_none() && matches!(again.outcome, RollbackOutcome::AlreadyCommitted { .. }));
+    let log = world.gitops.log(&world.repo, &subject(), 10).await.unwrap();
+    let actions: Vec<_> = log
+        .iter()
+        .map(|entry| (entry.action, entry.revision.as_str()))
+        .collect();
+    assert_eq!(
+        actions,
+        [(Action::Rollback, "1.1.0"), (Action::Canary, "1.1.0")],
+        "newest first"
+    );
+    assert_eq!(log[0].names, [head]);
+}
+
+#[tokio::test]
 async fn people_who_were_faster_leave_nothing_to_roll_back() {
     let world = World::new();
     world.create("1.1.0", &[]).await.unwrap();
@@ -373,41 +420,4 @@ async fn a_refused_push_is_told_in_the_hosts_words_and_leaves_nothing() {
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("no pushes on Fridays"), "{error}");
     assert_eq!(world.head(), head);
-}
-
-#[tokio::test]
-async fn writers_that_race_all_land_each_once() {
-    let world = World::new();
-    let begin = world.commits();
-    let others: Vec<_> = (0..6)
-        .map(|i| (format!("envs/e{i}/values.yaml"), format!("e{i}")))
-        .collect();
-    for (path, _) in &others {
-        world.person(path, VALUES, "Add");
-    }
-    let create = |path: &str| {
-        let subject = Subject {
-            path: path.to_owned(),
-            name: path.replace('/', "-"),
-            ..subject()
-        };
-        let revision = "1.1.0".to_owned();
-        let (image_tag, image_repository, set, author, message) = (revision.clone(), None, vec![], None, None);
-        let request = CreateRequest {
-            subject,
-            revision,
-            image_tag,
-            image_repository,
-            set,
-            author,
-            message,
-        };
-        // A process of its own: nothing but the remote keeps two of these apart.
-        let gitops = GitOps::new(world.folder.path().join(path.replace('/', "-")), Identity::default());
-        let repo = world.repo.clone();
-        async move { gitops.create_canary(&repo, &request).await }
-    };
-    let all = futures::future::join_all(others.iter().map(|(_, env)| create(&format!("envs/{env}")))).await;
-    assert!(all.iter().all(Result::is_ok), "{all:?}");
-    assert_eq!(world.commits(), begin + 12);
 }

@@ -62,6 +62,23 @@ impl Values {
             .ok_or_else(|| YamlError::Entangled(path.to_string()))
     }
 
+    /// The file's text without these subtrees, in pieces; none where one of them does not stand there by itself.
+    pub(super) fn around(&self, paths: &[KeyPath]) -> Option<Vec<&str>> {
+        let entries: Option<Vec<_>> = paths.iter().map(|path| find(&self.root, path)).collect();
+        let mut ranges: Vec<_> = entries?
+            .into_iter()
+            .map(|entry| entry.value_from..self.line_end(entry.end()))
+            .collect();
+        ranges.sort_by_key(|range| range.start);
+        let (mut pieces, mut at) = (Vec::new(), 0);
+        for range in ranges {
+            pieces.push(self.text.get(at..range.start)?);
+            at = range.end;
+        }
+        pieces.push(self.text.get(at..)?);
+        Some(pieces)
+    }
+
     fn is_only_that(&self, text: &str, entry: &Entry, expected: &Yaml) -> bool {
         let before = self.text.get(..entry.value_from).unwrap_or_default();
         // An entry added at the very end comes after the comment on the last line.

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use rand::Rng as _;
 
-use super::GitOps;
 use super::create::{self, CreateRequest, Created};
 use super::error::{Error, Result};
 use super::promote::{self, PromoteOutcome, PromoteRequest};
 use super::queue::Priority;
 use super::repository::{Mirror, Push};
 use super::rollback::{self, RollbackOutcome, RollbackRequest};
-use super::spec::{Identity, RepoSpec};
+use super::spec::{Identity, RepoSpec, Subject};
+use super::{GitOps, Preview};
 
 /// As many writers may race on one branch as there are rollouts; each lost race means that somebody else's push landed.
 const MAX_TRIES: u32 = 40;
@@ -84,6 +84,23 @@ impl Write for CreateRequest {
 }
 
 impl GitOps {
+    /// Computes a write on the branch's head and pushes nothing.
+    pub(super) async fn preview<W: Write>(
+        &self,
+        repo: &RepoSpec,
+        subject: &Subject,
+        write: &W,
+    ) -> Result<Preview<W::Outcome>> {
+        let (mirror, head) = self.fetched(repo).await?;
+        Ok(match write.compute(&mirror, &head, &self.identity).await? {
+            Step::Settled(outcome) => Preview { outcome, diff: None },
+            Step::Commit { sha, done } => Preview {
+                outcome: done,
+                diff: Some(mirror.diff(&head, &sha, &subject.file_path()).await?),
+            },
+        })
+    }
+
     pub(super) async fn write<W: Write>(&self, repo: &RepoSpec, write: &W) -> Result<W::Outcome> {
         let limit = self.write_deadline;
         let all = async {
@@ -111,9 +128,12 @@ impl GitOps {
                     return Err(error);
                 }
             }
-            let (sha, done) = match write.compute(&mirror, &head, &self.identity).await? {
-                Step::Settled(outcome) => return Ok(outcome),
-                Step::Commit { sha, done } => (sha, done),
+            let (sha, done) = match write.compute(&mirror, &head, &self.identity).await {
+                Ok(Step::Settled(outcome)) => return Ok(outcome),
+                Ok(Step::Commit { sha, done }) => (sha, done),
+                // The next fetch repairs the mirror.
+                Err(Error::Damaged { .. }) if tries < 2 => continue,
+                Err(error) => return Err(error),
             };
             if let Some(fence) = &self.fence
                 && !fence().await

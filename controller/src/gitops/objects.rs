@@ -1,0 +1,330 @@
+//! What a mirror's objects say, and new objects in it: commits, trees, files. No branch is moved here, and nothing is asked
+//! of the host. It must not know rollouts.
+
+use super::command::Call;
+use super::error::Result;
+use super::repository::{Mirror, is_damage};
+use super::spec::Identity;
+
+const MAX_FILE: usize = 1024 * 1024;
+
+/// A commit's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub sha: String,
+    pub parents: Vec<String>,
+    pub author: String,
+    pub email: String,
+    pub time: jiff::Timestamp,
+    pub message: String,
+}
+
+impl Commit {
+    pub fn subject(&self) -> &str {
+        self.message.lines().next().unwrap_or_default()
+    }
+}
+
+/// Which commits of a history to list.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Walk<'a> {
+    /// Those of the branch itself that change a file, newest first; a merge counts as one commit.
+    Branch { file: &'a str },
+    /// All that change something below a path, those that came by merges too, whose message holds a text.
+    Saying { path: &'a str, text: &'a str },
+}
+
+impl Mirror {
+    /// The full id of a commit, if the mirror has it.
+    pub async fn resolve(&self, commit: &str) -> Result<Option<String>> {
+        if commit.is_empty() || !commit.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let name = format!("{commit}^{{commit}}");
+        let answer = self
+            .run(Call::new(
+                "look for a commit in",
+                ["rev-parse", "--verify", "--quiet", &name],
+            ))
+            .await?;
+        match answer.status.code() {
+            Some(0) => Ok(Some(String::from_utf8_lossy(&answer.stdout).trim().to_owned())),
+            // An object that is there and cannot be read is no unknown commit.
+            _ if is_damage(&answer.stderr) => Err(self.failed("look for a commit in", &answer.stderr)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether one commit is the other, or is in its history. Unknown commits are in no history.
+    pub async fn is_ancestor(&self, ancestor: &str, descendant: &str) -> Result<bool> {
+        let (Some(ancestor), Some(descendant)) = (self.resolve(ancestor).await?, self.resolve(descendant).await?)
+        else {
+            return Ok(false);
+        };
+        let answer = self
+            .run(Call::new(
+                "compare commits of",
+                ["merge-base", "--is-ancestor", &ancestor, &descendant],
+            ))
+            .await?;
+        match answer.status.code() {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            _ => Err(self.failed("compare commits of", &answer.stderr)),
+        }
+    }
+
+    /// The text of a file at a commit; none if there is no such file.
+    pub async fn read_file(&self, commit: &str, path: &str) -> Result<Option<String>> {
+        let Some((mode, blob)) = self.entry(commit, path).await? else {
+            return Ok(None);
+        };
+        if !mode.starts_with("100") {
+            return Err(self.failed("read a file of", &format!("{path} is no plain file")));
+        }
+        let bytes = self
+            .bytes(Call::new("read a file of", ["cat-file", "blob", &blob]))
+            .await?;
+        if bytes.len() > MAX_FILE {
+            return Err(self.failed(
+                "read a file of",
+                &format!("{path} has {} bytes and is no values file", bytes.len()),
+            ));
+        }
+        String::from_utf8(bytes)
+            .map(Some)
+            .map_err(|_| self.failed("read a file of", &format!("{path} is no text")))
+    }
+
+    /// The text of a file as it was at each of these commits; none where it was missing, too large or no text.
+    pub(super) async fn read_versions(&self, commits: &[&str], path: &str) -> Result<Vec<Option<String>>> {
+        if commits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let doing = "read the versions of a file of";
+        let asked: String = commits.iter().map(|commit| format!("{commit}:{path}\n")).collect();
+        let answer = self
+            .bytes(Call::new(doing, ["cat-file", "--batch"]).stdin(asked))
+            .await?;
+        let mut rest = answer.as_slice();
+        let mut texts = Vec::with_capacity(commits.len());
+        for _ in commits {
+            let (text, after) = version(rest).ok_or_else(|| self.failed(doing, "git's answer ends too early"))?;
+            texts.push(text);
+            rest = after;
+        }
+        Ok(texts)
+    }
+
+    /// The change between two commits in one file, as a unified diff.
+    pub(super) async fn diff(&self, old: &str, new: &str, path: &str) -> Result<String> {
+        self.text(Call::new(
+            "compare commits of",
+            [
+                "diff-tree",
+                "-p",
+                "--no-color",
+                "--no-ext-diff",
+                "--full-index",
+                old,
+                new,
+                "--",
+                path,
+            ],
+        ))
+        .await
+    }
+
+    async fn entry(&self, commit: &str, path: &str) -> Result<Option<(String, String)>> {
+        let listing = self
+            .text(Call::new("list files of", ["ls-tree", "-z", commit, "--", path]))
+            .await?;
+        let mut words = listing.split([' ', '\t', '\0']);
+        Ok(match (words.next(), words.next(), words.next()) {
+            (Some(mode), Some(_), Some(id)) => Some((mode.to_owned(), id.to_owned())),
+            _ => None,
+        })
+    }
+
+    /// Commits of the history of `from`, newest first.
+    pub(super) async fn log(&self, from: &str, walk: Walk<'_>, limit: usize) -> Result<Vec<Commit>> {
+        let limit = format!("--max-count={limit}");
+        let text;
+        let mut args = vec![
+            "log",
+            "-z",
+            "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%B",
+            limit.as_str(),
+        ];
+        let path = match walk {
+            Walk::Branch { file } => {
+                args.push("--first-parent");
+                file
+            }
+            Walk::Saying { path, text: saying } => {
+                text = format!("--grep={saying}");
+                args.extend(["--full-history", "--fixed-strings", text.as_str()]);
+                path
+            }
+        };
+        args.extend([from, "--"]);
+        if !path.is_empty() {
+            args.push(path);
+        }
+        let log = self.text(Call::new("read the history of", args)).await?;
+        Ok(commits(&log))
+    }
+
+    /// A commit by its id.
+    pub async fn commit(&self, sha: &str) -> Result<Option<Commit>> {
+        let Some(sha) = self.resolve(sha).await? else {
+            return Ok(None);
+        };
+        let format = "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%B";
+        let log = self
+            .text(Call::new(
+                "read a commit of",
+                ["log", "-z", format, "--max-count=1", &sha],
+            ))
+            .await?;
+        Ok(commits(&log).into_iter().next())
+    }
+
+    /// The paths in which two trees (or the trees of two commits) differ.
+    pub(super) async fn changed_paths(&self, old: &str, new: &str) -> Result<Vec<String>> {
+        let listing = self
+            .text(Call::new(
+                "compare trees of",
+                ["diff-tree", "-r", "-z", "--name-only", old, new],
+            ))
+            .await?;
+        Ok(listing
+            .split('\0')
+            .filter(|path| !path.is_empty())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    pub(super) async fn tree_of(&self, commit: &str) -> Result<String> {
+        let tree = format!("{commit}^{{tree}}");
+        Ok(self
+            .text(Call::new("read a tree of", ["rev-parse", "--verify", &tree]))
+            .await?
+            .trim()
+            .to_owned())
+    }
+
+    /// The tree of a commit with one file's text changed; the file must be there already.
+    pub(super) async fn tree_with(&self, commit: &str, path: &str, text: &str) -> Result<String> {
+        let doing = "write a tree to the mirror of";
+        let Some((mode, _)) = self.entry(commit, path).await? else {
+            return Err(self.failed(doing, &format!("{path} is gone")));
+        };
+        let blob = self
+            .text(Call::new(doing, ["hash-object", "-w", "--stdin"]).stdin(text))
+            .await?;
+        let index = tempfile::Builder::new()
+            .prefix("index")
+            .tempdir_in(&self.dir)
+            .map_err(|source| self.disk(doing, source))?;
+        let index = index.path().join("index");
+        let env = |call: Call<'static>| call.env("GIT_INDEX_FILE", &index);
+        self.text(env(Call::new(doing, ["read-tree", commit]))).await?;
+        let info = format!("{mode} {}\t{path}\0", blob.trim());
+        self.text(env(Call::new(doing, ["update-index", "-z", "--index-info"])).stdin(info))
+            .await?;
+        Ok(self
+            .text(env(Call::new(doing, ["write-tree"])))
+            .await?
+            .trim()
+            .to_owned())
+    }
+
+    /// Makes a commit object; no branch points to it yet.
+    pub(super) async fn commit_tree(
+        &self,
+        tree: &str,
+        parent: &str,
+        message: &str,
+        author: &Identity,
+        committer: &Identity,
+    ) -> Result<String> {
+        let call = Call::new(
+            "write a commit to the mirror of",
+            ["commit-tree", tree, "-p", parent, "-F", "-"],
+        );
+        Ok(self
+            .text(call.stdin(message).identity(author, committer))
+            .await?
+            .trim()
+            .to_owned())
+    }
+
+    /// The tree of `onto` without what `commit` did (for a merge: against its first parent); none where they conflict.
+    ///
+    /// The parent's tree as a child of the bad commit, merged with `onto`: their merge base is the bad commit, so the merge
+    /// is its revert. (`merge-tree --merge-base` would say it directly, and needs git 2.40.)
+    pub(super) async fn revert(&self, commit: &Commit, onto: &str) -> Result<Option<String>> {
+        let Some(parent) = commit.parents.first() else {
+            return Ok(None);
+        };
+        let before = self.tree_of(parent).await?;
+        let nobody = Identity::default();
+        let undone = self
+            .commit_tree(&before, &commit.sha, "undone", &nobody, &nobody)
+            .await?;
+        let doing = "compute a revert in the mirror of";
+        let answer = self
+            .run(Call::new(
+                doing,
+                ["merge-tree", "--write-tree", "--no-messages", "-z", onto, &undone],
+            ))
+            .await?;
+        match answer.status.code() {
+            Some(0) => Ok(String::from_utf8_lossy(&answer.stdout)
+                .split('\0')
+                .next()
+                .map(|tree| tree.trim().to_owned())),
+            Some(1) => Ok(None),
+            _ => Err(self.failed(doing, &answer.stderr)),
+        }
+    }
+}
+
+/// The answer to `log -z`, in which every commit ends with a NUL.
+fn commits(log: &str) -> Vec<Commit> {
+    let fields: Vec<&str> = log.split('\0').collect();
+    fields.chunks(6).filter_map(commit).collect()
+}
+
+fn commit(fields: &[&str]) -> Option<Commit> {
+    let [sha, parents, author, email, time, message] = fields else {
+        return None;
+    };
+    Some(Commit {
+        sha: sha.trim().to_owned(),
+        parents: parents.split_whitespace().map(str::to_owned).collect(),
+        author: (*author).to_owned(),
+        email: (*email).to_owned(),
+        time: time
+            .parse()
+            .ok()
+            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())?,
+        message: message.trim_end().to_owned(),
+    })
+}
+
+/// One entry of the answer to `cat-file --batch`, and what comes after it.
+fn version(answer: &[u8]) -> Option<(Option<String>, &[u8])> {
+    let end = answer.iter().position(|byte| *byte == b'\n')?;
+    let head = String::from_utf8_lossy(answer.get(..end)?).into_owned();
+    let rest = answer.get(end + 1..)?;
+    let mut words = head.rsplit(' ');
+    let (Some(size), Some(kind)) = (words.next().and_then(|size| size.parse::<usize>().ok()), words.next()) else {
+        // "… missing"
+        return Some((None, rest));
+    };
+    let bytes = rest.get(..size)?;
+    let text = (kind == "blob" && size <= MAX_FILE).then(|| String::from_utf8(bytes.to_vec()).ok());
+    Some((text.flatten(), rest.get(size + 1..)?))
+}
