@@ -362,13 +362,35 @@ impl Environment {
     }
 }
 
+impl Drop for Environment {
+    /// Its clients and pods end, so that they take nothing from those who come after; the objects stay to be looked at.
+    fn drop(&mut self) {
+        let (site, namespace, application) = (self.site.clone(), self.namespace(), self.application());
+        let end = async move {
+            // Or it would heal what is scaled here.
+            site.argocd.pause_application(&application).await;
+            let api: Api<Deployment> = Api::namespaced(site.lab.control_plane.client(), &namespace);
+            let none = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+            for deployment in api.list(&ListParams::default()).await.into_iter().flatten() {
+                let name = deployment.metadata.name.unwrap_or_default();
+                if let Err(error) = api.patch(&name, &PatchParams::default(), &none).await {
+                    tracing::debug!(namespace, name, %error, "ending an environment");
+                }
+            }
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(end);
+        }
+    }
+}
+
 /// What differs from production in any lab: times that are short enough to watch, and margins that few calls can prove, as
 /// two cores serve hundreds of calls a second and not thousands.
 fn values_of_the_lab() -> Value {
     json!({
         "replicas": 2,
         "probes": { "readiness": { "periodSeconds": 1, "failureThreshold": 2 } },
-        "load": { "enabled": true, "rate": 80 },
+        "load": { "enabled": true, "rate": 60 },
         "rollout": {
             "canary": { "drain": "1s" },
             "analysis": {
