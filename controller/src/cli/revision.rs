@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::gitops::{
-    CreateRequest, Credentials, GitOps, Identity, LogEntry, PromoteOutcome, PromoteRequest, RepoSpec, RollbackOutcome,
-    RollbackRequest, Subject,
+    CreateRequest, Credentials, GitOps, Identity, LogEntry, Pace, PromoteOutcome, PromoteRequest, RepoSpec,
+    RollbackOutcome, RollbackRequest, Subject,
 };
 
 /// Where a rollout stands in the config repository.
@@ -145,7 +145,7 @@ pub enum Output {
 pub async fn create(args: RevisionCreate) -> Result<()> {
     let (repo, request, dry_run) = create_request(args, token())?;
     let (folder, identity) = (folder()?, request.author.clone().unwrap_or_default());
-    let git = GitOps::new(folder.path(), identity);
+    let git = GitOps::new(folder.path(), identity).with_pace(Pace::AT_ONCE);
     let doing = || {
         format!(
             "cannot commit revision {} of {}",
@@ -338,7 +338,7 @@ fn folder() -> Result<tempfile::TempDir> {
 
 fn git(folder: &Path, author: Option<&str>) -> Result<GitOps> {
     let identity = author.map(Identity::parse).transpose()?.unwrap_or_default();
-    Ok(GitOps::new(folder, identity))
+    Ok(GitOps::new(folder, identity).with_pace(Pace::AT_ONCE))
 }
 
 impl Place {

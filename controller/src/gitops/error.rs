@@ -76,6 +76,11 @@ pub enum Error {
     Unsafe { repository: String, why: String },
     #[error("this controller no longer holds the lease; nothing was pushed to {repository}")]
     NotLeader { repository: String },
+    #[error("the write to {repository} was interrupted; it is tried again")]
+    Interrupted { repository: String },
+    /// Of several writes that went together.
+    #[error(transparent)]
+    Shared(std::sync::Arc<Error>),
     #[error("there is nothing to commit: {0}")]
     Nothing(String),
     #[error("{what} is {value:?}, and that cannot be: {why}")]
@@ -108,7 +113,9 @@ impl Error {
             | Self::Failed { .. }
             | Self::Damaged { .. }
             | Self::Contended { .. }
+            | Self::Interrupted { .. }
             | Self::NotLeader { .. } => ErrorKind::Transient,
+            Self::Shared(error) => error.kind(),
             Self::Refused { .. } => ErrorKind::Refused,
             Self::NoBranch { .. }
             | Self::NoFile { .. }

@@ -37,6 +37,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use find::{Answer, CanaryCommit, LogEntry};
 pub use objects::Commit;
 pub use promote::{PromoteOutcome, PromoteRequest};
+pub use queue::Pace;
 pub use repository::Mirror;
 pub use rollback::{RollbackOutcome, RollbackRequest};
 pub use spec::{Credentials, Identity, RepoSpec, Subject};
@@ -85,6 +86,7 @@ pub struct GitOps {
     identity: Identity,
     fence: Option<Fence>,
     write_deadline: Duration,
+    pace: Pace,
     branches: Arc<queue::PerBranch<Arc<Branch>>>,
 }
 
@@ -100,7 +102,8 @@ impl fmt::Debug for GitOps {
 /// What one branch has of its own, so that a host that hangs holds up no other.
 #[derive(Debug, Default)]
 struct Branch {
-    queue: queue::Queue,
+    queue: queue::Queue<writer::Job>,
+    pushes: queue::Pushes,
     last_fetch: tokio::sync::Mutex<Option<(Instant, String)>>,
 }
 
@@ -114,6 +117,7 @@ impl GitOps {
             identity,
             fence: None,
             write_deadline: Duration::from_secs(150),
+            pace: Pace::default(),
             branches: Arc::default(),
         }
     }
@@ -135,6 +139,13 @@ impl GitOps {
     #[must_use]
     pub fn with_write_deadline(mut self, deadline: Duration) -> Self {
         self.write_deadline = deadline;
+        self
+    }
+
+    /// How often promotions and canaries are pushed.
+    #[must_use]
+    pub fn with_pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
         self
     }
 

@@ -1,79 +1,162 @@
-//! One writer per (repository, branch), rollbacks first. It must not know what is written.
+//! What waits for one (repository, branch): rollbacks first, and as many together as may go in one push; and how often promotions
+//! may be pushed. It must not know what is written.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Who goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Priority {
     Rollback,
     Other,
 }
 
+/// How often promotions and canaries are pushed; a rollback never waits for it, and takes along what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// At most so many pushes a minute to one branch.
+    pub pushes_a_minute: usize,
+    /// How long one waits for others that can go in the same push.
+    pub company: Duration,
+}
+
+impl Pace {
+    /// For a process that pushes once.
+    pub const AT_ONCE: Self = Self {
+        pushes_a_minute: usize::MAX,
+        company: Duration::ZERO,
+    };
+}
+
+impl Default for Pace {
+    /// GitHub recommends at most six pushes a minute.
+    fn default() -> Self {
+        Self {
+            pushes_a_minute: 6,
+            company: Duration::from_secs(1),
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The pushes of the last minute.
 #[derive(Debug, Default)]
-struct State {
-    busy: bool,
-    rollbacks: VecDeque<oneshot::Sender<Turn>>,
-    others: VecDeque<oneshot::Sender<Turn>>,
+pub(super) struct Pushes(Mutex<VecDeque<Instant>>);
+
+impl Pushes {
+    pub(super) fn count(&self, now: Instant) {
+        let mut pushes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pushes.push_back(now);
+        while pushes.front().is_some_and(|push| now.duration_since(*push) >= MINUTE) {
+            pushes.pop_front();
+        }
+    }
+
+    /// When the next push that is no rollback may be made.
+    pub(super) fn next(&self, pace: Pace, now: Instant) -> Instant {
+        let pushes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let nth = pushes.len().checked_sub(pace.pushes_a_minute.max(1));
+        let free = nth.and_then(|nth| pushes.get(nth)).map_or(now, |push| *push + MINUTE);
+        free.max(now + pace.company)
+    }
+}
+
+struct State<J> {
+    driven: bool,
+    rollbacks: VecDeque<J>,
+    others: VecDeque<J>,
 }
 
 /// The queue of one branch.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Queue(Arc<Mutex<State>>);
+pub(super) struct Queue<J> {
+    state: Mutex<State<J>>,
+    rollback_came: Notify,
+}
 
-/// The right to write; dropping it lets the next one write.
-#[derive(Debug)]
-pub(super) struct Turn(Option<Queue>);
-
-impl Queue {
-    /// Waits for the right to write. Giving up the wait leaves the queue.
-    pub(super) async fn turn(&self, priority: Priority) -> Turn {
-        let receiver = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if !state.busy {
-                state.busy = true;
-                return Turn(Some(self.clone()));
-            }
-            let (sender, receiver) = oneshot::channel();
-            match priority {
-                Priority::Rollback => state.rollbacks.push_back(sender),
-                Priority::Other => state.others.push_back(sender),
-            }
-            receiver
-        };
-        // A sender lives in the queue until it is used; a lost one could only mean that nobody writes.
-        receiver.await.unwrap_or_else(|_| Turn(Some(self.clone())))
+impl<J> fmt::Debug for Queue<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
     }
+}
 
-    fn pass_on(&self) {
-        let mut turn = Turn(Some(self.clone()));
-        loop {
-            let next = {
-                let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let next = state.rollbacks.pop_front().or_else(|| state.others.pop_front());
-                if next.is_none() {
-                    state.busy = false;
-                    turn.0 = None;
-                    return;
-                }
-                next
-            };
-            match next.map(|next| next.send(turn)) {
-                // That one gave up waiting.
-                Some(Err(back)) => turn = back,
-                _ => return,
-            }
+impl<J> Default for Queue<J> {
+    fn default() -> Self {
+        let state = State {
+            driven: false,
+            rollbacks: VecDeque::new(),
+            others: VecDeque::new(),
+        };
+        Self {
+            state: Mutex::new(state),
+            rollback_came: Notify::new(),
         }
     }
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if let Some(queue) = self.0.take() {
-            queue.pass_on();
+impl<J> Queue<J> {
+    fn state(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a job. True says that nobody works on the queue: the caller must see to it that somebody does.
+    pub(super) fn push(&self, priority: Priority, job: J) -> bool {
+        let mut state = self.state();
+        match priority {
+            Priority::Rollback => {
+                state.rollbacks.push_back(job);
+                self.rollback_came.notify_one();
+            }
+            Priority::Other => state.others.push_back(job),
         }
+        !std::mem::replace(&mut state.driven, true)
+    }
+
+    /// The first job and all that may go together with it, rollbacks first; when there is none, the worker must leave.
+    pub(super) fn take(&self, together: impl Fn(&J, &J) -> bool) -> Vec<J> {
+        let mut state = self.state();
+        let all: VecDeque<J> = std::mem::take(&mut state.rollbacks);
+        let rollbacks = all.len();
+        let all = all.into_iter().chain(std::mem::take(&mut state.others));
+        let mut taken: Vec<J> = Vec::new();
+        for (nth, job) in all.enumerate() {
+            if taken.first().is_none_or(|first| together(first, &job)) {
+                taken.push(job);
+            } else if nth < rollbacks {
+                state.rollbacks.push_back(job);
+            } else {
+                state.others.push_back(job);
+            }
+        }
+        state.driven = !taken.is_empty();
+        taken
+    }
+
+    /// Whether only jobs wait that may wait on.
+    pub(super) fn may_wait(&self) -> bool {
+        let state = self.state();
+        state.rollbacks.is_empty() && !state.others.is_empty()
+    }
+
+    /// Waits until a rollback waits.
+    pub(super) async fn rollback(&self) {
+        while self.state().rollbacks.is_empty() {
+            self.rollback_came.notified().await;
+        }
+    }
+
+    /// The worker is gone before its time: whoever waits learns it as its job is dropped.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state();
+        state.driven = false;
+        let jobs = (std::mem::take(&mut state.rollbacks), std::mem::take(&mut state.others));
+        drop(state);
+        drop(jobs);
     }
 }
 
@@ -97,36 +180,37 @@ impl<T: Clone + Default> PerBranch<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::FutureExt as _;
 
-    #[tokio::test]
-    async fn rollbacks_go_before_others_and_those_who_gave_up_are_passed_over() {
+    #[test]
+    fn rollbacks_go_first_and_take_along_only_what_may_go_with_them() {
         let queue = Queue::default();
-        let first = queue.turn(Priority::Other).await;
-        let mut promotion = Box::pin(queue.turn(Priority::Other));
-        let mut gone = Box::pin(queue.turn(Priority::Rollback));
-        let mut rollback = Box::pin(queue.turn(Priority::Rollback));
-        assert!((&mut promotion).now_or_never().is_none());
-        assert!((&mut gone).now_or_never().is_none());
-        assert!((&mut rollback).now_or_never().is_none());
-        drop(gone);
-        drop(first);
-        assert!((&mut promotion).now_or_never().is_none());
-        let second = (&mut rollback).now_or_never().expect("the rollback's turn");
-        drop(second);
-        let third = (&mut promotion).now_or_never().expect("the promotion's turn");
-        drop(third);
-        assert!(queue.turn(Priority::Other).now_or_never().is_some());
+        assert!(queue.push(Priority::Other, ("promotion", 1)));
+        assert!(!queue.push(Priority::Other, ("promotion", 2)));
+        assert!(queue.may_wait());
+        queue.push(Priority::Rollback, ("rollback", 2));
+        queue.push(Priority::Rollback, ("rollback", 1));
+        assert!(!queue.may_wait());
+        let same = |a: &(&str, i32), b: &(&str, i32)| a.1 == b.1;
+        assert_eq!(queue.take(same), [("rollback", 2), ("promotion", 2)]);
+        assert_eq!(queue.take(same), [("rollback", 1), ("promotion", 1)]);
+        assert_eq!(queue.take(same), []);
+        assert!(queue.push(Priority::Other, ("promotion", 1)), "the worker left");
+        queue.abandon();
+        assert!(queue.push(Priority::Other, ("promotion", 2)), "the worker died");
+        assert_eq!(queue.take(same), [("promotion", 2)]);
     }
 
-    #[tokio::test]
-    async fn a_turn_that_arrives_at_somebody_who_just_left_is_not_lost() {
-        let queue = Queue::default();
-        let first = queue.turn(Priority::Other).await;
-        let mut waiting = Box::pin(queue.turn(Priority::Other));
-        assert!((&mut waiting).now_or_never().is_none());
-        drop(first);
-        drop(waiting);
-        assert!(queue.turn(Priority::Other).now_or_never().is_some());
+    #[test]
+    fn the_seventh_push_waits_until_the_first_is_a_minute_ago() {
+        let (pushes, begin) = (Pushes::default(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        for second in 0..6 {
+            assert_eq!(pushes.next(Pace::default(), at(second)), at(second + 1), "company only");
+            pushes.count(at(second));
+        }
+        assert_eq!(pushes.next(Pace::default(), at(10)), at(60));
+        assert_eq!(pushes.next(Pace::AT_ONCE, at(10)), at(10));
+        pushes.count(at(62));
+        assert_eq!(pushes.next(Pace::default(), at(62)), at(63));
     }
 }

@@ -14,7 +14,7 @@ pub struct RepoSpec {
 }
 
 /// How to prove who we are. It is never printed.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum Credentials {
     /// None of our own; the SSH agent of the surroundings, if there is one.
     #[default]

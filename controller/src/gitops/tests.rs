@@ -10,6 +10,7 @@ use super::*;
 
 mod faults;
 mod histories;
+mod together;
 
 const VALUES: &str = "\
 # Production.
@@ -52,7 +53,7 @@ impl World {
     fn over(folder: TempDir) -> Self {
         let at = |name: &str| folder.path().join(name);
         Self {
-            gitops: GitOps::new(at("cache"), Identity::default()),
+            gitops: GitOps::new(at("cache"), Identity::default()).with_pace(Pace::AT_ONCE),
             repo: RepoSpec {
                 url: format!("file://{}", at("origin.git").display()),
                 branch: "main".to_owned(),

@@ -1,22 +1,28 @@
-//! Brings a computed commit onto the branch: forward or not at all, computed again from each new head.
+//! Brings computed commits onto the branch: forward or not at all, computed again from each new head; those that wait together
+//! go in one push.
 //!
 //! # Guarantees
 //! Never a forced push. A push whose end nobody knows is followed by a look at the branch before anything is tried again.
-//! The fence (is this process still the leader?) is asked right before each push.
+//! Nobody is told of a commit before it stands on the branch. The fence (is this process still the leader?) is asked right
+//! before each push.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use rand::Rng as _;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::create::{self, CreateRequest, Created};
-use super::error::{Error, Result};
+use super::error::{Error, ErrorKind, Result};
 use super::promote::{self, PromoteOutcome, PromoteRequest};
 use super::queue::Priority;
 use super::repository::{Mirror, Push};
 use super::rollback::{self, RollbackOutcome, RollbackRequest};
 use super::spec::{Identity, RepoSpec, Subject};
-use super::{GitOps, Preview};
+use super::{Branch, GitOps, Preview};
 
 /// As many writers may race on one branch as there are rollouts; each lost race means that somebody else's push landed.
 const MAX_TRIES: u32 = 40;
@@ -33,8 +39,8 @@ pub(super) enum Step<T> {
 }
 
 /// Something to be brought onto a branch.
-pub(super) trait Write: Sync {
-    type Outcome: Send;
+pub(super) trait Write: Clone + Send + Sync + 'static {
+    type Outcome: Send + 'static;
     const PRIORITY: Priority;
     fn compute(
         &self,
@@ -83,6 +89,75 @@ impl Write for CreateRequest {
     }
 }
 
+/// A write that waits; all of a branch's with the same credentials go in one push.
+pub(super) struct Job {
+    repo: RepoSpec,
+    work: Box<dyn Work>,
+}
+
+/// A write, whatever its outcome is.
+trait Work: Send {
+    fn compute<'a>(&'a mut self, mirror: &'a Mirror, head: &'a str, identity: &'a Identity) -> BoxFuture<'a, Computed>;
+    /// Hands over what was computed last: it stands on the branch, or needs no commit.
+    fn tell(&mut self);
+    fn fail(&mut self, error: Error);
+    fn is_wanted(&self) -> bool;
+}
+
+enum Computed {
+    Commit(String),
+    Settled,
+    Damaged,
+}
+
+struct Waiting<W: Write> {
+    write: W,
+    answer: Option<Result<W::Outcome>>,
+    reply: Option<oneshot::Sender<Result<W::Outcome>>>,
+}
+
+impl<W: Write> Work for Waiting<W> {
+    fn compute<'a>(&'a mut self, mirror: &'a Mirror, head: &'a str, identity: &'a Identity) -> BoxFuture<'a, Computed> {
+        Box::pin(async move {
+            let (answer, computed) = match self.write.compute(mirror, head, identity).await {
+                Ok(Step::Settled(outcome)) => (Ok(outcome), Computed::Settled),
+                Ok(Step::Commit { sha, done }) => (Ok(done), Computed::Commit(sha)),
+                Err(error @ Error::Damaged { .. }) => (Err(error), Computed::Damaged),
+                Err(error) => (Err(error), Computed::Settled),
+            };
+            self.answer = Some(answer);
+            computed
+        })
+    }
+
+    fn tell(&mut self) {
+        if let (Some(reply), Some(answer)) = (self.reply.take(), self.answer.take()) {
+            // Whoever gave up waiting finds the commit by its trailers.
+            drop(reply.send(answer));
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.answer = Some(Err(error));
+        self.tell();
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
+    }
+}
+
+/// While somebody works on a branch's queue; when that ends early, those who wait are not left alone.
+struct Driver(Option<Arc<Branch>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Some(branch) = &self.0 {
+            branch.queue.abandon();
+        }
+    }
+}
+
 impl GitOps {
     /// Computes a write on the branch's head and pushes nothing.
     pub(super) async fn preview<W: Write>(
@@ -101,40 +176,116 @@ impl GitOps {
         })
     }
 
+    /// Queues a write and waits for its end. The work is a task of its own, so that one who gives up holds up nobody.
     pub(super) async fn write<W: Write>(&self, repo: &RepoSpec, write: &W) -> Result<W::Outcome> {
-        let limit = self.write_deadline;
-        let all = async {
-            let _turn = self.branch(repo).queue.turn(W::PRIORITY).await;
-            self.write_in_turn(repo, write).await
+        repo.check()?;
+        let (limit, branch) = (self.write_deadline, self.branch(repo));
+        let (reply, answer) = oneshot::channel();
+        let waiting = Waiting {
+            write: write.clone(),
+            answer: None,
+            reply: Some(reply),
         };
-        tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
-            Err(Error::TimedOut {
+        let job = Job {
+            repo: repo.clone(),
+            work: Box::new(waiting),
+        };
+        if branch.queue.push(W::PRIORITY, job) {
+            tokio::spawn(self.clone().drive(branch));
+        }
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::Interrupted {
+                repository: repo.name(),
+            }),
+            Err(_) => Err(Error::TimedOut {
                 doing: "the whole write".into(),
                 repository: repo.name(),
                 seconds: limit.as_secs(),
-            })
-        })
+            }),
+        }
     }
 
-    async fn write_in_turn<W: Write>(&self, repo: &RepoSpec, write: &W) -> Result<W::Outcome> {
-        let mut unknown: Option<(String, W::Outcome, Error)> = None;
+    async fn drive(self, branch: Arc<Branch>) {
+        let mut driver = Driver(Some(branch.clone()));
+        loop {
+            if branch.queue.may_wait() {
+                let until = branch.pushes.next(self.pace, Instant::now());
+                tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    () = branch.queue.rollback() => {}
+                }
+            }
+            // One rollout's token must not push another's commit.
+            let jobs = branch.queue.take(|a, b| a.repo.credentials == b.repo.credentials);
+            if jobs.is_empty() {
+                driver.0 = None;
+                return;
+            }
+            self.settle(&branch, jobs).await;
+        }
+    }
+
+    async fn settle(&self, branch: &Branch, mut jobs: Vec<Job>) {
+        let Err(error) = self.land(branch, &mut jobs).await else {
+            return;
+        };
+        if let [job] = jobs.as_mut_slice() {
+            job.work.fail(error);
+            return;
+        }
+        let is_refused = error.kind() == ErrorKind::Refused;
+        let error = Arc::new(error);
+        for mut job in jobs {
+            // What the host does not let one of them write must not hold up the others.
+            if is_refused {
+                let mut alone = vec![job];
+                let result = self.land(branch, &mut alone).await;
+                if let (Err(error), Some(job)) = (result, alone.first_mut()) {
+                    job.work.fail(error);
+                }
+            } else {
+                job.work.fail(Error::Shared(error.clone()));
+            }
+        }
+    }
+
+    /// Brings all of these onto the branch with one push, each computed on the one before it.
+    ///
+    /// What one of them comes to may rest on the commit of another, so nothing is told before the push has landed.
+    async fn land(&self, branch: &Branch, jobs: &mut Vec<Job>) -> Result<()> {
+        let mut unknown: Option<(String, Error)> = None;
         for tries in 0..MAX_TRIES {
-            let (mirror, head) = self.fetched(repo).await?;
-            if let Some((sha, done, error)) = unknown.take() {
+            let Some(repo) = jobs.first().map(|job| job.repo.clone()) else {
+                return Ok(());
+            };
+            let (mirror, head) = self.fetched(&repo).await?;
+            if let Some((sha, error)) = unknown.take() {
                 if mirror.is_ancestor(&sha, &head).await? {
-                    return Ok(done);
+                    tell(jobs);
+                    return Ok(());
                 }
                 if tries >= 3 {
                     return Err(error);
                 }
             }
-            let (sha, done) = match write.compute(&mirror, &head, &self.identity).await {
-                Ok(Step::Settled(outcome)) => return Ok(outcome),
-                Ok(Step::Commit { sha, done }) => (sha, done),
+            jobs.retain(|job| job.work.is_wanted());
+            let (mut tip, mut is_damaged) = (head.clone(), false);
+            for job in jobs.iter_mut() {
+                match job.work.compute(&mirror, &tip, &self.identity).await {
+                    Computed::Commit(sha) => tip = sha,
+                    Computed::Settled => {}
+                    Computed::Damaged => is_damaged = true,
+                }
+            }
+            if is_damaged && tries < 2 {
                 // The next fetch repairs the mirror.
-                Err(Error::Damaged { .. }) if tries < 2 => continue,
-                Err(error) => return Err(error),
-            };
+                continue;
+            }
+            if tip == head {
+                tell(jobs);
+                return Ok(());
+            }
             if let Some(fence) = &self.fence
                 && !fence().await
             {
@@ -142,21 +293,39 @@ impl GitOps {
                     repository: repo.name(),
                 });
             }
-            match mirror.push(&sha).await? {
-                Push::Done => return Ok(done),
-                Push::Rejected => tracing::debug!(repository = repo.name(), tries, "somebody else pushed first"),
-                Push::Unknown(error) => {
-                    tracing::warn!(repository = repo.name(), %error, "the end of a push is unknown; looking at the branch");
-                    unknown = Some((sha, done, error));
+            match mirror.push(&tip).await {
+                Ok(Push::Done) => {
+                    branch.pushes.count(Instant::now());
+                    tell(jobs);
+                    return Ok(());
                 }
+                Ok(Push::Rejected) => {
+                    tracing::debug!(repository = repo.name(), tries, "somebody else pushed first");
+                }
+                Ok(Push::Unknown(error)) => {
+                    tracing::warn!(repository = repo.name(), %error, "the end of a push is unknown; looking at the branch");
+                    unknown = Some((tip, error));
+                }
+                Err(Error::Damaged { .. }) if tries < 2 => {}
+                Err(error) => return Err(error),
             }
             tokio::time::sleep(pause(tries)).await;
         }
+        let (repository, branch) = jobs
+            .first()
+            .map(|job| (job.repo.name(), job.repo.branch.clone()))
+            .unwrap_or_default();
         Err(Error::Contended {
-            repository: repo.name(),
-            branch: repo.branch.clone(),
+            repository,
+            branch,
             tries: MAX_TRIES,
         })
+    }
+}
+
+fn tell(jobs: &mut [Job]) {
+    for job in jobs {
+        job.work.tell();
     }
 }
 

@@ -50,13 +50,14 @@ fn a_rollback_that_is_killed_at_any_step_is_made_once() {
         process(world.create("1.1.0", &[])).unwrap();
         let begin = world.commits();
         let cache = world.folder.path().join("cache");
-        let whole = GitOps::new(&cache, Identity::default());
+        let whole = GitOps::new(&cache, Identity::default()).with_pace(Pace::AT_ONCE);
         let reached = world.folder.path().join("reached");
         // What conflicts, so that a tree is written by hand as well.
         let stable = world.file().replacen("'1.0.0'}", "'1.0.1'}", 1);
         world.person(FILE, &stable, "Fix stable");
-        world.gitops =
-            GitOps::new(&cache, Identity::default()).with_git(stopping_git(world.folder.path(), at, is_done));
+        world.gitops = GitOps::new(&cache, Identity::default())
+            .with_pace(Pace::AT_ONCE)
+            .with_git(stopping_git(world.folder.path(), at, is_done));
         process(async {
             tokio::select! {
                 outcome = world.roll_back("1.1.0", None) => panic!("not stopped at {at}: {outcome:?}"),
@@ -232,7 +233,8 @@ async fn twenty_writers_that_race_all_land_each_once() {
             message: None,
         };
         // A process of its own: nothing but the remote keeps two of these apart.
-        let gitops = GitOps::new(world.folder.path().join(path.replace('/', "-")), Identity::default());
+        let gitops =
+            GitOps::new(world.folder.path().join(path.replace('/', "-")), Identity::default()).with_pace(Pace::AT_ONCE);
         let repo = world.repo.clone();
         async move { gitops.create_canary(&repo, &request).await }
     };
