@@ -21,6 +21,10 @@ test: ## Formatting, lints, licences, unit, doc and end-to-end tests, with the t
 lab: tools build ## Leave the lab running; prints how to reach it. Ctrl-C ends it.
 	@target/debug/lab up
 
+.PHONY: sim
+sim: ## The analysis beside its peers' rules, by Monte Carlo, and its bars; writes target/sim and docs/analysis.md. 5 minutes.
+	@cargo run --release --quiet -p serin-core --example sim -- $(or $(REPETITIONS),1000) target/sim docs
+
 .PHONY: build
 build: ## Build all programs.
 	@cargo build --workspace --bins

@@ -243,8 +243,8 @@ pub struct AnalysisSpec {
     #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 30s"))]
     pub warm_up: String,
     /// How far back stable is looked at before a trial: for its bursts of failures and its usual latency.
-    #[serde(default = "defaults::one_hour")]
-    #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 12h"))]
+    #[serde(default = "defaults::four_hours")]
+    #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 4h"))]
     pub baseline: String,
     /// The bound on rolling a good revision back, over one start: by metrics of counts, which are all that are judged.
     #[serde(default = "defaults::one_percent")]
@@ -384,7 +384,7 @@ impl Default for AnalysisSpec {
             interval: defaults::interval(),
             scrape_interval: defaults::scrape_interval(),
             warm_up: defaults::zero(),
-            baseline: defaults::one_hour(),
+            baseline: defaults::four_hours(),
             false_rollbacks: defaults::one_percent(),
             success_rate: SuccessRateSpec::default(),
             latency: defaults::latency(),
@@ -420,8 +420,8 @@ mod defaults {
         "0s".to_owned()
     }
 
-    pub(super) fn one_hour() -> String {
-        "1h".to_owned()
+    pub(super) fn four_hours() -> String {
+        "4h".to_owned()
     }
 
     pub(super) fn one_percent() -> String {

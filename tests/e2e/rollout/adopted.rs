@@ -86,7 +86,7 @@ pub(super) async fn route(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.commit("1.1.0", None).await?;
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     ensure!(
-        weights(&environment)? == [0, 5, 25, 50, 100, 75, 50, 0],
+        weights(&environment)? == [0, 10, 25, 50, 100, 75, 50, 0],
         "{:?}",
         weights(&environment)?
     );

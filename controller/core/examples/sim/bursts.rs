@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serin_core::analysis::sequential::StepInfo;
 
-use crate::cells::Plan;
+use crate::cells::{Plan, four_steps};
 use crate::rules::{Rule, Serin, count};
 use crate::world::{Bursts, Traffic, World};
 
@@ -18,6 +18,7 @@ pub(crate) struct Study {
     pub(crate) bursts: Bursts,
     pub(crate) success: f64,
     pub(crate) rps: f64,
+    pub(crate) pause_hours: f64,
     pub(crate) baseline_minutes: u32,
     /// Stable's failing calls in the baseline, on average.
     pub(crate) baseline_failures: f64,
@@ -40,10 +41,11 @@ struct History {
     failures: u64,
 }
 
-pub(crate) fn study(world: World, plan: &Plan, minutes: u32, repetitions: u64, seed: u64) -> Study {
+pub(crate) fn study(world: World, pause_hours: f64, minutes: u32, repetitions: u64, seed: u64) -> Study {
+    let plan = four_steps(3600.0 * pause_hours);
     let runs: Vec<History> = (0..repetitions)
         .into_par_iter()
-        .filter_map(|i| history(world, plan, minutes, seed.wrapping_mul(1_000_003).wrapping_add(i)))
+        .filter_map(|i| history(world, &plan, minutes, seed.wrapping_mul(1_000_003).wrapping_add(i)))
         .collect();
     let n = count(repetitions);
     let mut factors = [Factor::default(); 3];
@@ -57,6 +59,7 @@ pub(crate) fn study(world: World, plan: &Plan, minutes: u32, repetitions: u64, s
         bursts: world.bursts,
         success: 1.0 - world.canary,
         rps: world.rps,
+        pause_hours,
         baseline_minutes: minutes,
         baseline_failures: count(runs.iter().map(|run| run.failures).sum()) / n,
         factors,
@@ -72,14 +75,16 @@ fn history(world: World, plan: &Plan, minutes: u32, seed: u64) -> Option<History
     for phi in phi {
         rules.push(Serin::new(steps, (phi, calls), false)?);
     }
-    let mut failed = [false; 3];
+    let (mut failed, mut left) = ([false; 3], 0.0);
     for ((weight, seconds), index) in plan.iter().zip(0..) {
         let step = StepInfo {
             index,
             stable_share: 1.0 - weight,
         };
-        rules.iter_mut().for_each(|rule| rule.begin_step(step));
-        let mut left = *seconds;
+        for rule in &mut rules {
+            rule.begin_step(step);
+        }
+        left += seconds;
         while left > 1e-6 {
             left -= TICK;
             let arms = traffic.tick(*weight, TICK);

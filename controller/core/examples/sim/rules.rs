@@ -4,8 +4,9 @@
 //!   the whole canary; once they reach the threshold the *next* check rolls back.
 //! - **Argo Rollouts** 1.10: each minute a measurement that misses the condition, or has no value, is a failure; more
 //!   than `failureLimit` of them fail the analysis.
-//! - **Kayenta**: a point a minute and arm; every ten minutes for half an hour a Mann-Whitney test over all points so far
-//!   at 98 % confidence; High if the interval of the shift lies above a quarter of the estimated shift.
+//! - **Kayenta** (its default judge): a point a minute and arm; three times a Mann-Whitney test over all points so far at
+//!   98 % confidence; High if the interval of the shift lies above a quarter of the estimated shift. Every hour for three
+//!   hours, as recommended, where the rollout takes that long; else every ten minutes for half an hour.
 //! - **z-test**: two proportions, pooled, one-sided at 1 %, over all counts so far, looked at after every tick.
 
 use serin_core::analysis::sequential::{
@@ -32,24 +33,49 @@ pub(crate) struct Serin {
     begun: bool,
 }
 
+/// What a team can set; the rest is frozen from stable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) alpha: f64,
+    pub(crate) tolerance: f64,
+    pub(crate) pass_tolerance: f64,
+}
+
+pub(crate) const DEFAULTS: Settings = Settings {
+    alpha: 0.01,
+    tolerance: 0.002,
+    pass_tolerance: 0.005,
+};
+
 impl Serin {
     /// The success rate against stable and, if asked, an objective of 99 % beside it.
     pub(crate) fn new(steps: u32, frozen: (f64, Tally), objective: bool) -> Option<Self> {
+        Self::with(DEFAULTS, steps, frozen, objective)
+    }
+
+    pub(crate) fn with(set: Settings, steps: u32, frozen: (f64, Tally), objective: bool) -> Option<Self> {
         let metric = MetricSpec {
             name: "success-rate".to_owned(),
             verb: "failed".to_owned(),
-            relative: Some(Comparison::against_stable(1.0, 0.002, 0.005).ok()?),
+            relative: Some(Comparison::against_stable(1.0, set.tolerance, set.pass_tolerance).ok()?),
             absolute: objective.then(|| Comparison::objective(ALLOWED).ok()).flatten(),
             role: Role::Judged,
             weight: 1.0,
         };
-        let spec = TestSpec::new(0.01, 0.05, steps, vec![metric]).ok()?;
+        let spec = TestSpec::new(set.alpha, 0.05, steps, vec![metric]).ok()?;
         Some(Self {
             state: TestState::start(&spec, &[frozen]),
             spec,
             proven: 0,
             begun: false,
         })
+    }
+
+    /// ln M, towards FAIL, and ln L, towards PASS.
+    pub(crate) fn evidence(&self) -> (f64, f64) {
+        let report = self.state.report(&self.spec);
+        let relative = report.metrics.first().and_then(|metric| metric.relative);
+        (report.ln_m, relative.map_or(0.0, |strand| strand.ln_pass))
     }
 
     fn is_proven(&self) -> bool {
@@ -70,6 +96,33 @@ impl Rule for Serin {
 
     fn proven(&self) -> u32 {
         self.proven + u32::from(self.is_proven())
+    }
+}
+
+/// Keeps the first tick of each step from a rule.
+pub(crate) struct FirstDropped<R> {
+    rule: R,
+    first: bool,
+}
+
+impl<R: Rule> FirstDropped<R> {
+    pub(crate) fn new(rule: R) -> Self {
+        Self { rule, first: true }
+    }
+}
+
+impl<R: Rule> Rule for FirstDropped<R> {
+    fn begin_step(&mut self, step: StepInfo) {
+        self.first = true;
+        self.rule.begin_step(step);
+    }
+
+    fn tick(&mut self, arms: &Arms, seconds: f64) -> bool {
+        !std::mem::take(&mut self.first) && self.rule.tick(arms, seconds)
+    }
+
+    fn proven(&self) -> u32 {
+        self.rule.proven()
     }
 }
 
@@ -137,8 +190,9 @@ fn misses(canary: &Tally) -> bool {
     canary.total == 0 || canary.rate() > ALLOWED
 }
 
-#[derive(Default)]
 pub(crate) struct Kayenta {
+    /// Minutes between two judgements; there are three.
+    every: u32,
     minutes: u32,
     canary: Vec<f64>,
     stable: Vec<f64>,
@@ -148,15 +202,24 @@ impl MinuteRule for Kayenta {
     fn minute(&mut self, arms: &Arms) -> bool {
         self.minutes += 1;
         for (points, tally) in [(&mut self.canary, arms.canary), (&mut self.stable, arms.stable)] {
-            if tally.total > 0 && self.minutes <= 30 {
+            if tally.total > 0 && self.minutes <= 3 * self.every {
                 points.push(tally.rate());
             }
         }
-        self.minutes <= 30 && self.minutes.is_multiple_of(10) && self.is_high()
+        self.minutes <= 3 * self.every && self.minutes.is_multiple_of(self.every) && self.is_high()
     }
 }
 
 impl Kayenta {
+    pub(crate) fn in_rollout_of(seconds: f64) -> Self {
+        Self {
+            every: if seconds >= 3.0 * 3600.0 { 60 } else { 10 },
+            minutes: 0,
+            canary: Vec::new(),
+            stable: Vec::new(),
+        }
+    }
+
     fn is_high(&self) -> bool {
         let (n, m) = (real(self.canary.len()), real(self.stable.len()));
         let each = self.canary.iter();

@@ -17,7 +17,7 @@
 //!
 //! A larger φ never costs validity (Jensen), only requests, and those only where there are bursts.
 //!
-//! What was not seen can't be allowed for: at 10 calls a second and 99.9 % it takes half a day of stable's pods.
+//! What was not seen can't be allowed for: at 10 calls a second and 99.9 % it takes two to four hours of stable's pods.
 
 use super::{Tally, real};
 
