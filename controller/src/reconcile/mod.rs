@@ -255,12 +255,6 @@ async fn refuse(
 ) -> Result<Next, Error> {
     let before = rollout.status.clone().unwrap_or_default();
     let after = status::refused(&before, rollout.metadata.generation, errors, clock::now());
-    if differs(&before, &after) {
-        let message = after.message.clone().unwrap_or_default();
-        tracing::warn!(rollout = %ObjectRef::from_obj(rollout), "the rollout makes no sense: {message}");
-        act::event(cx, rollout, NoteKind::Warning, "InvalidField", &message).await;
-        write_status(cx, api, rollout, &after).await?;
-    }
     let deleted = rollout.metadata.deletion_timestamp.is_some();
     let on_trial = |state: State| {
         matches!(
@@ -271,6 +265,12 @@ async fn refuse(
     if deleted || status::memory(Some(&before)).is_ok_and(on_trial) {
         // What can't be judged gets no traffic. Without a plan there is no drain, but all traffic on stable there is.
         act::stop(cx, rollout).await?;
+    }
+    if differs(&before, &after) {
+        let message = after.message.clone().unwrap_or_default();
+        tracing::warn!(rollout = %ObjectRef::from_obj(rollout), "the rollout makes no sense: {message}");
+        act::event(cx, rollout, NoteKind::Warning, "InvalidField", &message).await;
+        write_status(cx, api, rollout, &after).await?;
     }
     if deleted {
         release(cx, api, rollout).await?;
