@@ -244,7 +244,7 @@ impl Shared {
                         drop(permit);
                     });
                 }
-                Err(_) => self.finished(finished(start, order.method(), OVERFLOW, None)),
+                Err(_) => self.finished(finished(start, order.method(), OVERFLOW, None, None)),
             }
         }
     }
@@ -254,15 +254,15 @@ impl Shared {
         let began = Instant::now();
         let answer = timeout(self.deadline, self.answer(order)).await;
         let late = || Status::deadline_exceeded("no answer in time");
-        let (code, metadata) = match answer.unwrap_or_else(|_| Err(late())) {
-            Ok(metadata) => (Code::Ok, metadata),
+        let (code, message, metadata) = match answer.unwrap_or_else(|_| Err(late())) {
+            Ok(metadata) => (Code::Ok, None, metadata),
             // Tonic's own clock was quicker.
             Err(status) if status.code() == Code::Cancelled && began.elapsed() >= self.deadline => {
-                (Code::DeadlineExceeded, MetadataMap::new())
+                (Code::DeadlineExceeded, None, MetadataMap::new())
             }
-            Err(status) => (status.code(), status.metadata().clone()),
+            Err(status) => (status.code(), said(&status), status.metadata().clone()),
         };
-        self.finished(finished(start, method, code_name(code), Some(&metadata)));
+        self.finished(finished(start, method, code_name(code), message, Some(&metadata)));
     }
 
     /// The metadata of the answer.
@@ -315,13 +315,31 @@ impl Shared {
     }
 }
 
-fn finished(start: Timestamp, method: &str, code: &str, metadata: Option<&MetadataMap>) -> Call {
+/// The status's message with what is behind it, as of a connection that broke.
+fn said(status: &Status) -> Option<String> {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+fn finished(
+    start: Timestamp,
+    method: &str,
+    code: &str,
+    message: Option<String>,
+    metadata: Option<&MetadataMap>,
+) -> Call {
     let word = |name: &str| Some(metadata?.get(name)?.to_str().ok()?.to_owned());
     Call {
         start,
         end: clock::now().max(start),
         method: method.to_owned(),
         code: code.to_owned(),
+        message,
         revision: word(REVISION),
         instance: word(INSTANCE),
     }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use serin_core::analysis::sequential::Role;
 use serin_core::analysis::{LatencyObjective, Objectives, SuccessObjective};
-use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, StepDraft};
+use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft};
 
 use super::rollout::{ApprovalSpec, CanaryRolloutSpec, CapacitySpec, JudgingSpec, OnInconclusiveSpec};
 
@@ -44,6 +44,10 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
     let draft = PlanDraft {
         steps,
         on_inconclusive: spec.plan.on_inconclusive.into(),
+        route: match spec.route.adopt {
+            Some(_) => RouteOrigin::Adopted,
+            None => RouteOrigin::Generated,
+        },
         capacity: spec.plan.capacity.into(),
         idle_replicas: spec.canary.idle_replicas,
         drain: duration("spec.canary.drain".to_owned(), &spec.canary.drain),

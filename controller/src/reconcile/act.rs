@@ -98,6 +98,13 @@ pub(super) async fn act(
             }
             Effect::Refresh => refresh(cx, rollout).await,
             Effect::Note(Note { kind, reason, message }) => event(cx, rollout, *kind, reason, message).await,
+            Effect::RemoveRoute => {
+                fence(cx)?;
+                if let Some(live) = &world.live {
+                    cx.traffic.remove(&world.route, live).await?;
+                }
+                outcome.wrote = true;
+            }
             Effect::Release => outcome.released = true,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::Value;
 use serin_core::Weight;
 
@@ -177,6 +177,26 @@ impl Traffic {
             doing: "writing the weights of",
             object: place.name(),
         })
+    }
+
+    /// Deletes a generated route, if it is still the one that was read. One that is gone already is no error.
+    pub async fn remove(&self, spec: &RouteSpec, live: &LiveRoute) -> Result<(), Error> {
+        if spec.adopted || !live.owned {
+            return Err(live.foreign(spec));
+        }
+        let place = self.place(spec).await?;
+        let only = Preconditions {
+            resource_version: Some(live.resource_version.clone()),
+            uid: None,
+        };
+        let params = DeleteParams {
+            preconditions: Some(only),
+            ..DeleteParams::default()
+        };
+        match place.call("deleting", place.api.delete(&place.name, &params)).await {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn place(&self, spec: &RouteSpec) -> Result<Place, Error> {

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::{
     refused::{names, patch},
     site::{environment, site},
-    witness::{PROMOTION, ROLLBACK, commits, traffic_away, weights},
+    witness::{PROMOTION, ROLLBACK, commits, no_other_call_failed, traffic_away, weights},
 };
 use crate::story::{SOON, eventually};
 
@@ -201,11 +201,5 @@ async fn is_left_alone(environment: &Environment, original: &Value) -> anyhow::R
             .await
             .context("the adopted route names it")?;
     }
-    let failed = environment
-        .calls()?
-        .iter()
-        .filter(|call| call.is_failure() && call.revision.as_deref() != Some("1.2.0"))
-        .count();
-    ensure!(failed == 0, "{failed} calls failed that did not meet the bad revision");
-    Ok(())
+    no_other_call_failed(environment, "1.2.0", "that did not meet the bad revision")
 }

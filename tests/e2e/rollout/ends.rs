@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::{
     site::environment,
-    witness::{PROMOTION, ROLLBACK, commits, nobody_meets, traffic_away, values_at, weights, written_by_serin},
+    witness::{
+        PROMOTION, ROLLBACK, commits, no_call_failed, nobody_meets, traffic_away, values_at, weights, written_by_serin,
+    },
 };
 use crate::story::{SOON, eventually};
 
@@ -32,8 +34,7 @@ pub(super) async fn promotes(lab: Arc<Lab>) -> anyhow::Result<()> {
         promotion.commit.is_some() && promotion.pushed_at.is_some(),
         "{promotion:?}"
     );
-    let failed = environment.calls()?.iter().filter(|call| call.is_failure()).count();
-    ensure!(failed == 0, "{failed} calls failed in a promotion of a good revision");
+    no_call_failed(&environment, "in a promotion of a good revision")?;
     Ok(())
 }
 
@@ -230,9 +231,7 @@ pub(super) async fn is_deleted_mid_way(lab: Arc<Lab>) -> anyhow::Result<()> {
         commits(&environment, "rollback", "1.1.0").await? == 0,
         "deleting a rollout committed something"
     );
-    let failed = environment.calls()?.iter().filter(|call| call.is_failure()).count();
-    ensure!(failed == 0, "{failed} calls failed");
-    Ok(())
+    no_call_failed(&environment, "although stable took everything back")
 }
 
 pub(super) async fn is_never_ready(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -258,7 +257,5 @@ pub(super) async fn is_never_ready(lab: Arc<Lab>) -> anyhow::Result<()> {
     );
     let reason = status.rollback.and_then(|rollback| rollback.reason).unwrap_or_default();
     ensure!(reason.contains("not ready in time"), "{reason}");
-    let failed = environment.calls()?.iter().filter(|call| call.is_failure()).count();
-    ensure!(failed == 0, "{failed} calls failed although the canary had no traffic");
-    Ok(())
+    no_call_failed(&environment, "although the canary had no traffic")
 }

@@ -82,6 +82,24 @@ pub(super) async fn values_at(environment: &Environment, commit: &str) -> anyhow
     environment.site.config.run(&["cat-file", "blob", &path]).await
 }
 
+/// That no call of the clients has failed, whoever answered it.
+pub(super) fn no_call_failed(environment: &Environment, when: &str) -> anyhow::Result<()> {
+    no_other_call_failed(environment, "", when)
+}
+
+/// That no call of the clients has failed but those that met this revision.
+pub(super) fn no_other_call_failed(environment: &Environment, bad: &str, when: &str) -> anyhow::Result<()> {
+    let mut failed = environment.calls()?;
+    failed.retain(|call| call.is_failure() && call.revision.as_deref() != Some(bad));
+    ensure!(
+        failed.is_empty(),
+        "{} calls failed {when}; the first of them: {:#?}",
+        failed.len(),
+        failed.iter().take(5).collect::<Vec<_>>()
+    );
+    Ok(())
+}
+
 /// Calls by revision and code, for an error's text.
 pub(super) fn census(calls: &[Call]) -> String {
     let mut counts = std::collections::BTreeMap::new();

@@ -32,6 +32,9 @@ pub struct Call {
     pub method: String,
     /// The name of the gRPC code, or [`OVERFLOW`].
     pub code: String,
+    /// What was said of a call that did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// The revision that answered; none when it was not the service that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
@@ -113,6 +116,7 @@ mod tests {
             end: Timestamp::from_microsecond(micros + 1_500).unwrap(),
             method: "GetUser".to_owned(),
             code: code.to_owned(),
+            message: None,
             revision: revision.map(str::to_owned),
             instance: None,
         }

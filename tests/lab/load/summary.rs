@@ -69,6 +69,7 @@ mod tests {
                 end: Timestamp::from_microsecond(micros).unwrap(),
                 method: "ListUsers".to_owned(),
                 code: "OK".to_owned(),
+                message: None,
                 revision: Some("r1".to_owned()),
                 instance: None,
             });

@@ -47,7 +47,9 @@ pub enum Effect {
     Refresh,
     /// Tell people.
     Note(Note),
-    /// Let go of everything: the finalizer may go.
+    /// Delete the generated route: all traffic goes to the apex Service's own pods.
+    RemoveRoute,
+    /// Let go of everything: the finalizer may go, and what Serin made goes with the rollout.
     Release,
 }
 

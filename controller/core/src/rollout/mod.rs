@@ -14,7 +14,7 @@ pub use observation::{
     Answer, Arm, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome, RollbackOutcome,
     Verb,
 };
-pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, Step, StepDraft};
+pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft};
 pub use state::{
     Baseline, CommandAnswer, Commit, Ending, PauseReason, Paused, Phase, PhaseName, Progressing, PromoteStage,
     Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting, State,

@@ -47,10 +47,22 @@ pub enum Capacity {
     External,
 }
 
+/// Whose the route is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RouteOrigin {
+    /// Serin makes it, and it goes with the rollout.
+    #[default]
+    Generated,
+    /// It stands in Git; Serin writes its two weights and leaves it where it is.
+    Adopted,
+}
+
 /// All that the state machine needs to know of a spec. Only [`Plan::parse`] makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     steps: Vec<Step>,
+    /// Whose the route is.
+    pub route: RouteOrigin,
     /// How canary pods are counted.
     pub capacity: Capacity,
     /// Canary replicas while nothing is judged.
@@ -115,6 +127,8 @@ pub struct PlanDraft {
     pub steps: Vec<StepDraft>,
     /// The policy of steps that have none of their own.
     pub on_inconclusive: OnInconclusive,
+    /// See [`Plan::route`].
+    pub route: RouteOrigin,
     /// See [`Plan::capacity`].
     pub capacity: Capacity,
     /// See [`Plan::idle_replicas`].
@@ -229,6 +243,7 @@ impl Plan {
         }
         Ok(Self {
             steps,
+            route: draft.route,
             capacity: draft.capacity,
             idle_replicas: draft.idle_replicas,
             drain: draft.drain,
@@ -297,6 +312,7 @@ pub(crate) mod tests {
                 })
                 .collect(),
             on_inconclusive: OnInconclusive::Advance,
+            route: RouteOrigin::Generated,
             capacity: Capacity::Proportional,
             idle_replicas: 0,
             drain: secs(5),

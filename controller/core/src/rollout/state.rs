@@ -71,6 +71,9 @@ pub struct State {
     /// Since when the live canary weight is zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_since: Option<Timestamp>,
+    /// Since when a rollout that is being deleted is without a route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routeless_since: Option<Timestamp>,
     /// The command that was answered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_command: Option<CommandAnswer>,

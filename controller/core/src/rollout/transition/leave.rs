@@ -2,13 +2,14 @@
 
 use super::Context;
 use crate::rollout::effect::Effect;
+use crate::rollout::observation::LiveWeight;
+use crate::rollout::plan::RouteOrigin;
 use crate::rollout::state::Phase;
 
 pub(super) fn leave(cx: &mut Context<'_>, phase: Phase) -> Phase {
     if cx.live().is_zero() {
         if cx.idle_canary() {
-            cx.say("all traffic is on stable; released");
-            cx.effects.push(Effect::Release);
+            let_go(cx);
         } else {
             cx.say("deleted: the canary drains");
         }
@@ -21,4 +22,28 @@ pub(super) fn leave(cx: &mut Context<'_>, phase: Phase) -> Phase {
     cx.take_away();
     cx.say("deleted: all traffic goes to stable");
     phase
+}
+
+/// The route goes first and its Services later: a proxy that still follows a route whose Service is gone fails its calls.
+fn let_go(cx: &mut Context<'_>) {
+    let services_stand = cx.obs.pinned.is_some();
+    match (cx.plan.route, cx.obs.weight) {
+        (RouteOrigin::Generated, LiveWeight::At(_)) => {
+            cx.effects.push(Effect::RemoveRoute);
+            cx.say("deleted: the route goes, then its Services");
+        }
+        (RouteOrigin::Generated, LiveWeight::Absent) if services_stand && !forgotten(cx) => {
+            cx.say("deleted: the Services stay until every proxy has forgotten the route");
+        }
+        _ => {
+            cx.say("all traffic is on stable; released");
+            cx.effects.push(Effect::Release);
+        }
+    }
+}
+
+/// Whether proxies had the time of a drain to hear that the route is gone.
+fn forgotten(cx: &mut Context<'_>) -> bool {
+    let since = cx.routeless_since.unwrap_or(cx.now);
+    cx.elapsed(since, cx.plan.drain)
 }

@@ -16,7 +16,7 @@ mod tests;
 use jiff::{SignedDuration, Timestamp};
 
 use super::effect::{Decision, Effect, Note, NoteKind};
-use super::observation::Observation;
+use super::observation::{LiveWeight, Observation};
 use super::plan::{Capacity, Plan};
 use super::state::{CommandAnswer, Phase, Revision, RollbackGit, RollbackReason, RollingBack, Run, State, after};
 use crate::Weight;
@@ -61,6 +61,7 @@ struct Context<'a> {
     now: Timestamp,
     seen: Option<Revision>,
     quiet_since: Option<Timestamp>,
+    routeless_since: Option<Timestamp>,
     last_command: Option<CommandAnswer>,
     effects: Vec<Effect>,
     message: String,
@@ -72,16 +73,20 @@ impl<'a> Context<'a> {
         let State {
             seen,
             quiet_since,
+            routeless_since,
             last_command,
             phase: _,
         } = state;
         let quiet_since = obs.weight.canary().is_zero().then(|| quiet_since.unwrap_or(now));
+        let routeless = obs.deleted && obs.weight == LiveWeight::Absent;
+        let routeless_since = routeless.then(|| routeless_since.unwrap_or(now));
         Self {
             plan,
             obs,
             now,
             seen: seen.clone(),
             quiet_since,
+            routeless_since,
             last_command: last_command.clone(),
             effects: Vec::new(),
             message: String::new(),
@@ -93,6 +98,7 @@ impl<'a> Context<'a> {
         let Self {
             seen,
             quiet_since,
+            routeless_since,
             last_command,
             effects,
             message,
@@ -103,6 +109,7 @@ impl<'a> Context<'a> {
             state: State {
                 seen,
                 quiet_since,
+                routeless_since,
                 last_command,
                 phase,
             },

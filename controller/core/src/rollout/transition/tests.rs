@@ -8,8 +8,8 @@ use crate::analysis::{ArmSample, Baseline, Counts, Sight, Tick};
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
     Answer, Arm, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason, Phase,
-    PhaseName, Plan, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackOutcome, State, Verb, invariants,
-    transition,
+    PhaseName, Plan, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackOutcome, RouteOrigin, State, Verb,
+    invariants, transition,
 };
 
 fn rev(name: &str, hash: &str) -> Revision {
@@ -242,6 +242,7 @@ impl World {
                     self.stable.revision = Some(rev(&revision.name, "s2"));
                 }
             }
+            Effect::RemoveRoute => self.weight = LiveWeight::Absent,
             Effect::Release => self.released = true,
             Effect::Refresh | Effect::Note(_) => {}
         }
@@ -462,6 +463,39 @@ fn a_deleted_rollout_leaves_all_traffic_on_stable() {
         (world.weights.last(), world.canary.desired, world.rollbacks),
         (Some(&0), 0, 0)
     );
+}
+
+#[test]
+fn the_route_of_a_deleted_rollout_goes_a_drain_before_its_services() {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    world.until("50 %", 200, |w| w.weight.canary().percent() == 50);
+    world.deleted = true;
+    world.until("no route", 20, |w| w.weight == LiveWeight::Absent);
+    let gone = world.now;
+    world.until("released", 20, |w| w.released);
+    assert!(
+        world.now - gone >= world.plan.drain.as_secs(),
+        "after {} s",
+        world.now - gone
+    );
+}
+
+#[test]
+fn an_adopted_route_stays_when_its_rollout_is_deleted() {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    world.plan.route = RouteOrigin::Adopted;
+    world.until("50 %", 200, |w| w.weight.canary().percent() == 50);
+    world.deleted = true;
+    world.until("released", 20, |w| w.released);
+    assert_eq!(world.weight, LiveWeight::At(Weight::ZERO));
+}
+
+#[test]
+fn a_rollout_that_never_made_anything_is_released_at_once() {
+    let mut world = World::new(STEPS);
+    world.deleted = true;
+    world.step();
+    assert!(world.released);
 }
 
 #[test]
