@@ -1,11 +1,13 @@
 //! Stories of the lab itself: that its parts are what they claim to be. They must not know the controller.
 
 mod argocd;
+mod charts;
 mod cluster;
 mod mesh;
 mod pods;
 mod repositories;
 mod services;
+mod side_by_side;
 
 use crate::story::Story;
 
@@ -16,6 +18,8 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("lab_argocd_heals_drift_and_keeps_ignored_fields", argocd::heals),
         Story::new("lab_argocd_prunes_what_is_gone_from_git", argocd::prunes),
         Story::new("lab_argocd_says_what_is_broken_and_recovers", argocd::recovers),
+        Story::new("charts_render_as_reviewed_and_are_taken", charts::render_as_reviewed),
+        Story::new("charts_take_every_option", charts::take_every_option),
         Story::new("lab_a_deployment_gets_ready_rolls_over_and_goes", pods::rolls_over),
         Story::new(
             "lab_an_unknown_image_waits_until_it_is_there",
@@ -51,6 +55,10 @@ pub(crate) fn stories() -> Vec<Story> {
             mesh::splits,
         ),
         Story::new("lab_the_kinds_of_others_are_served", services::serves_kinds),
+        Story::new(
+            "lab_a_second_lab_runs_beside_it_over_a_cluster_that_is_there",
+            side_by_side::uses_a_cluster_that_is_there,
+        ),
         Story::new("lab_nothing_outlives_a_lab_that_is_killed", services::leaves_nothing),
     ]
 }

@@ -389,6 +389,8 @@ impl Drop for Environment {
 fn values_of_the_lab() -> Value {
     json!({
         "replicas": 2,
+        // The lab has no metrics of pods to scale by.
+        "autoscaling": { "enabled": false },
         "probes": { "readiness": { "periodSeconds": 1, "failureThreshold": 2 } },
         "load": { "enabled": true, "rate": 60 },
         "rollout": {

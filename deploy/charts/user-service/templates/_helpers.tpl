@@ -21,6 +21,36 @@ serin.dev/track: {{ .track }}
 {{- end }}
 {{- end }}
 
+{{/* The annotations of the apex Service. */}}
+{{- define "user-service.serviceAnnotations" -}}
+{{- $annotations := dict }}
+{{- with .Values.mesh.retry }}
+{{- if .grpc }}
+{{- $_ := set $annotations "retry.linkerd.io/grpc" .grpc }}
+{{- $_ := set $annotations "retry.linkerd.io/limit" (.limit | toString) }}
+{{- with .timeout }}
+{{- $_ := set $annotations "retry.linkerd.io/timeout" . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $name, $time := .Values.mesh.timeout }}
+{{- with $time }}
+{{- $_ := set $annotations (printf "timeout.linkerd.io/%s" $name) . }}
+{{- end }}
+{{- end }}
+{{- with .Values.mesh.circuitBreaking }}
+{{- if .enabled }}
+{{- $_ := set $annotations "balancer.linkerd.io/failure-accrual" "consecutive" }}
+{{- $_ := set $annotations "balancer.linkerd.io/failure-accrual-consecutive-max-failures" (.maxFailures | toString) }}
+{{- $_ := set $annotations "balancer.linkerd.io/failure-accrual-consecutive-min-penalty" .minPenalty }}
+{{- $_ := set $annotations "balancer.linkerd.io/failure-accrual-consecutive-max-penalty" .maxPenalty }}
+{{- end }}
+{{- end }}
+{{- with merge (deepCopy .Values.serviceAnnotations) $annotations }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* The security of every container. */}}
 {{- define "user-service.containerSecurity" -}}
 allowPrivilegeEscalation: false
@@ -79,6 +109,8 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
+      # Its identity in the mesh; it asks the API server for nothing.
+      serviceAccountName: {{ $values.names.service }}
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
       securityContext:
@@ -86,6 +118,20 @@ spec:
       {{- with $values.imagePullSecrets }}
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- if $values.topologySpread.enabled }}
+      {{- $arm := . }}
+      topologySpreadConstraints:
+        {{- range $values.topologySpread.keys }}
+        - maxSkew: 1
+          topologyKey: {{ . }}
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels:
+              {{- include "user-service.selector" $arm | nindent 14 }}
+          # Each revision by itself: the pods that a rollout replaces don't count.
+          matchLabelKeys: [pod-template-hash]
+        {{- end }}
       {{- end }}
       containers:
         - name: user-service
@@ -106,6 +152,13 @@ spec:
               value: {{ .arm.image.tag | quote }}
             - name: SERVICE_REVISION
               value: {{ .arm.revision | quote }}
+            {{- range $name, $from := $values.secretEnv }}
+            - name: {{ $name }}
+              valueFrom:
+                secretKeyRef:
+                  name: {{ $from.secret }}
+                  key: {{ $from.key }}
+            {{- end }}
             {{- range $name, $value := .arm.env }}
             - name: {{ $name }}
               value: {{ $value | toString | quote }}
