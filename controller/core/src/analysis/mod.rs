@@ -6,6 +6,7 @@
 pub mod baseline;
 pub mod judgement;
 pub mod objectives;
+pub mod peers;
 pub mod sample;
 pub mod sequential;
 
