@@ -9,7 +9,7 @@ use crate::rollout::observation::{Answer, LiveWeight};
 use crate::rollout::plan::OnInconclusive;
 use crate::rollout::state::{
     Baseline, Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, RollbackReason, Run,
-    Starting, after,
+    Starting,
 };
 
 pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
@@ -112,11 +112,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         return rise(cx, p, step.weight);
     };
 
-    let counts_from = if p.step == 0 {
-        after(weight_at, cx.plan.warm_up)
-    } else {
-        weight_at
-    };
+    let counts_from = p.counts_from(cx.plan, weight_at);
     let outcome = cx.absorb(&mut p.run, counts_from);
     if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
