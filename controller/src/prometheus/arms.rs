@@ -77,7 +77,7 @@ pub(super) struct Counted<'a> {
 /// What one pod did in the tick.
 pub(super) struct Pod {
     pub(super) counts: Counts,
-    seen_at_end: bool,
+    pub(super) seen_at_end: bool,
 }
 
 /// Counts each pod of an arm by itself.
@@ -114,7 +114,7 @@ fn none(what: &What<'_>) -> Counts {
 
 pub(super) struct Tally {
     garbage: usize,
-    missing_bounds: BTreeSet<u64>,
+    pub(super) missing_bounds: BTreeSet<u64>,
 }
 
 type Pods<'a> = BTreeMap<&'a str, BTreeMap<[&'a str; VIEW_LABELS.len()], View<'a>>>;

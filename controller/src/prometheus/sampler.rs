@@ -26,7 +26,7 @@ const LOOKBACK: SignedDuration = SignedDuration::from_secs(60);
 const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
 
 /// A stretch of time, its start exclusive.
-type Span = (Timestamp, Timestamp);
+pub(super) type Span = (Timestamp, Timestamp);
 
 /// What to sample. All of it is fixed while a revision is judged: changing it would void the tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Target {
         .map(|selector| promql::over(&selector, window))
     }
 
-    fn what(&self, (start, end): (Timestamp, Timestamp)) -> What<'_> {
+    pub(super) fn what(&self, (start, end): (Timestamp, Timestamp)) -> What<'_> {
         What {
             window: Window {
                 start: start.as_millisecond(),
@@ -219,7 +219,7 @@ impl Prometheus {
     }
 
     /// One arm's series, with all samples that speak for `(start, end]`.
-    async fn arm(
+    pub(super) async fn arm(
         &self,
         target: &Target,
         arm: &ArmTarget,
@@ -234,7 +234,7 @@ impl Prometheus {
 }
 
 /// As many of the ticks as one answer may hold, and the others.
-fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
+pub(super) fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
     let fitting = ticks
         .iter()
         .take_while(|(_, end)| end.duration_since(first) <= TOGETHER)

@@ -87,7 +87,8 @@ pub enum ReplayError {
 
 /// Replays a stretch.
 ///
-/// With recorded calls the first weight is taken to have been written in the first tick in which the canary answered calls.
+/// With recorded calls the first weight is taken to have been written when the recording begins, if the canary's first counted call
+/// can be of then; else in the middle of the first tick in which it has one.
 ///
 /// # Errors
 /// A recording that does not fit to the plan.
@@ -128,7 +129,9 @@ fn begin(recording: &Recording, rules: &Rules<'_>) -> Result<Timestamp, ReplayEr
             to: draft.to,
         });
     };
-    let at_once = rules.division != Division::Recorded || recording.ends().next() == Some(first);
+    // Its first call was answered up to one scrape before it was counted.
+    let earliest = recording.start(first).checked_sub(rules.settle).unwrap_or(first);
+    let at_once = rules.division != Division::Recorded || earliest < draft.from;
     Ok(if at_once {
         draft.from
     } else {
