@@ -27,7 +27,6 @@ enum Command {
     Controller(controller::Args),
     /// Print the manifest of the custom resource definition.
     Crd,
-    /// Replay a rollout's analysis over a stretch of the past.
     Replay(Box<replay::Args>),
     /// Work with canary revisions in the config repository.
     #[command(subcommand)]

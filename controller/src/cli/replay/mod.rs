@@ -32,7 +32,6 @@ use crate::api::{self, Parsed};
 /// weights are; `--traffic plan` gives the canary its weight's share of all calls, picked at random (but the same each time)
 /// from what each arm answered. Where no canary ran, name any two workloads, or one workload at two times (--stable-from).
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct Args {
     /// The rollout in the cluster; its last trial is replayed unless --from says otherwise.
     #[arg(required_unless_present = "file")]
