@@ -2,8 +2,10 @@
 
 use jiff::SignedDuration;
 use serin_core::analysis::sequential::Role;
-use serin_core::analysis::{LatencyObjective, Objectives, SuccessObjective};
+use serin_core::analysis::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
 use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, StepDraft};
+
+use crate::linkerd::failure;
 
 use super::rollout::{ApprovalSpec, CanaryRolloutSpec, CapacitySpec, JudgingSpec, OnInconclusiveSpec};
 
@@ -101,13 +103,14 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
 }
 
 fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut Vec<FieldError>) -> Objectives {
+    let rate = &spec.analysis.success_rate;
+    let failure_codes = failure_codes(rate.failure_codes.as_deref(), errors);
     let mut share = |field: String, text: &str| {
         parse_share(text).unwrap_or_else(|problem| {
             errors.push(FieldError::new(field, problem));
             0.0
         })
     };
-    let rate = &spec.analysis.success_rate;
     let mut of_rate = |name: &str, text: &str| share(format!("spec.analysis.successRate.{name}"), text);
     let success = SuccessObjective {
         objective: of_rate("objective", &rate.objective),
@@ -146,6 +149,7 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
     Objectives {
         false_rollbacks,
         success,
+        failure_codes,
         latency,
         latency_against_stable: match spec.analysis.latency_against_stable {
             JudgingSpec::Judged => Some(Role::Supporting),
@@ -153,6 +157,25 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
             JudgingSpec::Off => None,
         },
     }
+}
+
+fn failure_codes(codes: Option<&[String]>, errors: &mut Vec<FieldError>) -> FailureCodes {
+    let Some(codes) = codes else {
+        return FailureCodes::UnlessStableShows(failure::HIDDEN_FAILURES.to_vec());
+    };
+    let mut numbers = Vec::with_capacity(codes.len());
+    for (i, code) in codes.iter().enumerate() {
+        let field = || format!("spec.analysis.successRate.failureCodes[{i}]");
+        match failure::code_number(code) {
+            Ok(0) => errors.push(FieldError::new(field(), "OK is no failure; leave it out")),
+            Ok(number) if numbers.contains(&number) => {
+                errors.push(FieldError::new(field(), format!("{code} stands there twice")));
+            }
+            Ok(number) => numbers.push(number),
+            Err(unknown) => errors.push(FieldError::new(field(), unknown.to_string())),
+        }
+    }
+    FailureCodes::Given(numbers)
 }
 
 /// Parses a duration as Kubernetes writes it (`90s`, `1h30m`, `500ms`).
@@ -248,6 +271,21 @@ git: {repository: 'https://git.example.com/platform/config.git', path: deploy/en
             fields(&spec(|s| s.analysis.latency[0].within = "450ms".into())),
             ["spec.analysis.latency[0].within"]
         );
+    }
+
+    #[test]
+    fn failure_codes_are_read_by_name_and_number_and_nonsense_is_named() {
+        let codes = |codes: &[&str]| {
+            let codes = codes.iter().map(|code| (*code).to_owned()).collect();
+            spec(|s| s.analysis.success_rate.failure_codes = Some(codes))
+        };
+        let parsed = |spec: &CanaryRolloutSpec| parse(spec).unwrap().plan.objectives.failure_codes;
+        assert_eq!(parsed(&codes(&["NOT_FOUND", "8"])), FailureCodes::Given(vec![5, 8]));
+        assert_eq!(parsed(&codes(&[])), FailureCodes::Given(vec![]));
+        assert_eq!(parsed(&spec(|_| {})), FailureCodes::UnlessStableShows(vec![8, 12]));
+        let path = |i| format!("spec.analysis.successRate.failureCodes[{i}]");
+        assert_eq!(fields(&codes(&["TEAPOT", "5", "17"])), [path(0), path(2)]);
+        assert_eq!(fields(&codes(&["OK", "NOT_FOUND", "5"])), [path(0), path(2)]);
     }
 
     #[test]

@@ -290,6 +290,12 @@ pub struct SuccessRateSpec {
     #[serde(default = "defaults::pass_tolerance")]
     #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
     pub pass_tolerance: String,
+    /// gRPC codes that are failures besides those that Linkerd takes for failures (UNKNOWN, DEADLINE_EXCEEDED,
+    /// PERMISSION_DENIED, INTERNAL, UNAVAILABLE, DATA_LOSS), by name or number. When absent: UNIMPLEMENTED and
+    /// RESOURCE_EXHAUSTED, each unless stable answered with it before the trial. Frozen when a trial starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub failure_codes: Option<Vec<String>>,
 }
 
 /// A latency objective.
@@ -399,6 +405,7 @@ impl Default for SuccessRateSpec {
             objective: defaults::objective(),
             tolerance: defaults::tolerance(),
             pass_tolerance: defaults::pass_tolerance(),
+            failure_codes: None,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Target {
     pub thresholds_ms: Vec<u64>,
     /// Numbers of gRPC codes that are failures besides Linkerd's own.
     pub extra_failure_codes: Vec<u8>,
+    /// Numbers of gRPC codes that a baseline counts by themselves.
+    pub codes_apart: Vec<u8>,
     /// How often Prometheus scrapes the proxies.
     pub scrape_interval: SignedDuration,
     /// When the rollout began.
@@ -92,6 +94,7 @@ impl Target {
             },
             began: self.began.as_millisecond(),
             extra_failure_codes: &self.extra_failure_codes,
+            codes_apart: &self.codes_apart,
             bounds_ms: &self.thresholds_ms,
         }
     }
@@ -196,6 +199,7 @@ impl Prometheus {
                             requests,
                             failures,
                             slow,
+                            codes: pod.codes,
                         };
                     }
                 }
@@ -207,6 +211,7 @@ impl Prometheus {
         }
         Ok(Baseline {
             bounds_ms: target.thresholds_ms.clone(),
+            codes: target.codes_apart.clone(),
             ticks: out,
         })
     }

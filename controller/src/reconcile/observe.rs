@@ -7,7 +7,7 @@ use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
-use serin_core::analysis::Tick;
+use serin_core::analysis::{FailureCodes, Tick};
 use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, State, Verb};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
@@ -96,6 +96,8 @@ pub(super) async fn observe(
             let arms = arm_targets(rollout, &run.revision.hash);
             let target = Target {
                 thresholds_ms: run.analysis.bounds_ms(),
+                extra_failure_codes: run.analysis.failure_codes().to_vec(),
+                codes_apart: vec![],
                 began: run.began,
                 ..target(rollout, parsed, &apex, &canary, arms, now)
             };
@@ -312,6 +314,9 @@ fn target(
         stable,
         thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
         extra_failure_codes: vec![],
+        codes_apart: match &parsed.plan.objectives.failure_codes {
+            FailureCodes::Given(codes) | FailureCodes::UnlessStableShows(codes) => codes.clone(),
+        },
         scrape_interval: parsed.scrape_interval,
         began,
     }

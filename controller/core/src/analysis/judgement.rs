@@ -138,6 +138,11 @@ impl Analysis {
             .collect()
     }
 
+    /// The gRPC codes that [`Counts::failures`] has to have besides those that the mesh takes for failures.
+    pub fn failure_codes(&self) -> &[u8] {
+        &self.frozen.failure_codes
+    }
+
     /// The judged arm's calls in this step.
     pub fn step_requests(&self) -> u64 {
         self.step_requests

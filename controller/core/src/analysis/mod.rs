@@ -11,5 +11,5 @@ pub mod sequential;
 
 pub use baseline::{Baseline, Frozen, PodCounts};
 pub use judgement::{Analysis, Evidence, Judged, Outcome, Verdict};
-pub use objectives::{LatencyObjective, Objectives, SuccessObjective};
+pub use objectives::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
 pub use sample::{ArmSample, Counts, Sight, Tick};

@@ -15,10 +15,29 @@ pub struct Objectives {
     pub false_rollbacks: f64,
     /// The share of calls that must succeed.
     pub success: SuccessObjective,
+    /// Which gRPC codes are failures besides those that the mesh takes for failures.
+    #[serde(default)]
+    pub failure_codes: FailureCodes,
     /// Shares of calls that must be answered in time.
     pub latency: Vec<LatencyObjective>,
     /// How latency is compared with stable's, at bounds that are chosen on stable before the trial; `None`: not at all.
     pub latency_against_stable: Option<Role>,
+}
+
+/// gRPC codes, by number, that are failures besides those that the mesh takes for failures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailureCodes {
+    /// These, whatever stable answers.
+    Given(Vec<u8>),
+    /// Those of these that stable did not answer with before the trial: what it answers with every day is no sign.
+    UnlessStableShows(Vec<u8>),
+}
+
+impl Default for FailureCodes {
+    fn default() -> Self {
+        Self::Given(Vec::new())
+    }
 }
 
 /// Success, against an objective and against stable.
@@ -52,6 +71,7 @@ impl Default for Objectives {
                 tolerance: DEFAULT_FAIL_DELTA,
                 pass_tolerance: DEFAULT_PASS_DELTA,
             },
+            failure_codes: FailureCodes::default(),
             latency: Vec::new(),
             // Linkerd's latency carries no gRPC status: fast errors look good, so latency alone never passes a step.
             latency_against_stable: Some(Role::Supporting),
@@ -69,6 +89,8 @@ impl Objectives {
         let Self {
             false_rollbacks,
             success,
+            // They say what is counted, not how counts are tested.
+            failure_codes: _,
             latency,
             latency_against_stable,
         } = self;
