@@ -7,6 +7,7 @@ use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft,
 
 use crate::linkerd::failure;
 
+use super::metrics;
 use super::rollout::{ApprovalSpec, CanaryRolloutSpec, CapacitySpec, JudgingSpec, OnInconclusiveSpec};
 
 /// A spec that makes sense.
@@ -116,6 +117,7 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
         objective: of_rate("objective", &rate.objective),
         tolerance: of_rate("tolerance", &rate.tolerance),
         pass_tolerance: of_rate("passTolerance", &rate.pass_tolerance),
+        role: if rate.dry_run { Role::DryRun } else { Role::Judged },
     };
     let false_rollbacks = share(
         "spec.analysis.falseRollbacks".to_owned(),
@@ -127,6 +129,7 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
         latency.push(LatencyObjective {
             share,
             within_ms: u64::try_from(bound.as_millis()).unwrap_or(0),
+            role: if spec.dry_run { Role::DryRun } else { Role::Supporting },
         });
     }
     for (i, bound) in bounds.iter().enumerate() {
@@ -137,6 +140,7 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
             ));
         }
     }
+    let custom = metrics::parse(&spec.analysis.metrics, errors);
     if !(false_rollbacks > 0.0 && false_rollbacks <= 0.5) {
         let problem = format!(
             "`{}` bounds nothing; choose above 0% and up to 50%",
@@ -156,6 +160,7 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
             JudgingSpec::DryRun => Some(Role::DryRun),
             JudgingSpec::Off => None,
         },
+        custom,
     }
 }
 
@@ -187,7 +192,7 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
         .map_err(|_| format!("`{text}` is no duration; write one such as 30s, 2m or 500ms"))
 }
 
-fn parse_share(text: &str) -> Result<f64, String> {
+pub(super) fn parse_share(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
     match percent {
         Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),

@@ -7,9 +7,11 @@ mod answer;
 mod arms;
 mod client;
 mod counters;
+mod custom;
+mod own;
 mod sampler;
 mod ticks;
 
 pub use client::SampleError;
-pub use sampler::{ArmTarget, Prometheus, Target};
+pub use sampler::{ArmTarget, CustomQuery, CustomTarget, PairQuery, Prometheus, Target};
 pub use ticks::{ticks_between, ticks_due};

@@ -31,6 +31,8 @@ pub struct PodCounts {
     pub slow: Vec<u64>,
     /// For each of [`Baseline::codes`]: calls with that code that are not among `failures`.
     pub codes: Vec<u64>,
+    /// For each of the user's own pairs of counters: what it counted.
+    pub custom: Vec<Tally>,
 }
 
 /// What holds for the whole trial, and is kept in status with it.
@@ -79,6 +81,9 @@ impl Baseline {
                 slow.map_or_else(Tally::default, |slow| Tally::new(*slow, pod.requests))
             };
             metrics.push(self.metric(slow));
+        }
+        for place in 0..objectives.custom_counts().count() {
+            metrics.push(self.metric(|pod| pod.custom.get(place).copied().unwrap_or_default()));
         }
         Frozen {
             bounds_ms: compared,
@@ -169,7 +174,7 @@ mod tests {
             requests,
             failures,
             slow: slow.to_vec(),
-            codes: Vec::new(),
+            ..PodCounts::default()
         }
     }
 
