@@ -12,10 +12,21 @@ use super::sampler::{ArmTarget, Prometheus, Span, Target, together};
 /// What an arm's pods did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
-    /// By the ticks' ends and the pods' names: the counts, and whether the pod had a fresh scrape at the end.
-    pub ticks: BTreeMap<Timestamp, BTreeMap<String, (Counts, bool)>>,
+    /// By the ticks' ends and the pods' names.
+    pub ticks: BTreeMap<Timestamp, BTreeMap<String, PodHistory>>,
     /// Bounds of the target that some proxy's histogram did not have although calls were answered.
     pub missing_bounds: BTreeSet<u64>,
+}
+
+/// What one pod did in one tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodHistory {
+    /// What it answered.
+    pub counts: Counts,
+    /// Calls that are no failures, by the gRPC codes that the target asks for apart; those without any are left out.
+    pub codes: BTreeMap<u8, u64>,
+    /// Whether it had a fresh scrape at the tick's end.
+    pub seen: bool,
 }
 
 impl Prometheus {
@@ -33,10 +44,16 @@ impl Prometheus {
             for tick in now {
                 let counted = arms::count_pods(&series, &target.what(*tick));
                 history.missing_bounds.extend(counted.tally.missing_bounds);
+                let pod = |pod: arms::Pod| {
+                    let codes = target.codes_apart.iter().copied().zip(pod.codes);
+                    PodHistory {
+                        counts: pod.counts,
+                        codes: codes.filter(|(_, calls)| *calls > 0).collect(),
+                        seen: pod.seen_at_end,
+                    }
+                };
                 let pods = counted.by_name.into_iter();
-                let pods: BTreeMap<_, _> = pods
-                    .map(|(name, pod)| (name.to_owned(), (pod.counts, pod.seen_at_end)))
-                    .collect();
+                let pods: BTreeMap<_, _> = pods.map(|(name, one)| (name.to_owned(), pod(one))).collect();
                 if !pods.is_empty() {
                     history.ticks.insert(tick.1, pods);
                 }

@@ -310,6 +310,7 @@ pub(crate) mod tests {
                 latency: vec![LatencyObjective {
                     share: 0.99,
                     within_ms: 500,
+                    role: crate::analysis::sequential::Role::Supporting,
                 }],
                 ..Objectives::default()
             },

@@ -169,8 +169,14 @@ fn division(wanted: Option<Traffic>, seed: u64, recording: &Recording) -> Divisi
 
 /// Replays, draws if asked, and gives back what is to be printed.
 fn show(name: &str, parsed: &Parsed, recording: &Recording, division: Division, args: &Args) -> anyhow::Result<String> {
+    // The past of other exporters' metrics has no arms that could be divided or recorded.
+    let mut plan = parsed.plan.clone();
+    let left_out: Vec<String> = std::mem::take(&mut plan.objectives.custom)
+        .into_iter()
+        .map(|metric| metric.name)
+        .collect();
     let rules = Rules {
-        plan: &parsed.plan,
+        plan: &plan,
         baseline: parsed.baseline,
         settle: parsed.scrape_interval,
         division,
@@ -189,6 +195,7 @@ fn show(name: &str, parsed: &Parsed, recording: &Recording, division: Division, 
         bounds_ms: parsed.plan.objectives.bounds_ms().collect(),
         replay: &replayed,
         peers: &peers,
+        left_out: &left_out,
     };
     if let Some(path) = &args.svg {
         std::fs::write(path, svg::draw(&shown)).with_context(|| format!("writing {}", path.display()))?;
@@ -215,6 +222,7 @@ fn document(shown: &Shown<'_>) -> anyhow::Result<String> {
         bounds_ms,
         replay,
         peers,
+        left_out,
     } = shown;
     let document = json!({
         "rollout": name,
@@ -226,6 +234,7 @@ fn document(shown: &Shown<'_>) -> anyhow::Result<String> {
         "latencyBoundsMs": bounds_ms,
         "replay": replay,
         "peers": peers,
+        "leftOut": left_out,
     });
     Ok(serde_json::to_string_pretty(&document)?)
 }

@@ -70,6 +70,8 @@ struct Line {
     failed: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     slow: Vec<u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    codes: BTreeMap<u8, u64>,
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     seen: bool,
 }
@@ -96,7 +98,7 @@ pub(super) fn write(recording: &Recording, to: &mut impl Write) -> io::Result<()
     let mut lines = Vec::new();
     for (tick, recorded) in ticks {
         for (arm, pods) in [(Arm::Canary, &recorded.canary), (Arm::Stable, &recorded.stable)] {
-            for (pod, PodRecord { counts, seen }) in pods {
+            for (pod, PodRecord { counts, codes, seen }) in pods {
                 lines.push(Line {
                     tick: *tick,
                     arm,
@@ -104,6 +106,7 @@ pub(super) fn write(recording: &Recording, to: &mut impl Write) -> io::Result<()
                     total: counts.requests,
                     failed: counts.failures,
                     slow: counts.slow.clone(),
+                    codes: codes.clone(),
                     seen: *seen,
                 });
             }
@@ -234,6 +237,7 @@ impl Reader {
         };
         let record = PodRecord {
             counts,
+            codes: line.codes,
             seen: line.seen,
         };
         pods.insert(line.pod, record);

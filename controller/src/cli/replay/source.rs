@@ -9,14 +9,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
-use serin_core::analysis::Counts;
 use serin_core::rollout::replay::{PodRecord, PodRecords, Recording, RecordingDraft};
 use serin_core::rollout::{Ending, Phase, State};
 
 use super::{Args, check_stretch};
 use crate::api::{CanaryRollout, Parsed};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
-use crate::prometheus::{ArmTarget, History, Prometheus, Target, ticks_between};
+use crate::prometheus::{ArmTarget, History, PodHistory, Prometheus, Target, ticks_between};
 use crate::runtime::{client, clock};
 use crate::traffic;
 
@@ -147,8 +146,11 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
         stable: stable.clone(),
         thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
         extra_failure_codes: vec![],
+        // Which of them are failures is up to the spec, and samples may be tried with several.
+        codes_apart: (1..=16).collect(),
         scrape_interval: parsed.scrape_interval,
         began: from,
+        custom: vec![],
     };
     let prometheus = Prometheus::new(&args.prometheus_url)?;
     let doing = |arm: &ArmTarget| format!("reading the past of {}/{}", source.namespace, arm.deployment);
@@ -158,7 +160,12 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
         .history(&target, &canary, &trial)
         .await
         .with_context(|| doing(&canary))?;
-    if !of_canary.ticks.values().flatten().any(|(_, pod)| pod.0.requests > 0) {
+    if !of_canary
+        .ticks
+        .values()
+        .flatten()
+        .any(|(_, pod)| pod.counts.requests > 0)
+    {
         return Err(no_calls(&target, &canary, &of_canary, from, to, &prometheus.url()));
     }
     let since = from.checked_sub(parsed.baseline).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -200,11 +207,16 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
     Ok(Recording::parse(draft)?)
 }
 
-fn records(pods: BTreeMap<String, (Counts, bool)>, kept: &[bool]) -> PodRecords {
-    let record = |(mut counts, seen): (Counts, bool)| {
+fn records(pods: BTreeMap<String, PodHistory>, kept: &[bool]) -> PodRecords {
+    let record = |pod: PodHistory| {
+        let PodHistory {
+            mut counts,
+            codes,
+            seen,
+        } = pod;
         let mut kept = kept.iter();
         counts.slow.retain(|_| kept.next().copied().unwrap_or(false));
-        PodRecord { counts, seen }
+        PodRecord { counts, codes, seen }
     };
     pods.into_iter().map(|(name, pod)| (name, record(pod))).collect()
 }

@@ -166,11 +166,11 @@ fn shown_metric(replay: &Replay) -> Option<&str> {
 }
 
 /// The calls of an arm in a tick, and the bad ones as the shown metric sees them.
-fn tally(pods: &PodRecords, place: Option<usize>) -> Tally {
+fn tally(pods: &PodRecords, place: Option<usize>, failure_codes: &[u8]) -> Tally {
     let mut all = Tally::default();
     for pod in pods.values() {
         let bad = match place {
-            None => pod.counts.failures,
+            None => failure_codes.iter().filter_map(|code| pod.codes.get(code)).sum::<u64>() + pod.counts.failures,
             Some(place) => pod.counts.slow.get(place).copied().unwrap_or(0),
         };
         all.add(&Tally::new(bad, pod.counts.requests));
@@ -190,8 +190,15 @@ fn rates(svg: &mut String, axis: &Axis, of: &Shown<'_>, metric: Option<&str>) {
         .ticks
         .iter()
         .filter(|(end, _)| **end > axis.from && **end <= axis.to);
+    let codes = &of.replay.failure_codes;
     let all: Vec<_> = ticks
-        .map(|(end, tick)| (*end, tally(&tick.canary, place), tally(&tick.stable, place)))
+        .map(|(end, tick)| {
+            (
+                *end,
+                tally(&tick.canary, place, codes),
+                tally(&tick.stable, place, codes),
+            )
+        })
         .collect();
     let highest = all
         .iter()

@@ -17,6 +17,8 @@ pub(super) struct Shown<'a> {
     pub(super) bounds_ms: Vec<u64>,
     pub(super) replay: &'a Replay,
     pub(super) peers: &'a [PeerReplay],
+    /// Metrics of the spec that are not replayed.
+    pub(super) left_out: &'a [String],
 }
 
 /// The whole page.
@@ -49,6 +51,12 @@ pub(super) fn page(of: &Shown<'_>) -> String {
         page += &format!(
             "\nIn {short} ticks the canary had fewer calls than its weight's share: it was judged on those, and the bad calls served are\n\
              what its share would have had at the same rate.\n"
+        );
+    }
+    if !of.left_out.is_empty() {
+        page += &format!(
+            "\nNot replayed, as only Linkerd's metrics are: {}.\n",
+            of.left_out.join(", ")
         );
     }
     page

@@ -7,6 +7,7 @@
 //! - A person gives each approval at once, and no other command.
 //! - A tick is known `settle` after its end (one scrape), and is looked at then, as the controller does.
 //! - A trial ends with the promotion commit, or with the canary's traffic gone.
+//! - Metrics of the user's own are not replayed: the plan has none.
 //!
 //! # Guarantees
 //! The same recording, plan and division give the same replay.
@@ -29,7 +30,7 @@ use super::plan::Plan;
 use super::state::{Baseline, PauseReason, Paused, Phase, Revision, Run, Starting, State};
 use super::transition::transition;
 use crate::Weight;
-use crate::analysis::{ArmSample, Tick};
+use crate::analysis::{ArmSample, CustomTick, FailureCodes, Tick};
 
 pub use peers::{Peer, PeerEnd, PeerReplay};
 pub use recording::{PodRecord, PodRecords, RecordedTick, Recording, RecordingDraft, RecordingError};
@@ -165,6 +166,8 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(recording: &'a Recording, rules: &'a Rules<'a>, begin: Timestamp) -> Self {
         let revision = revision("canary");
+        let (FailureCodes::Given(codes) | FailureCodes::UnlessStableShows(codes)) =
+            &rules.plan.objectives.failure_codes;
         let run = Run {
             began: recording.draft().from,
             ..Run::begin(revision.clone(), self::revision("stable"), None, rules.plan, begin)
@@ -187,7 +190,7 @@ impl<'a> World<'a> {
             },
             weights: vec![(begin, Weight::ZERO)],
             wake: Some(begin),
-            baseline: recording.baseline(rules.baseline, rules.settle),
+            baseline: recording.baseline(rules.baseline, rules.settle, codes),
             teller: Teller::new(begin, recording.places(rules.plan.objectives.bounds_ms())),
             over: false,
         }
@@ -247,6 +250,7 @@ impl<'a> World<'a> {
         let mut ticks = Vec::new();
         let run = self.state.phase.run();
         let wanted = run.map(|run| run.analysis.bounds_ms()).unwrap_or_default();
+        let codes = run.map(|run| run.analysis.failure_codes().to_vec()).unwrap_or_default();
         let places = self.recording.places(wanted);
         let at_bounds = |sample: ArmSample| ArmSample {
             counts: recording::at_bounds(&sample.counts, &places),
@@ -255,7 +259,7 @@ impl<'a> World<'a> {
         let since = self.state.phase.samples_since();
         while let Some(end) = self.ends.get(self.known).copied().filter(|end| self.due(*end) <= now) {
             self.known += 1;
-            let divided = self.divider.tick(end, &self.weights);
+            let divided = self.divider.tick(end, &self.weights, &codes);
             self.teller.served(end, self.live(), &divided);
             let start = self.recording.start(end);
             if since.is_some_and(|since| start >= since) {
@@ -264,6 +268,7 @@ impl<'a> World<'a> {
                     end,
                     canary: at_bounds(divided.canary),
                     stable: at_bounds(divided.stable),
+                    custom: CustomTick::default(),
                 });
             }
         }
@@ -277,7 +282,9 @@ impl<'a> World<'a> {
                 return;
             }
             self.known += 1;
-            let divided = self.divider.tick(end, &self.weights);
+            let run = self.state.phase.run();
+            let codes = run.map(|run| run.analysis.failure_codes().to_vec()).unwrap_or_default();
+            let divided = self.divider.tick(end, &self.weights, &codes);
             self.teller.served(end, self.live(), &divided);
         }
     }

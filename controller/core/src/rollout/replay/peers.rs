@@ -1,7 +1,7 @@
 //! A peer's rule over the same stretch. Must not know our tests.
 //!
 //! It goes through the plan's weights, each for its hold, and measures the plan's own objectives: the success rate, and each
-//! latency objective. Beyond the canary's last recorded call there is nothing to measure, and it is left open.
+//! latency objective; a failure is what Linkerd takes for one, as in the metrics that they ask for. Beyond the canary's last recorded call there is nothing to measure, and it is left open.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -99,7 +99,7 @@ pub(super) fn run(recording: &Recording, rules: &Rules<'_>, begin: Timestamp, pe
     let last = recording.ends().filter(answered).last().unwrap_or(begin);
     let mut end = PeerEnd::Open { weight: at(last) };
     for tick in recording.ends().filter(|tick| *tick > begin && *tick <= last) {
-        let divided = divider.tick(tick, &weights);
+        let divided = divider.tick(tick, &weights, &[]);
         served.add(&at_bounds(&divided.served, &objectives));
         minute.add(&at_bounds(&divided.canary.counts, &objectives));
         length = length.saturating_add(recording.draft().interval);

@@ -14,6 +14,8 @@ const MOST_TICKS: i64 = 200_000;
 pub struct PodRecord {
     /// What it answered; [`Counts::slow`] has the recording's bounds, in their order.
     pub counts: Counts,
+    /// Calls by gRPC code that are not among the failures; codes without any may be left out.
+    pub codes: BTreeMap<u8, u64>,
     /// Whether it had a fresh scrape at the end of the tick.
     pub seen: bool,
 }
@@ -152,7 +154,11 @@ impl Recording {
                         wanted: bounds_ms.len(),
                     });
                 }
-                if slow.iter().chain([&failures]).any(|bad| *bad > requests) {
+                let failed = record
+                    .codes
+                    .values()
+                    .fold(failures, |all, calls| all.saturating_add(*calls));
+                if slow.iter().chain([&failed]).any(|bad| *bad > requests) {
                     return Err(RecordingError::MoreThanAll {
                         pod: pod.clone(),
                         tick: *tick,
@@ -217,7 +223,7 @@ impl Recording {
     }
 
     /// What stable did in the last `span` before the trial, as far as it could be known `settle` after each tick.
-    pub(super) fn baseline(&self, span: SignedDuration, settle: SignedDuration) -> Baseline {
+    pub(super) fn baseline(&self, span: SignedDuration, settle: SignedDuration, codes: &[u8]) -> Baseline {
         let since = self.0.from.checked_sub(span).unwrap_or(Timestamp::MIN);
         let known = self.0.from.checked_sub(settle).unwrap_or(Timestamp::MIN);
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
@@ -238,6 +244,8 @@ impl Recording {
                         requests: pod.counts.requests,
                         failures: pod.counts.failures,
                         slow: pod.counts.slow.clone(),
+                        codes: codes.iter().map(|code| with_code(pod, *code)).collect(),
+                        custom: Vec::new(),
                     };
                 }
             }
@@ -247,13 +255,18 @@ impl Recording {
         }
         Baseline {
             bounds_ms: self.0.bounds_ms.clone(),
+            codes: codes.to_vec(),
             ticks,
         }
     }
 }
 
-/// The sum over an arm's pods.
-pub(super) fn arm(pods: Option<&PodRecords>, bounds: usize) -> ArmSample {
+fn with_code(pod: &PodRecord, code: u8) -> u64 {
+    pod.codes.get(&code).copied().unwrap_or(0)
+}
+
+/// The sum over an arm's pods; calls with these gRPC codes are failures too.
+pub(super) fn arm(pods: Option<&PodRecords>, bounds: usize, failure_codes: &[u8]) -> ArmSample {
     let mut counts = Counts {
         slow: vec![0; bounds],
         ..Counts::default()
@@ -261,6 +274,9 @@ pub(super) fn arm(pods: Option<&PodRecords>, bounds: usize) -> ArmSample {
     let mut seen = false;
     for pod in pods.into_iter().flat_map(BTreeMap::values) {
         counts.add(&pod.counts);
+        for code in failure_codes {
+            counts.failures = counts.failures.saturating_add(with_code(pod, *code));
+        }
         seen |= pod.seen;
     }
     ArmSample {

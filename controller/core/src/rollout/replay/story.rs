@@ -29,6 +29,8 @@ pub struct Replay {
     /// What the canary answered from the first weight up to the end of the tick in which the trial ended; whole ticks, so it
     /// is a tick's calls too many at most. Slow ones are at the bounds of the latency objectives, in their order.
     pub served: Counts,
+    /// gRPC codes that were failures besides those that the mesh takes for failures.
+    pub failure_codes: Vec<u8>,
     /// Ticks in which the canary had fewer calls than its weight's share.
     pub short_ticks: usize,
 }
@@ -164,6 +166,7 @@ impl Teller {
                     waiting: Waiting::Step,
                 },
                 served: Counts::default(),
+                failure_codes: Vec::new(),
                 short_ticks: 0,
             },
             before_step: None,
@@ -217,6 +220,9 @@ impl Teller {
                 }
             }
             _ => {}
+        }
+        if let Some(run) = after.phase.run() {
+            self.replay.failure_codes = run.analysis.failure_codes().to_vec();
         }
         self.replay.end = end(plan, before, after, now);
     }
@@ -341,6 +347,7 @@ fn end(plan: &Plan, before: &State, after: &State, now: Timestamp) -> End {
                     PauseReason::Operator
                     | PauseReason::Approval
                     | PauseReason::StableChanged
+                    | PauseReason::MetricUnusable
                     | PauseReason::WeightContested => Waiting::Person,
                 },
                 _ => Waiting::Step,

@@ -1,5 +1,7 @@
 //! Incidents of the past that were made for it.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -24,7 +26,12 @@ fn pod(requests: u64, failures: u64, slow: u64) -> PodRecords {
         failures,
         slow: vec![slow],
     };
-    [("a".to_owned(), PodRecord { counts, seen: true })].into()
+    let record = PodRecord {
+        counts,
+        seen: true,
+        ..PodRecord::default()
+    };
+    [("a".to_owned(), record)].into()
 }
 
 /// Without a slow one.
@@ -93,14 +100,14 @@ fn a_canary_that_fails_5_percent_is_rolled_back_at_its_first_weight_one_scrape_a
     let replay = replay(&recording, &rules(&plan)).unwrap();
 
     // The same ticks through the analysis by itself.
-    let mut analysis = plan.analysis(&recording.baseline(secs(3_600), secs(2)));
+    let mut analysis = plan.analysis(&recording.baseline(secs(3_600), secs(2), &[]));
     analysis.begin_step(0, 0.95);
     let mut tick = 0;
     loop {
         let (canary, stable) = (pod(100, 5, 0), pod(900, 1, 0));
         let wanted = analysis.bounds_ms().len();
         let arm = |pods: &PodRecords| {
-            let mut sample = recording::arm(Some(pods), 1);
+            let mut sample = recording::arm(Some(pods), 1, &[]);
             sample.counts.slow.resize(wanted, 0);
             sample
         };
@@ -109,6 +116,7 @@ fn a_canary_that_fails_5_percent_is_rolled_back_at_its_first_weight_one_scrape_a
             end: at(FROM + (tick + 1) * TICK),
             canary: arm(&canary),
             stable: arm(&stable),
+            custom: CustomTick::default(),
         };
         tick += 1;
         if analysis.observe(&tick_of) == Outcome::Fail {
@@ -175,6 +183,7 @@ fn recorded_calls_begin_where_the_canary_answered_first() {
                     ..Counts::default()
                 },
                 seen: true,
+                ..PodRecord::default()
             },
         )]
         .into()
@@ -247,6 +256,46 @@ fn sight_that_is_lost_takes_the_traffic_away_and_its_return_begins_the_first_ste
         replay.steps
     );
     assert!(replay.steps[0].paused);
+}
+
+#[test]
+fn codes_that_stable_never_answers_with_are_failures_of_the_canary() {
+    let mut plan = patient(&[5, 100]);
+    plan.objectives.failure_codes = FailureCodes::UnlessStableShows(vec![8, 12]);
+    let with = |code: u8, pods: PodRecords| -> PodRecords {
+        let coded = pods.into_iter().map(|(name, mut pod)| {
+            pod.codes.insert(code, 10);
+            (name, pod)
+        });
+        coded.collect()
+    };
+    let end = |code: u8, known: bool| {
+        let mut draft = past(60, |_| (with(code, pod(100, 0, 0)), pod(900, 1, 0)));
+        for tick in draft.ticks.values_mut().filter(|_| known) {
+            tick.stable = with(code, std::mem::take(&mut tick.stable));
+        }
+        let to = at(FROM + 600);
+        replay(
+            &Recording::parse(RecordingDraft { to, ..draft }).unwrap(),
+            &rules(&plan),
+        )
+        .unwrap()
+    };
+    let unimplemented = end(12, false);
+    assert!(
+        matches!(unimplemented.end, End::RolledBack { .. }),
+        "{:?}",
+        unimplemented.end
+    );
+    assert_eq!(unimplemented.failure_codes, [8, 12]);
+    assert_eq!(unimplemented.served.failures * 10, unimplemented.served.requests);
+    let usual = end(12, true);
+    assert!(!matches!(usual.end, End::RolledBack { .. }), "{:?}", usual.end);
+    assert_eq!(usual.failure_codes, [8]);
+    assert!(
+        !matches!(end(5, false).end, End::RolledBack { .. }),
+        "NOT_FOUND is an answer"
+    );
 }
 
 #[test]
@@ -375,6 +424,7 @@ fn pods() -> impl Strategy<Value = PodRecords> {
                 failures: part(requests, failed),
                 slow: vec![part(requests, slow)],
             },
+            codes: BTreeMap::new(),
             seen,
         };
         pods.into_iter().map(|(name, pod)| (name, record(pod))).collect()

@@ -59,12 +59,12 @@ impl<'a> Divider<'a> {
         }
     }
 
-    /// The tick that ends then, at these weights.
-    pub(super) fn tick(&mut self, end: Timestamp, weights: &Weights) -> Divided {
+    /// The tick that ends then, at these weights; calls with these gRPC codes are failures too.
+    pub(super) fn tick(&mut self, end: Timestamp, weights: &Weights, failure_codes: &[u8]) -> Divided {
         let bounds = self.recording.draft().bounds_ms.len();
         let tick = self.recording.tick(end);
-        let canary = recording::arm(tick.map(|tick| &tick.canary), bounds);
-        let stable = recording::arm(tick.map(|tick| &tick.stable), bounds);
+        let canary = recording::arm(tick.map(|tick| &tick.canary), bounds, failure_codes);
+        let stable = recording::arm(tick.map(|tick| &tick.stable), bounds, failure_codes);
         let Division::Plan { seed } = self.division else {
             return Divided {
                 served: canary.counts.clone(),
