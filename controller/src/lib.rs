@@ -9,6 +9,7 @@ pub mod cli;
 pub mod gitops;
 pub mod linkerd;
 pub mod prometheus;
+pub mod query;
 pub mod reconcile;
 pub mod runtime;
 pub mod traffic;

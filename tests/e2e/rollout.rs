@@ -5,6 +5,7 @@ mod adopted;
 mod ends;
 mod faults;
 mod refused;
+mod replayed;
 mod site;
 mod witness;
 
@@ -42,6 +43,14 @@ pub(crate) fn stories() -> Vec<Story> {
             faults::loses_sight,
         ),
         Story::new("a_controller_that_is_killed_goes_on_where_it_was", faults::is_killed),
+        Story::new(
+            "a_replay_of_a_finished_rollout_ends_as_the_rollout_did",
+            replayed::finished,
+        ),
+        Story::new(
+            "an_incident_is_replayed_from_prometheus_and_from_its_recording",
+            replayed::incident_story,
+        ),
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
         Story::new(
             "revision_create_says_what_is_wrong_and_pushes_nothing",

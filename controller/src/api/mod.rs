@@ -1,5 +1,6 @@
 //! The custom resource `CanaryRollout`: its types, and how a spec becomes a plan of the core. Knows no cluster.
 
+mod metrics;
 mod parse;
 mod rollout;
 mod status;
@@ -7,8 +8,8 @@ mod status;
 pub use parse::{Parsed, parse, parse_duration};
 pub use rollout::{
     AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, GitSpec,
-    HelmSpec, JudgingSpec, LatencySpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec, RouteSpec, SecretRef, ServiceSpec,
-    StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
+    HelmSpec, JudgingSpec, LatencySpec, MetricSpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec, RouteSpec, SecretRef,
+    ServiceSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,

@@ -2,9 +2,12 @@
 
 use jiff::SignedDuration;
 use serin_core::analysis::sequential::Role;
-use serin_core::analysis::{LatencyObjective, Objectives, SuccessObjective};
+use serin_core::analysis::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
 use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft};
 
+use crate::linkerd::failure;
+
+use super::metrics;
 use super::rollout::{ApprovalSpec, CanaryRolloutSpec, CapacitySpec, JudgingSpec, OnInconclusiveSpec};
 
 /// A spec that makes sense.
@@ -105,18 +108,20 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
 }
 
 fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut Vec<FieldError>) -> Objectives {
+    let rate = &spec.analysis.success_rate;
+    let failure_codes = failure_codes(rate.failure_codes.as_deref(), errors);
     let mut share = |field: String, text: &str| {
         parse_share(text).unwrap_or_else(|problem| {
             errors.push(FieldError::new(field, problem));
             0.0
         })
     };
-    let rate = &spec.analysis.success_rate;
     let mut of_rate = |name: &str, text: &str| share(format!("spec.analysis.successRate.{name}"), text);
     let success = SuccessObjective {
         objective: of_rate("objective", &rate.objective),
         tolerance: of_rate("tolerance", &rate.tolerance),
         pass_tolerance: of_rate("passTolerance", &rate.pass_tolerance),
+        role: if rate.dry_run { Role::DryRun } else { Role::Judged },
     };
     let false_rollbacks = share(
         "spec.analysis.falseRollbacks".to_owned(),
@@ -128,6 +133,7 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
         latency.push(LatencyObjective {
             share,
             within_ms: u64::try_from(bound.as_millis()).unwrap_or(0),
+            role: if spec.dry_run { Role::DryRun } else { Role::Supporting },
         });
     }
     for (i, bound) in bounds.iter().enumerate() {
@@ -138,6 +144,7 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
             ));
         }
     }
+    let custom = metrics::parse(&spec.analysis.metrics, errors);
     if !(false_rollbacks > 0.0 && false_rollbacks <= 0.5) {
         let problem = format!(
             "`{}` bounds nothing; choose above 0% and up to 50%",
@@ -150,13 +157,34 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
     Objectives {
         false_rollbacks,
         success,
+        failure_codes,
         latency,
         latency_against_stable: match spec.analysis.latency_against_stable {
             JudgingSpec::Judged => Some(Role::Supporting),
             JudgingSpec::DryRun => Some(Role::DryRun),
             JudgingSpec::Off => None,
         },
+        custom,
     }
+}
+
+fn failure_codes(codes: Option<&[String]>, errors: &mut Vec<FieldError>) -> FailureCodes {
+    let Some(codes) = codes else {
+        return FailureCodes::UnlessStableShows(failure::HIDDEN_FAILURES.to_vec());
+    };
+    let mut numbers = Vec::with_capacity(codes.len());
+    for (i, code) in codes.iter().enumerate() {
+        let field = || format!("spec.analysis.successRate.failureCodes[{i}]");
+        match failure::code_number(code) {
+            Ok(0) => errors.push(FieldError::new(field(), "OK is no failure; leave it out")),
+            Ok(number) if numbers.contains(&number) => {
+                errors.push(FieldError::new(field(), format!("{code} stands there twice")));
+            }
+            Ok(number) => numbers.push(number),
+            Err(unknown) => errors.push(FieldError::new(field(), unknown.to_string())),
+        }
+    }
+    FailureCodes::Given(numbers)
 }
 
 /// Parses a duration as Kubernetes writes it (`90s`, `1h30m`, `500ms`).
@@ -168,7 +196,7 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
         .map_err(|_| format!("`{text}` is no duration; write one such as 30s, 2m or 500ms"))
 }
 
-fn parse_share(text: &str) -> Result<f64, String> {
+pub(super) fn parse_share(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
     match percent {
         Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
@@ -252,6 +280,21 @@ git: {repository: 'https://git.example.com/platform/config.git', path: deploy/en
             fields(&spec(|s| s.analysis.latency[0].within = "450ms".into())),
             ["spec.analysis.latency[0].within"]
         );
+    }
+
+    #[test]
+    fn failure_codes_are_read_by_name_and_number_and_nonsense_is_named() {
+        let codes = |codes: &[&str]| {
+            let codes = codes.iter().map(|code| (*code).to_owned()).collect();
+            spec(|s| s.analysis.success_rate.failure_codes = Some(codes))
+        };
+        let parsed = |spec: &CanaryRolloutSpec| parse(spec).unwrap().plan.objectives.failure_codes;
+        assert_eq!(parsed(&codes(&["NOT_FOUND", "8"])), FailureCodes::Given(vec![5, 8]));
+        assert_eq!(parsed(&codes(&[])), FailureCodes::Given(vec![]));
+        assert_eq!(parsed(&spec(|_| {})), FailureCodes::UnlessStableShows(vec![8, 12]));
+        let path = |i| format!("spec.analysis.successRate.failureCodes[{i}]");
+        assert_eq!(fields(&codes(&["TEAPOT", "5", "17"])), [path(0), path(2)]);
+        assert_eq!(fields(&codes(&["OK", "NOT_FOUND", "5"])), [path(0), path(2)]);
     }
 
     #[test]

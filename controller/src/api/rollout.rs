@@ -227,7 +227,7 @@ pub enum CapacitySpec {
 }
 
 /// What the canary has to keep.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisSpec {
     /// The length of a tick: at least two scrapes of Prometheus.
@@ -260,6 +260,10 @@ pub struct AnalysisSpec {
     /// Latency against stable's, at up to three bounds that stable itself keeps for 75, 95 and 99 % of its calls.
     #[serde(default)]
     pub latency_against_stable: JudgingSpec,
+    /// Metrics of your own: pairs of counters, or single values with limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub metrics: Vec<MetricSpec>,
 }
 
 /// Whether something has a say.
@@ -290,10 +294,20 @@ pub struct SuccessRateSpec {
     #[serde(default = "defaults::pass_tolerance")]
     #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
     pub pass_tolerance: String,
+    /// gRPC codes that are failures besides those that Linkerd takes for failures (UNKNOWN, DEADLINE_EXCEEDED,
+    /// PERMISSION_DENIED, INTERNAL, UNAVAILABLE, DATA_LOSS), by name or number. When absent: UNIMPLEMENTED and
+    /// RESOURCE_EXHAUSTED, each unless stable answered with it before the trial. Frozen when a trial starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub failure_codes: Option<Vec<String>>,
+    /// Reported in status, and not judged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// A latency objective.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LatencySpec {
     /// The least share of calls that must be answered in time, such as `99%` for a p99.
     #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
@@ -301,6 +315,58 @@ pub struct LatencySpec {
     /// The time: one of Linkerd's histogram bounds, such as `500ms`.
     #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 500ms"))]
     pub within: String,
+    /// Reported in status, and not judged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// A metric of your own: `bad` and `total`, or `query` with limits. In queries `{{namespace}}`, `{{service}}`, `{{stable}}`,
+/// `{{canary}}`, `{{deployment}}`, `{{pods}}`, `{{revision}}` and `{{interval}}` stand for what they say; `deployment`, `pods`
+/// and `revision` are those of the arm that is asked about.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricSpec {
+    /// Its name in status and events.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The counter of what is bad: a selector, `sum(selector)`, or several added up. Goes through the same test as the success
+    /// rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub bad: Option<String>,
+    /// The counter of all, good and bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub total: Option<String>,
+    /// With `bad` and `total`: the least share that must be good. None: only stable is the measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
+    pub objective: Option<String>,
+    /// With `bad` and `total`: how much worse than stable a canary may be before that can fail it; 0.2% when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
+    pub tolerance: Option<String>,
+    /// With `bad` and `total`: how much worse than stable it must be proven not to be before a step passes; 0.5% when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
+    pub pass_tolerance: Option<String>,
+    /// A query of one number, looked at at the end of each tick. Weaker than counters: `falseRollbacks` does not bound it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub query: Option<String>,
+    /// With `query`: the least that is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// With `query`: the most that is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// With `query`: ticks in a row outside of the limits that fail the canary; 3 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub breaches: Option<i32>,
+    /// Reported in status, and not judged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// The config repository.
@@ -389,6 +455,7 @@ impl Default for AnalysisSpec {
             success_rate: SuccessRateSpec::default(),
             latency: defaults::latency(),
             latency_against_stable: JudgingSpec::default(),
+            metrics: Vec::new(),
         }
     }
 }
@@ -399,6 +466,8 @@ impl Default for SuccessRateSpec {
             objective: defaults::objective(),
             tolerance: defaults::tolerance(),
             pass_tolerance: defaults::pass_tolerance(),
+            failure_codes: None,
+            dry_run: false,
         }
     }
 }
@@ -479,6 +548,7 @@ mod defaults {
         vec![LatencySpec {
             share: "99%".to_owned(),
             within: "500ms".to_owned(),
+            dry_run: false,
         }]
     }
 

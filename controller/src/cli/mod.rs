@@ -3,6 +3,7 @@
 pub mod check;
 pub mod controller;
 pub mod crd;
+pub mod replay;
 pub mod revision;
 pub mod status;
 
@@ -26,6 +27,7 @@ enum Command {
     Controller(controller::Args),
     /// Print the manifest of the custom resource definition.
     Crd,
+    Replay(Box<replay::Args>),
     /// Work with canary revisions in the config repository.
     #[command(subcommand)]
     Revision(Revision),
@@ -51,6 +53,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(args).await,
         Command::Controller(args) => controller::run(args).await,
         Command::Crd => crd::run(),
+        Command::Replay(args) => replay::run(*args).await,
         Command::Revision(Revision::Create(args)) => revision::create(args).await,
         Command::Revision(Revision::Rollback(args)) => revision::rollback(args).await,
         Command::Revision(Revision::Promote(args)) => revision::promote(args).await,

@@ -23,6 +23,9 @@ const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
+/// Codes that Linkerd counts as success although a client has not got what it asked for: RESOURCE_EXHAUSTED, UNIMPLEMENTED.
+pub const HIDDEN_FAILURES: [u8; 2] = [8, 12];
+
 /// A word that is no gRPC status code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no gRPC status code; write its name, such as UNIMPLEMENTED, or its number, 0 to 16")]

@@ -37,6 +37,8 @@ pub(super) struct What<'a> {
     pub(super) began: i64,
     /// gRPC codes that are failures besides Linkerd's own.
     pub(super) extra_failure_codes: &'a [u8],
+    /// gRPC codes that are counted by themselves where they are no failures.
+    pub(super) codes_apart: &'a [u8],
     /// Bounds of latency objectives, in their order.
     pub(super) bounds_ms: &'a [u64],
 }
@@ -77,7 +79,9 @@ pub(super) struct Counted<'a> {
 /// What one pod did in the tick.
 pub(super) struct Pod {
     pub(super) counts: Counts,
-    seen_at_end: bool,
+    /// For each of [`What::codes_apart`]: calls with that code that are no failures.
+    pub(super) codes: Vec<u64>,
+    pub(super) seen_at_end: bool,
 }
 
 /// Counts each pod of an arm by itself.
@@ -90,11 +94,12 @@ pub(super) fn count_pods<'a>(series: &'a [Series], what: &What<'_>) -> Counted<'
     for (name, views) in by_pod(series, &what.window) {
         let mut pod = Pod {
             counts: none(what),
+            codes: vec![0; what.codes_apart.len()],
             seen_at_end: false,
         };
         for instance in chosen(&views).into_iter().flat_map(View::values) {
             pod.seen_at_end |= instance.seen_since(what.window.end - what.window.stale, what.window.end);
-            instance.add_to(&mut pod.counts, &mut tally, what);
+            instance.add_to(&mut pod, &mut tally, what);
         }
         // Latency is counted at the first frame and a call at its last: at a tick's edge one may lead the other.
         for slow in &mut pod.counts.slow {
@@ -114,7 +119,7 @@ fn none(what: &What<'_>) -> Counts {
 
 pub(super) struct Tally {
     garbage: usize,
-    missing_bounds: BTreeSet<u64>,
+    pub(super) missing_bounds: BTreeSet<u64>,
 }
 
 type Pods<'a> = BTreeMap<&'a str, BTreeMap<[&'a str; VIEW_LABELS.len()], View<'a>>>;
@@ -208,7 +213,8 @@ impl Instance<'_> {
             .collect()
     }
 
-    fn add_to(&self, counts: &mut Counts, tally: &mut Tally, what: &What<'_>) {
+    fn add_to(&self, pod: &mut Pod, tally: &mut Tally, what: &What<'_>) {
+        let Pod { counts, codes, .. } = pod;
         let baseline = self.baseline(&what.window, what.began);
         let resets = self.resets();
         let mut grown = |series: &Series| {
@@ -219,13 +225,17 @@ impl Instance<'_> {
         for series in &self.responses {
             let calls = grown(series);
             counts.requests += calls;
-            let classification = series.label(metrics::CLASSIFICATION);
-            if is_failure(
-                classification,
+            let (classification, status) = (
+                series.label(metrics::CLASSIFICATION),
                 series.label(metrics::GRPC_STATUS),
-                what.extra_failure_codes,
-            ) {
+            );
+            if is_failure(classification, status, what.extra_failure_codes) {
                 counts.failures += calls;
+            } else if let Ok(status) = status.parse::<u8>() {
+                let apart = codes.iter_mut().zip(what.codes_apart);
+                for (with, _) in apart.filter(|(_, code)| **code == status) {
+                    *with += calls;
+                }
             }
         }
         if self.buckets.is_empty() {

@@ -22,6 +22,7 @@ fn what(start: i64, end: i64) -> What<'static> {
         window: window(start, end),
         began: 0,
         extra_failure_codes: &[12],
+        codes_apart: &[8],
         bounds_ms: &[100, 500],
     }
 }
@@ -99,6 +100,18 @@ fn added_codes_are_failures() {
         calls("a", "success", "5", &[(115_000, 4.0)]),
     ]);
     assert_eq!((got.requests, got.failures), (7, 3));
+}
+
+#[test]
+fn codes_that_are_asked_for_are_counted_by_themselves_unless_they_are_failures() {
+    let series = [
+        alive("a", &[95_000, 115_000]),
+        calls("a", "success", "8", &[(115_000, 3.0)]),
+        calls("a", "failure", "8", &[(115_000, 2.0)]),
+    ];
+    let counted = count_pods(&series, &what(100_000, 120_000));
+    let pod = &counted.by_name["a"];
+    assert_eq!((pod.counts.failures, pod.codes.as_slice()), (2, [3].as_slice()));
 }
 
 #[test]

@@ -69,6 +69,14 @@ pub enum SampleError {
         /// What is wrong with the answer.
         problem: String,
     },
+    /// A query of the user's own does not give what it should; nothing is wrong with the server.
+    #[error("{field}: {problem}")]
+    Unusable {
+        /// The field's path in the resource.
+        field: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
     /// The proxies' histograms lack a bound of an objective.
     #[error(
         "the samples have no bucket for {bound_ms}ms; check whether the scrape configuration drops buckets of response_latency_ms"

@@ -7,9 +7,13 @@ mod answer;
 mod arms;
 mod client;
 mod counters;
+mod custom;
+mod history;
+mod own;
 mod sampler;
 mod ticks;
 
 pub use client::SampleError;
-pub use sampler::{ArmTarget, Prometheus, Target};
+pub use history::{History, PodHistory};
+pub use sampler::{ArmTarget, CustomQuery, CustomTarget, PairQuery, Prometheus, Target};
 pub use ticks::{ticks_between, ticks_due};

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
-use serin_core::analysis::{ArmSample, Baseline, Counts, PodCounts, Tick};
+use serin_core::analysis::sequential::Tally;
+use serin_core::analysis::{ArmSample, Baseline, Counts, CustomTick, PodCounts, Tick};
 
 use super::answer::Series;
 use super::arms::{self, What};
 use super::client::{Client, SampleError};
 use super::counters::Window;
+use super::own::{self, Own};
 use crate::linkerd::promql;
 
 /// A query that takes longer than this is late for its tick anyway.
@@ -26,7 +28,7 @@ const LOOKBACK: SignedDuration = SignedDuration::from_secs(60);
 const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
 
 /// A stretch of time, its start exclusive.
-type Span = (Timestamp, Timestamp);
+pub(super) type Span = (Timestamp, Timestamp);
 
 /// What to sample. All of it is fixed while a revision is judged: changing it would void the tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +45,60 @@ pub struct Target {
     pub thresholds_ms: Vec<u64>,
     /// Numbers of gRPC codes that are failures besides Linkerd's own.
     pub extra_failure_codes: Vec<u8>,
+    /// Numbers of gRPC codes that a baseline counts by themselves.
+    pub codes_apart: Vec<u8>,
     /// How often Prometheus scrapes the proxies.
     pub scrape_interval: SignedDuration,
     /// When the rollout began.
     pub began: Timestamp,
+    /// The user's own metrics, in the order of the spec.
+    pub custom: Vec<CustomTarget>,
+}
+
+/// A metric of the user's own, with its variables filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomTarget {
+    /// Its path in the resource, such as `spec.analysis.metrics[0]`.
+    pub field: String,
+    /// Whether it has a say.
+    pub judged: bool,
+    /// What to ask.
+    pub query: CustomQuery,
+}
+
+/// What to ask for a metric of the user's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CustomQuery {
+    /// Counters of each arm.
+    Counts {
+        /// The canary's.
+        canary: PairQuery,
+        /// Stable's.
+        stable: PairQuery,
+    },
+    /// One number of each arm, or of the whole service.
+    Value {
+        /// The canary's, or the service's.
+        canary: String,
+        /// Stable's, if each arm has its own.
+        stable: Option<String>,
+    },
+    /// Nothing can be asked.
+    Unusable {
+        /// The field of the metric that is the reason, such as `bad`.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+/// The selectors of two counters; each one's series are added up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairQuery {
+    /// Of the bad ones.
+    pub bad: Vec<String>,
+    /// Of all.
+    pub total: Vec<String>,
 }
 
 /// One arm's pods.
@@ -59,11 +111,11 @@ pub struct ArmTarget {
 }
 
 impl Target {
-    fn stale(&self) -> SignedDuration {
+    pub(super) fn stale(&self) -> SignedDuration {
         self.scrape_interval.saturating_mul(STALE_SCRAPES)
     }
 
-    fn lookback(&self) -> SignedDuration {
+    pub(super) fn lookback(&self) -> SignedDuration {
         self.stale().saturating_mul(2).max(LOOKBACK)
     }
 
@@ -82,16 +134,21 @@ impl Target {
         .map(|selector| promql::over(&selector, window))
     }
 
-    fn what(&self, (start, end): (Timestamp, Timestamp)) -> What<'_> {
+    pub(super) fn window(&self, (start, end): Span) -> Window {
+        Window {
+            start: start.as_millisecond(),
+            end: end.as_millisecond(),
+            stale: millis(self.stale()),
+            lookback: millis(self.lookback()),
+        }
+    }
+
+    pub(super) fn what(&self, of: Span) -> What<'_> {
         What {
-            window: Window {
-                start: start.as_millisecond(),
-                end: end.as_millisecond(),
-                stale: millis(self.stale()),
-                lookback: millis(self.lookback()),
-            },
+            window: self.window(of),
             began: self.began.as_millisecond(),
             extra_failure_codes: &self.extra_failure_codes,
+            codes_apart: &self.codes_apart,
             bounds_ms: &self.thresholds_ms,
         }
     }
@@ -115,7 +172,7 @@ impl Target {
 /// Samples rollouts from one Prometheus. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Prometheus {
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl Prometheus {
@@ -145,7 +202,8 @@ impl Prometheus {
     /// Any answer that is not whole: there is no tick then, and the caller is blind.
     pub async fn tick(&self, target: &Target, start: Timestamp, end: Timestamp) -> Result<Tick, SampleError> {
         let [canary, stable] = self.series(target, start, end).await?;
-        target.tick(&canary, &stable, (start, end))
+        let own = self.own(target, (start, end), end).await?;
+        target.tick(&canary, &stable, &own, (start, end))
     }
 
     /// Several ticks in order, as [`super::ticks_due`] gives them, with few queries. Stops at the first error.
@@ -156,8 +214,12 @@ impl Prometheus {
             let (now, later) = together(rest, *first);
             let Some((_, last)) = now.last() else { break };
             let [canary, stable] = self.series(target, *first, *last).await?;
+            let own = match now.first() {
+                Some(one) => self.own(target, *one, *last).await?,
+                None => Vec::new(),
+            };
             for tick in now {
-                out.push(target.tick(&canary, &stable, *tick)?);
+                out.push(target.tick(&canary, &stable, &own, *tick)?);
             }
             rest = later;
         }
@@ -177,14 +239,21 @@ impl Prometheus {
             let (now, later) = together(rest, *first);
             let Some((_, last)) = now.last() else { break };
             let series = self.arm(target, &target.stable, *first, *last).await?;
+            let own = match now.first() {
+                Some(one) => self.own(target, *one, *last).await?,
+                None => Vec::new(),
+            };
             for tick in now {
                 let counted = arms::count_pods(&series, &target.what(*tick));
                 let mut pods = vec![PodCounts::default(); places.len()];
-                for (name, pod) in counted.by_name {
+                let mut place = |name: &str| {
                     let next = places.len();
-                    let place = *places.entry(name.to_owned()).or_insert(next);
-                    if place == pods.len() {
-                        pods.push(PodCounts::default());
+                    *places.entry(name.to_owned()).or_insert(next)
+                };
+                for (name, pod) in counted.by_name {
+                    let place = place(name);
+                    if place >= pods.len() {
+                        pods.resize(place + 1, PodCounts::default());
                     }
                     if let Some(slot) = pods.get_mut(place) {
                         let Counts {
@@ -196,7 +265,21 @@ impl Prometheus {
                             requests,
                             failures,
                             slow,
+                            codes: pod.codes,
+                            custom: Vec::new(),
                         };
+                    }
+                }
+                for (metric, by_pod) in own::stable_pods(&own, target, *tick).into_iter().enumerate() {
+                    for (name, tally) in by_pod {
+                        let place = place(&name);
+                        if place >= pods.len() {
+                            pods.resize(place + 1, PodCounts::default());
+                        }
+                        if let Some(pod) = pods.get_mut(place) {
+                            pod.custom.resize(metric, Tally::default());
+                            pod.custom.push(tally);
+                        }
                     }
                 }
                 if pods.iter().any(|pod| pod.requests > 0) {
@@ -207,6 +290,7 @@ impl Prometheus {
         }
         Ok(Baseline {
             bounds_ms: target.thresholds_ms.clone(),
+            codes: target.codes_apart.clone(),
             ticks: out,
         })
     }
@@ -219,7 +303,7 @@ impl Prometheus {
     }
 
     /// One arm's series, with all samples that speak for `(start, end]`.
-    async fn arm(
+    pub(super) async fn arm(
         &self,
         target: &Target,
         arm: &ArmTarget,
@@ -234,7 +318,7 @@ impl Prometheus {
 }
 
 /// As many of the ticks as one answer may hold, and the others.
-fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
+pub(super) fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
     let fitting = ticks
         .iter()
         .take_while(|(_, end)| end.duration_since(first) <= TOGETHER)
@@ -244,12 +328,14 @@ fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
 }
 
 impl Target {
-    fn tick(&self, canary: &[Series], stable: &[Series], of: (Timestamp, Timestamp)) -> Result<Tick, SampleError> {
+    fn tick(&self, canary: &[Series], stable: &[Series], own: &[Own], of: Span) -> Result<Tick, SampleError> {
+        let custom: CustomTick = own::tick(own, self, of);
         Ok(Tick {
             start: of.0,
             end: of.1,
             canary: self.count(canary, of)?,
             stable: self.count(stable, of)?,
+            custom,
         })
     }
 }

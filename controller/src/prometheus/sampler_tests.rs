@@ -61,8 +61,10 @@ fn target() -> Target {
         },
         thresholds_ms: vec![500],
         extra_failure_codes: vec![],
+        codes_apart: vec![],
         scrape_interval: SignedDuration::from_secs(10),
         began: at(0),
+        custom: vec![],
     }
 }
 
@@ -236,4 +238,146 @@ fn an_address_that_is_none_is_named() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let error = Prometheus::with_timeout("prometheus:no", Duration::from_secs(1)).unwrap_err();
     assert!(error.to_string().contains("prometheus:no"), "{error}");
+}
+
+fn checkout() -> CustomTarget {
+    let pair = |arm: &str| PairQuery {
+        bad: vec![format!("checkout_bad_{arm}")],
+        total: vec![format!("checkout_all_{arm}")],
+    };
+    CustomTarget {
+        field: "spec.analysis.metrics[0]".to_owned(),
+        judged: true,
+        query: CustomQuery::Counts {
+            canary: pair("canary"),
+            stable: pair("stable"),
+        },
+    }
+}
+
+fn depth() -> CustomTarget {
+    CustomTarget {
+        field: "spec.analysis.metrics[1]".to_owned(),
+        judged: true,
+        query: CustomQuery::Value {
+            canary: "queue_depth".to_owned(),
+            stable: None,
+        },
+    }
+}
+
+fn with_own() -> Target {
+    Target {
+        custom: vec![checkout(), depth()],
+        ..target()
+    }
+}
+
+/// A checkout a second on each arm, every tenth of the canary's bad; the queue is as deep as these say.
+fn shop(form: &str, depths: &[i64]) -> (StatusCode, String) {
+    let counter = |name: &str, each: i64| {
+        let values: Vec<_> = (100..=200)
+            .step_by(10)
+            .map(|t| json!([t, (t / each).to_string()]))
+            .collect();
+        matrix(&json!([{"metric": {"__name__": name, "pod": "p"}, "values": values}]))
+    };
+    if form.contains("checkout_bad_canary") {
+        counter("checkout_bad", 10)
+    } else if form.contains("checkout_bad_stable") {
+        matrix(&json!([]))
+    } else if form.contains("checkout_all") {
+        counter("checkout_all", 1)
+    } else if form.contains("queue_depth") {
+        let series = depths.iter().map(|depth| {
+            let values: Vec<_> = (100..=200).step_by(20).map(|t| json!([t, depth.to_string()])).collect();
+            json!({"metric": {"queue": depth.to_string()}, "values": values})
+        });
+        matrix(&json!(series.collect::<Vec<_>>()))
+    } else {
+        healthy(form)
+    }
+}
+
+#[tokio::test]
+async fn users_metrics_come_with_the_tick_arm_by_arm() {
+    let (prometheus, asked) = prometheus(|form| shop(form, &[7])).await;
+    let tick = prometheus.tick(&with_own(), at(160), at(180)).await.unwrap();
+    let arms = tick.custom.counts[0];
+    assert_eq!((arms.canary, arms.stable), (Tally::new(2, 20), Tally::new(0, 20)));
+    assert_eq!(tick.custom.values[0].canary, Some(7.0));
+    assert_eq!(tick.custom.unusable, []);
+    // A subquery is aligned to the epoch, as ticks are.
+    let asked = asked.lock().unwrap();
+    assert!(
+        asked
+            .iter()
+            .any(|form| form.contains("queue_depth") && form.contains("[20000ms%3A20000ms]")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn several_ticks_are_the_same_as_one_by_one_with_users_metrics_too() {
+    let (prometheus, _) = prometheus(|form| shop(form, &[7])).await;
+    let spans = [(at(140), at(160)), (at(160), at(180)), (at(180), at(200))];
+    let together = prometheus.ticks(&with_own(), &spans).await.unwrap();
+    for (span, tick) in spans.iter().zip(&together) {
+        assert_eq!(*tick, prometheus.tick(&with_own(), span.0, span.1).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn several_series_where_one_number_is_meant_are_said_and_the_rest_goes_on() {
+    let (prometheus, _) = prometheus(|form| shop(form, &[7, 9])).await;
+    let tick = prometheus.tick(&with_own(), at(160), at(180)).await.unwrap();
+    assert_eq!(
+        (tick.canary.counts.requests, tick.custom.counts[0].canary.total),
+        (22, 20)
+    );
+    let [unusable] = tick.custom.unusable.as_slice() else {
+        panic!("{:?}", tick.custom)
+    };
+    assert_eq!(
+        (unusable.metric, unusable.field.as_str()),
+        (1, "spec.analysis.metrics[1].query")
+    );
+    assert!(unusable.problem.contains("2 series"), "{unusable:?}");
+}
+
+#[tokio::test]
+async fn a_query_that_is_wrong_is_found_on_stable_before_a_start() {
+    let interval = SignedDuration::from_secs(20);
+    let check = async |answer: fn(&str) -> (StatusCode, String)| {
+        let (prometheus, _) = prometheus(answer).await;
+        let checked = prometheus.check(&with_own(), interval, at(200)).await;
+        checked.map_err(|error| error.to_string())
+    };
+    assert_eq!(check(|form| shop(form, &[7])).await, Ok(()));
+    let several = check(|form| shop(form, &[7, 8, 9])).await.unwrap_err();
+    assert!(
+        several.starts_with("spec.analysis.metrics[1].query: it gives 3 series"),
+        "{several}"
+    );
+    let refused = check(|form| {
+        if form.contains("checkout_all") {
+            let error = json!({"status": "error", "errorType": "bad_data", "error": "unexpected end of input"});
+            return (StatusCode::BAD_REQUEST, error.to_string());
+        }
+        shop(form, &[7])
+    });
+    let refused = refused.await.unwrap_err();
+    assert_eq!(
+        refused,
+        "spec.analysis.metrics[0].total: Prometheus refuses it: unexpected end of input"
+    );
+    let swapped = check(|form| shop(&form.replace("checkout_bad_stable", "checkout_all"), &[7]).clone());
+    assert_eq!(swapped.await, Ok(()), "as many bad ones as all are not more");
+    let down = check(|_| (StatusCode::SERVICE_UNAVAILABLE, "down".to_owned()))
+        .await
+        .unwrap_err();
+    assert!(
+        !down.starts_with("spec."),
+        "the server's fault is nobody's field: {down}"
+    );
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use kube::runtime::reflector::ObjectRef;
 use serin_core::analysis::Baseline;
-use serin_core::rollout::{Answer, GitView, Origin, PromotionOutcome, Revision, RollbackOutcome};
+use serin_core::rollout::{Answer, FieldError, GitView, Origin, PromotionOutcome, Revision, RollbackOutcome};
 use tokio::sync::mpsc;
 
 use crate::api::CanaryRollout;
+use crate::prometheus::SampleError;
 
 /// The rollout that asks.
 pub(super) type Key = ObjectRef<CanaryRollout>;
@@ -34,6 +35,8 @@ struct File {
     rollback: Slot<RollbackOutcome>,
     promotion: Slot<PromotionOutcome>,
     baseline: Slot<Baseline>,
+    /// The field that keeps the baseline from being had.
+    unusable: Option<FieldError>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +105,11 @@ impl Desk {
         self.with(key, |file| file.baseline.view().map(|(_, answer)| answer))
     }
 
+    /// The metric of the user's own that keeps the trial from its start.
+    pub(super) fn unusable(&self, key: &Key) -> Option<FieldError> {
+        self.with(key, |file| file.unusable.clone())
+    }
+
     /// Forgets the answers that are no longer asked for.
     pub(super) fn keep_only(&self, key: &Key, asked: &[Question]) {
         self.with(key, |file| {
@@ -116,6 +124,7 @@ impl Desk {
             }
             if !asked.contains(&Question::Baseline) {
                 file.baseline.forget();
+                file.unusable = None;
             }
         });
     }
@@ -163,6 +172,13 @@ impl File {
         reply: anyhow::Result<Reply>,
         failures: u32,
     ) -> Option<Duration> {
+        if question == Question::Baseline {
+            let error = reply.as_ref().err().and_then(|error| error.downcast_ref());
+            self.unusable = match error {
+                Some(SampleError::Unusable { field, problem }) => Some(FieldError::new(field, problem)),
+                _ => None,
+            };
+        }
         match reply {
             Ok(Reply::Origin(answer)) => self.origin.settle(about, answer),
             Ok(Reply::Rollback(answer)) => self.rollback.settle(about, answer),

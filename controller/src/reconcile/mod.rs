@@ -15,6 +15,7 @@ mod arms;
 mod desk;
 mod git;
 mod observe;
+mod own;
 mod run;
 mod status;
 
@@ -193,6 +194,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         &parsed.plan,
         &world.observation,
         &decision,
+        world.unusable.as_ref(),
         now,
     )
     .map_err(Error::Memory)?;

@@ -1,18 +1,18 @@
 //! One look at everything that a decision needs. It writes nothing.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
-use serin_core::analysis::Tick;
-use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, State, Verb};
+use serin_core::analysis::{FailureCodes, Tick};
+use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, PhaseName, State, Verb};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::desk::Reply;
-use super::{Context, Error, call, git, is_forbidden};
+use super::{Context, Error, call, git, is_forbidden, own};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
 use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between, ticks_due};
@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) live: Option<LiveRoute>,
     /// What the spec was parsed to.
     pub(super) parsed: Parsed,
+    /// A metric of the user's own that keeps a trial from its start.
+    pub(super) unusable: Option<FieldError>,
     /// Something is on its way that no watch tells.
     pub(super) waiting: bool,
 }
@@ -96,6 +98,9 @@ pub(super) async fn observe(
             let arms = arm_targets(rollout, &run.revision.hash);
             let target = Target {
                 thresholds_ms: run.analysis.bounds_ms(),
+                extra_failure_codes: run.analysis.failure_codes().to_vec(),
+                codes_apart: vec![],
+                custom: own::targets(rollout, parsed, run.analysis.custom(), &own::revisions(run)),
                 began: run.began,
                 ..target(rollout, parsed, &apex, &canary, arms, now)
             };
@@ -124,6 +129,7 @@ pub(super) async fn observe(
         route,
         live,
         parsed: parsed.clone(),
+        unusable: cx.desk.unusable(&ObjectRef::from_obj(rollout)),
         waiting,
     })))
 }
@@ -312,8 +318,12 @@ fn target(
         stable,
         thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
         extra_failure_codes: vec![],
+        codes_apart: match &parsed.plan.objectives.failure_codes {
+            FailureCodes::Given(codes) | FailureCodes::UnlessStableShows(codes) => codes.clone(),
+        },
         scrape_interval: parsed.scrape_interval,
         began,
+        custom: vec![],
     }
 }
 
@@ -335,11 +345,14 @@ pub(super) struct Past {
     target: Target,
     ticks: Vec<(Timestamp, Timestamp)>,
     prometheus: Prometheus,
+    interval: SignedDuration,
+    now: Timestamp,
 }
 
 impl Past {
-    /// What stable did in it.
+    /// What stable did in it, once every query of the user's own gives what it should.
     pub(super) async fn baseline(self) -> anyhow::Result<Reply> {
+        self.prometheus.check(&self.target, self.interval, self.now).await?;
         Ok(Reply::Baseline(
             self.prometheus.baseline(&self.target, &self.ticks).await?,
         ))
@@ -351,8 +364,19 @@ pub(super) fn past(cx: &Context, rollout: &CanaryRollout, world: &World, now: Ti
     let parsed = &world.parsed;
     let since = now.checked_sub(parsed.baseline).unwrap_or(Timestamp::UNIX_EPOCH);
     let arms = arm_targets(rollout, "");
+    let revision = |arm: &Arm| arm.revision.as_ref().map_or_else(String::new, |r| r.name.clone());
+    let revisions = own::Revisions {
+        canary: revision(&world.observation.canary),
+        canary_hash: world.observation.canary.revision.as_ref().map(|r| r.hash.clone()),
+        stable: revision(&world.observation.stable),
+    };
     Past {
-        target: target(rollout, parsed, &world.apex, &world.stable, arms, since),
+        target: Target {
+            custom: own::targets(rollout, parsed, &parsed.plan.objectives.custom, &revisions),
+            ..target(rollout, parsed, &world.apex, &world.stable, arms, since)
+        },
+        interval: parsed.plan.interval,
+        now,
         ticks: ticks_between(since, now, parsed.plan.interval, parsed.scrape_interval),
         prometheus: cx.prometheus.clone(),
     }

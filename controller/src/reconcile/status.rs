@@ -36,6 +36,7 @@ pub(super) fn after(
     plan: &Plan,
     observation: &Observation,
     decision: &Decision,
+    unusable: Option<&FieldError>,
     now: Timestamp,
 ) -> Result<CanaryRolloutStatus, serde_json::Error> {
     let Decision {
@@ -84,6 +85,23 @@ pub(super) fn after(
     answers(&mut status, phase, before);
     remember(&mut status.history, phase);
     status.conditions = conditions(&before.conditions, generation, state, observation, message, now);
+    let unread = unusable.map(ToString::to_string).or_else(|| {
+        let unusable = phase.run().and_then(|run| run.analysis.unusable());
+        unusable.map(|unusable| format!("{}: {}", unusable.field, unusable.problem))
+    });
+    let (is, reason, text) = match &unread {
+        Some(why) => (false, "UnusableQuery", why.as_str()),
+        None => (true, "Readable", "every metric that is judged can be read"),
+    };
+    set(
+        &mut status.conditions,
+        generation,
+        "MetricsReadable",
+        is,
+        reason,
+        text,
+        now,
+    );
     Ok(status)
 }
 

@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 use serde::Serialize;
+use serin_core::analysis::peers::{Argo, Flagger};
 use serin_core::analysis::sequential::fail::FailRules;
 use serin_core::analysis::sequential::forecast::{Forecast, Towards};
 use serin_core::analysis::sequential::{FailProcess, Null, StepInfo, ln_threshold};
 
-use crate::rules::{Argo, EachMinute, FirstDropped, Flagger, Kayenta, Rule, Serin, ZTest, count};
+use crate::rules::{EachMinute, FirstDropped, Kayenta, Peer, Rule, Serin, ZTest, count};
 use crate::world::{Bursts, Traffic, World};
 
 /// Stable's pods are watched for as long before a rollout: at 10 calls a second and 99.9 % that is 14 bursts of ten.
@@ -93,17 +94,13 @@ fn history(world: World, plan: &Plan, tick: f64, seed: u64) -> Option<[Single; 8
     let frozen = (estimate.phi(), calls);
     let steps = u32::try_from(plan.len()).ok()?;
     let seconds = plan.iter().map(|(_, seconds)| seconds).sum();
-    let flagger = Flagger {
-        threshold: 5,
-        failed: 0,
-    };
     let mut rules: [Box<dyn Rule>; 8] = [
         Box::new(Serin::new(steps, frozen, false)?),
         Box::new(FirstDropped::new(Serin::new(steps, frozen, false)?)),
         Box::new(Serin::new(steps, frozen, true)?),
-        Box::new(EachMinute::new(flagger)),
-        Box::new(EachMinute::new(Argo { limit: 0, failed: 0 })),
-        Box::new(EachMinute::new(Argo { limit: 3, failed: 0 })),
+        Box::new(EachMinute::new(Peer(Flagger::new(5)))),
+        Box::new(EachMinute::new(Peer(Argo::new(0)))),
+        Box::new(EachMinute::new(Peer(Argo::new(3)))),
         Box::new(EachMinute::new(Kayenta::in_rollout_of(seconds))),
         Box::new(ZTest::default()),
     ];

@@ -1,14 +1,12 @@
 //! The rules that are compared, each as it is documented. Must not know what is true.
 //!
-//! - **Flagger** 1.44: each minute a success rate below the objective, or no value, is a failed check; they add up over
-//!   the whole canary; once they reach the threshold the *next* check rolls back.
-//! - **Argo Rollouts** 1.10: each minute a measurement that misses the condition, or has no value, is a failure; more
-//!   than `failureLimit` of them fail the analysis.
+//! - **Flagger** and **Argo Rollouts**: see `serin_core::analysis::peers`; their one metric is the success rate.
 //! - **Kayenta** (its default judge): a point a minute and arm; three times a Mann-Whitney test over all points so far at
 //!   98 % confidence; High if the interval of the shift lies above a quarter of the estimated shift. Every hour for three
 //!   hours, as recommended, where the rollout takes that long; else every ten minutes for half an hour.
 //! - **z-test**: two proportions, pooled, one-sided at 1 %, over all counts so far, looked at after every tick.
 
+use serin_core::analysis::peers::{self, Measurement};
 use serin_core::analysis::sequential::{
     Arms, Comparison, Decision, MetricSpec, Role, StepInfo, Tally, TestSpec, TestState,
 };
@@ -159,35 +157,17 @@ impl<R: MinuteRule> Rule for EachMinute<R> {
     }
 }
 
-pub(crate) struct Flagger {
-    pub(crate) threshold: u32,
-    pub(crate) failed: u32,
-}
+/// The success rate under a peer's rule.
+pub(crate) struct Peer<R>(pub(crate) R);
 
-impl MinuteRule for Flagger {
+impl<R: peers::MinuteRule> MinuteRule for Peer<R> {
     fn minute(&mut self, arms: &Arms) -> bool {
-        if self.failed >= self.threshold {
-            return true;
-        }
-        self.failed += u32::from(misses(&arms.canary));
-        false
+        let success = Measurement {
+            calls: arms.canary,
+            allowed: ALLOWED,
+        };
+        self.0.minute(&[success])
     }
-}
-
-pub(crate) struct Argo {
-    pub(crate) limit: u32,
-    pub(crate) failed: u32,
-}
-
-impl MinuteRule for Argo {
-    fn minute(&mut self, arms: &Arms) -> bool {
-        self.failed += u32::from(misses(&arms.canary));
-        self.failed > self.limit
-    }
-}
-
-fn misses(canary: &Tally) -> bool {
-    canary.total == 0 || canary.rate() > ALLOWED
 }
 
 pub(crate) struct Kayenta {

@@ -3,14 +3,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Objectives;
 use super::sequential::{BurstEstimate, Tally, bounds};
+use super::{FailureCodes, Objectives};
+
+/// Stable shows a code when more than one call in so many has it: one stray call a day hides no missing method.
+const SHOWS: u64 = 10_000;
 
 /// What stable's pods did in the time before a trial.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Baseline {
     /// The bounds of [`PodCounts::slow`] in milliseconds, rising.
     pub bounds_ms: Vec<u64>,
+    /// The gRPC codes of [`PodCounts::codes`].
+    pub codes: Vec<u8>,
     /// Tick by tick, in order: each pod in a place of its own, which stays the same from tick to tick.
     pub ticks: Vec<Vec<PodCounts>>,
 }
@@ -24,6 +29,10 @@ pub struct PodCounts {
     pub failures: u64,
     /// For each of [`Baseline::bounds_ms`]: calls that were slower.
     pub slow: Vec<u64>,
+    /// For each of [`Baseline::codes`]: calls with that code that are not among `failures`.
+    pub codes: Vec<u64>,
+    /// For each of the user's own pairs of counters: what it counted.
+    pub custom: Vec<Tally>,
 }
 
 /// What holds for the whole trial, and is kept in status with it.
@@ -33,6 +42,9 @@ pub struct Frozen {
     /// The bounds at which latency is compared with stable's, in milliseconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bounds_ms: Vec<u64>,
+    /// gRPC codes that are failures besides those that the mesh takes for failures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failure_codes: Vec<u8>,
     /// For each metric of [`Objectives::test`] in order: φ, and stable's calls before the trial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     metrics: Vec<FrozenMetric>,
@@ -52,7 +64,15 @@ impl Baseline {
         let compared = objectives
             .latency_against_stable
             .map_or_else(Vec::new, |_| self.choose());
-        let failures = |pod: &PodCounts| Tally::new(pod.failures, pod.requests);
+        let failure_codes = self.failure_codes(&objectives.failure_codes);
+        let failures = |pod: &PodCounts| {
+            let coded = self.codes.iter().zip(&pod.codes);
+            let added: u64 = coded
+                .filter(|(code, _)| failure_codes.contains(code))
+                .map(|(_, calls)| *calls)
+                .sum();
+            Tally::new(pod.failures + added, pod.requests)
+        };
         let mut metrics = vec![self.metric(failures)];
         for bound in objectives.bounds_ms().chain(compared.iter().copied()) {
             let place = self.bounds_ms.iter().position(|b| *b == bound);
@@ -62,10 +82,32 @@ impl Baseline {
             };
             metrics.push(self.metric(slow));
         }
+        for place in 0..objectives.custom_counts().count() {
+            metrics.push(self.metric(|pod| pod.custom.get(place).copied().unwrap_or_default()));
+        }
         Frozen {
             bounds_ms: compared,
+            failure_codes,
             metrics,
         }
+    }
+
+    /// The codes that are failures for the whole trial.
+    fn failure_codes(&self, codes: &FailureCodes) -> Vec<u8> {
+        match codes {
+            FailureCodes::Given(codes) => codes.clone(),
+            FailureCodes::UnlessStableShows(codes) => codes.iter().copied().filter(|code| !self.shows(*code)).collect(),
+        }
+    }
+
+    fn shows(&self, code: u8) -> bool {
+        let Some(place) = self.codes.iter().position(|known| *known == code) else {
+            return false;
+        };
+        let pods = || self.ticks.iter().flatten();
+        let all: u64 = pods().map(|pod| pod.requests).sum();
+        let with: u64 = pods().filter_map(|pod| pod.codes.get(place)).sum();
+        with.saturating_mul(SHOWS) > all
     }
 
     /// Up to three bounds, from the middle to the far tail of stable's calls.
@@ -132,14 +174,59 @@ mod tests {
             requests,
             failures,
             slow: slow.to_vec(),
+            ..PodCounts::default()
         }
     }
 
     fn baseline(ticks: Vec<Vec<PodCounts>>) -> Baseline {
         Baseline {
             bounds_ms: vec![10, 50, 100, 500],
+            codes: Vec::new(),
             ticks,
         }
+    }
+
+    /// Stable's calls, and how many of them had UNIMPLEMENTED.
+    fn with_code(requests: u64, unimplemented: u64, codes: FailureCodes) -> Frozen {
+        let pod = PodCounts {
+            requests,
+            codes: vec![unimplemented, 0],
+            ..PodCounts::default()
+        };
+        let baseline = Baseline {
+            codes: vec![12, 8],
+            ..baseline(vec![vec![pod]])
+        };
+        baseline.freeze(&Objectives {
+            failure_codes: codes,
+            ..Objectives::default()
+        })
+    }
+
+    #[test]
+    fn codes_that_stable_does_not_show_are_failures() {
+        let unless_shown = || FailureCodes::UnlessStableShows(vec![12, 8]);
+        assert_eq!(with_code(50_000, 0, unless_shown()).failure_codes, [12, 8]);
+        assert_eq!(with_code(50_000, 900, unless_shown()).failure_codes, [8]);
+        let stray = with_code(50_000, 1, unless_shown());
+        assert_eq!(stray.failure_codes, [12, 8], "one stray call hides no missing method");
+        assert_eq!(
+            stray.metrics()[0].1,
+            Tally::new(1, 50_000),
+            "and it counts against stable as well"
+        );
+        let unknown = Baseline::default().freeze(&Objectives {
+            failure_codes: unless_shown(),
+            ..Objectives::default()
+        });
+        assert_eq!(unknown.failure_codes, [12, 8], "what was not seen is not shown");
+    }
+
+    #[test]
+    fn codes_that_were_chosen_are_failures_whatever_stable_shows() {
+        let frozen = with_code(50_000, 900, FailureCodes::Given(vec![12]));
+        assert_eq!(frozen.failure_codes, [12]);
+        assert_eq!(frozen.metrics()[0].1, Tally::new(900, 50_000));
     }
 
     #[test]

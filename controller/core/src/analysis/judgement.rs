@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::custom::ValueState;
 use super::sequential::{Arms, Decision, Report, Role, StepInfo, Tally, TestSpec, TestState};
-use super::{Counts, Frozen, Objectives, Tick};
+use super::{Counts, CustomMetric, CustomValue, Frozen, Objectives, Reading, Tick, Unusable};
 
 /// Whose counts are judged; the other arm is what it is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,13 +31,13 @@ impl fmt::Display for Judged {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
-    /// Such as `success-rate` or `latency-500ms`.
+    /// Such as `success-rate` or `latency-500ms`, or the name of the user's own.
     pub metric: String,
     /// Whose calls were judged.
     pub arm: Judged,
-    /// Calls that count against the arm, since the trial began.
+    /// Calls that count against the arm, since the trial began; of a value, ticks outside of its limits.
     pub bad: u64,
-    /// All its calls since then.
+    /// All its calls since then; of a value, ticks in which it had one.
     pub total: u64,
     /// The same of the arm that it is compared with.
     pub other: Tally,
@@ -101,6 +102,12 @@ pub struct Analysis {
     /// The judged arm's calls in this step.
     step_requests: u64,
     test: TestState,
+    /// For each of the user's own values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    values: Vec<ValueState>,
+    /// What could not be read in the last tick.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unusable: Vec<Unusable>,
 }
 
 impl Analysis {
@@ -113,8 +120,10 @@ impl Analysis {
             frozen,
             step_requests: 0,
             test: TestState::default(),
+            values: Vec::new(),
+            unusable: Vec::new(),
         };
-        analysis.test = TestState::start(&analysis.spec(), &analysis.frozen.metrics());
+        analysis.forget();
         analysis
     }
 
@@ -126,8 +135,15 @@ impl Analysis {
             step_requests: 0,
             ..self.clone()
         };
-        analysis.test = TestState::start(&analysis.spec(), &analysis.frozen.metrics());
+        analysis.forget();
         analysis
+    }
+
+    /// Begins the tests with nothing seen.
+    fn forget(&mut self) {
+        self.test = TestState::start(&self.spec(), &self.frozen.metrics());
+        self.values = vec![ValueState::default(); self.value_specs().count()];
+        self.unusable.clear();
     }
 
     /// The bounds in milliseconds that [`Counts::slow`] has to have, in this order.
@@ -136,6 +152,24 @@ impl Analysis {
             .bounds_ms()
             .chain(self.frozen.bounds_ms.iter().copied())
             .collect()
+    }
+
+    /// The gRPC codes that [`Counts::failures`] has to have besides those that the mesh takes for failures.
+    pub fn failure_codes(&self) -> &[u8] {
+        &self.frozen.failure_codes
+    }
+
+    /// The user's own metrics, as they are asked for while this trial lasts.
+    pub fn custom(&self) -> &[CustomMetric] {
+        &self.objectives.custom
+    }
+
+    /// What could not be read in the last tick, although it has a say.
+    pub fn unusable(&self) -> Option<&Unusable> {
+        self.unusable.iter().find(|unusable| {
+            let metric = self.objectives.custom.get(unusable.metric);
+            metric.is_some_and(|metric| metric.role != Role::DryRun)
+        })
     }
 
     /// The judged arm's calls in this step.
@@ -151,6 +185,9 @@ impl Analysis {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             stable_share: other_share,
         });
+        for value in &mut self.values {
+            value.begin_step();
+        }
     }
 
     /// Adds a tick's counts.
@@ -165,25 +202,120 @@ impl Analysis {
         };
         let spec = self.spec();
         let slow = |place: usize| arms(&move |counts: &Counts| counts.slow.get(place).copied().unwrap_or(0));
+        let custom = self.objectives.custom_counts().count();
+        let latencies = spec.metrics().len().saturating_sub(1 + custom);
+        let custom = (0..custom).map(|place| {
+            let Arms { canary, stable } = tick.custom.counts.get(place).copied().unwrap_or_default();
+            match self.judged {
+                Judged::Canary => Arms { canary, stable },
+                Judged::Stable => Arms {
+                    canary: stable,
+                    stable: canary,
+                },
+            }
+        });
         let counts: Vec<Arms> = std::iter::once(arms(&|counts| counts.failures))
-            .chain((0..spec.metrics().len().saturating_sub(1)).map(slow))
+            .chain((0..latencies).map(slow))
+            .chain(custom)
             .collect();
         self.step_requests = self.step_requests.saturating_add(judged.requests);
-        outcome(self.test.observe(&spec, &counts))
+        self.unusable.clone_from(&tick.custom.unusable);
+        self.observe_values(tick);
+        let decision = self.test.observe(&spec, &counts);
+        self.outcome_of(decision)
+    }
+
+    fn observe_values(&mut self, tick: &Tick) {
+        let specs = self.objectives.custom.iter().filter_map(CustomMetric::value);
+        let readings = tick
+            .custom
+            .values
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(Reading::default()));
+        for ((state, spec), reading) in self.values.iter_mut().zip(specs).zip(readings) {
+            let (judged, other) = match (spec.per_arm, self.judged) {
+                (false, _) => (reading.canary, None),
+                (true, Judged::Canary) => (reading.canary, reading.stable),
+                (true, Judged::Stable) => (reading.stable, reading.canary),
+            };
+            state.observe(spec, judged, other);
+        }
+    }
+
+    fn value_specs(&self) -> impl Iterator<Item = (&CustomMetric, &CustomValue)> {
+        let metrics = self.objectives.custom.iter();
+        metrics.filter_map(|metric| Some((metric, metric.value()?)))
+    }
+
+    /// The values that have a say.
+    fn judged_values(&self) -> impl Iterator<Item = &ValueState> {
+        let values = self.value_specs().zip(&self.values);
+        values
+            .filter(|((metric, _), _)| metric.role != Role::DryRun)
+            .map(|(_, state)| state)
+    }
+
+    /// What counts and values say together. Values can fail, and can keep from passing.
+    fn outcome_of(&self, decision: Decision) -> Outcome {
+        let all_fine = || self.judged_values().all(|value| value.fine) && self.unusable().is_none();
+        match decision {
+            Decision::Fail(_) => Outcome::Fail,
+            _ if self.judged_values().any(|value| value.failed) => Outcome::Fail,
+            Decision::Hold(_) => Outcome::Hold,
+            _ if self.judged_values().any(|value| value.held) => Outcome::Hold,
+            Decision::Pass if all_fine() => Outcome::Pass,
+            Decision::Pass | Decision::Inconclusive => Outcome::Inconclusive,
+        }
     }
 
     /// What the counts say.
     pub fn outcome(&self) -> Outcome {
-        outcome(self.test.decision(&self.spec()))
+        self.outcome_of(self.test.decision(&self.spec()))
     }
 
     /// What the counts say, with the evidence.
     pub fn verdict(&self) -> Verdict {
         let report = self.test.report(&self.spec());
+        let mut evidence = self.evidence(&report);
+        let values = self.value_specs().zip(&self.values);
+        for ((metric, spec), state) in values {
+            let one = self.of_value(metric, spec, state);
+            // The deciding one comes first, and counts decide before values.
+            let decides = state.failed && !one.dry_run && !matches!(report.decision, Decision::Fail(_));
+            evidence.insert(if decides { 0 } else { evidence.len() }, one);
+        }
+        for unusable in &self.unusable {
+            let metric = self.objectives.custom.get(unusable.metric);
+            let known = evidence
+                .iter_mut()
+                .find(|one| metric.is_some_and(|metric| metric.name == one.metric));
+            if let Some(known) = known {
+                known.sentence = format!(
+                    "{} can't be read: {}: {}",
+                    known.metric, unusable.field, unusable.problem
+                );
+            }
+        }
         Verdict {
-            outcome: outcome(report.decision),
-            suspect: report.suspect,
-            evidence: self.evidence(&report),
+            outcome: self.outcome_of(report.decision),
+            suspect: report.suspect || self.judged_values().any(|value| value.in_a_row > 0),
+            evidence,
+        }
+    }
+
+    fn of_value(&self, metric: &CustomMetric, spec: &CustomValue, state: &ValueState) -> Evidence {
+        let breaches = f64::from(state.in_a_row) / f64::from(spec.breaches.max(1));
+        Evidence {
+            metric: metric.name.clone(),
+            arm: self.judged,
+            bad: state.breaches,
+            total: state.ticks,
+            other: Tally::default(),
+            towards_fail: if state.failed { 100 } else { percent(breaches, 1.0) },
+            towards_pass: if state.fine { 100 } else { 0 },
+            dry_run: metric.role == Role::DryRun,
+            sentence: self.sentence(&state.sentence(&metric.name, spec)),
         }
     }
 
@@ -227,15 +359,6 @@ impl Analysis {
     }
 }
 
-fn outcome(decision: Decision) -> Outcome {
-    match decision {
-        Decision::Pass => Outcome::Pass,
-        Decision::Fail(_) => Outcome::Fail,
-        Decision::Hold(_) => Outcome::Hold,
-        Decision::Inconclusive => Outcome::Inconclusive,
-    }
-}
-
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -251,133 +374,5 @@ fn percent(ln: f64, threshold: f64) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::analysis::{ArmSample, Baseline, LatencyObjective, Sight};
-
-    fn analysis() -> Analysis {
-        let objectives = Objectives {
-            latency: vec![LatencyObjective {
-                share: 0.99,
-                within_ms: 500,
-            }],
-            ..Objectives::default()
-        };
-        let frozen = Baseline::default().freeze(&objectives);
-        let mut analysis = Analysis::begin(objectives, 4, frozen);
-        analysis.begin_step(0, 0.9);
-        analysis
-    }
-
-    fn tick(canary: (u64, u64, u64), stable: (u64, u64, u64)) -> Tick {
-        let arm = |(requests, failures, slow)| ArmSample {
-            sight: Sight::Fresh,
-            counts: Counts {
-                requests,
-                failures,
-                slow: vec![slow],
-            },
-        };
-        Tick {
-            start: Timestamp::UNIX_EPOCH,
-            end: Timestamp::UNIX_EPOCH,
-            canary: arm(canary),
-            stable: arm(stable),
-        }
-    }
-
-    fn after(ticks: usize, canary: (u64, u64, u64), stable: (u64, u64, u64)) -> Analysis {
-        let mut analysis = analysis();
-        for _ in 0..ticks {
-            analysis.observe(&tick(canary, stable));
-        }
-        analysis
-    }
-
-    #[test]
-    fn fails_when_many_calls_fail_and_says_so_in_a_sentence() {
-        let verdict = after(5, (68, 6, 0), (1200, 2, 0)).verdict();
-        assert_eq!(verdict.outcome, Outcome::Fail);
-        let first = &verdict.evidence[0];
-        assert_eq!(
-            (first.metric.as_str(), first.bad, first.total),
-            ("success-rate", 30, 340)
-        );
-        assert!(
-            first
-                .sentence
-                .starts_with("8.8 % of 340 canary calls failed, stable 0.2 % of 6,000"),
-            "{}",
-            first.sentence
-        );
-        assert_eq!(first.towards_fail, 100, "{first:?}");
-    }
-
-    #[test]
-    fn fails_when_the_latency_objective_breaks() {
-        let verdict = after(5, (50, 0, 10), (500, 0, 0)).verdict();
-        assert_eq!(
-            (verdict.outcome, verdict.evidence[0].metric.as_str()),
-            (Outcome::Fail, "latency-500ms")
-        );
-    }
-
-    #[test]
-    fn one_tick_alone_fails_nobody() {
-        assert_eq!(after(1, (50, 50, 50), (500, 0, 0)).outcome(), Outcome::Inconclusive);
-    }
-
-    #[test]
-    fn passes_on_enough_good_calls_of_this_step_and_not_before() {
-        let mut analysis = after(2, (100, 0, 0), (900, 0, 0));
-        assert_eq!(analysis.outcome(), Outcome::Inconclusive);
-        for _ in 0..10 {
-            analysis.observe(&tick((100, 0, 0), (900, 0, 0)));
-        }
-        assert_eq!((analysis.outcome(), analysis.step_requests()), (Outcome::Pass, 1200));
-        analysis.begin_step(1, 0.75);
-        assert_eq!(
-            analysis.outcome(),
-            Outcome::Inconclusive,
-            "each step is proven by its own calls"
-        );
-    }
-
-    #[test]
-    fn holds_while_stable_breaks_the_objective_as_well() {
-        let verdict = after(20, (50, 5, 0), (500, 50, 0)).verdict();
-        assert_eq!(verdict.outcome, Outcome::Hold, "{verdict:?}");
-    }
-
-    #[test]
-    fn stable_is_judged_beside_the_canary_that_proved_the_revision() {
-        let mut analysis = analysis().of_stable();
-        analysis.begin_step(0, 0.75);
-        for _ in 0..5 {
-            analysis.observe(&tick((700, 0, 0), (100, 20, 0)));
-        }
-        let verdict = analysis.verdict();
-        assert_eq!(
-            (verdict.outcome, verdict.evidence[0].arm),
-            (Outcome::Fail, Judged::Stable)
-        );
-        assert!(
-            verdict.evidence[0]
-                .sentence
-                .contains("stable calls failed, canary 0.0 %"),
-            "{verdict:?}"
-        );
-    }
-
-    #[test]
-    fn goes_on_where_it_was_after_it_was_written_and_read() {
-        let mut analysis = after(3, (40, 1, 2), (400, 1, 1));
-        let mut read: Analysis = serde_json::from_str(&serde_json::to_string(&analysis).unwrap()).unwrap();
-        for one in [&mut analysis, &mut read] {
-            one.observe(&tick((40, 3, 0), (400, 1, 1)));
-        }
-        assert_eq!(analysis, read);
-    }
-}
+#[path = "judgement_tests.rs"]
+mod tests;

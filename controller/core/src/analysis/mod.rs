@@ -4,12 +4,15 @@
 //! evidence at any time. [`sequential`] is the statistics behind it.
 
 pub mod baseline;
+pub mod custom;
 pub mod judgement;
 pub mod objectives;
+pub mod peers;
 pub mod sample;
 pub mod sequential;
 
 pub use baseline::{Baseline, Frozen, PodCounts};
+pub use custom::{CustomCounts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Unusable};
 pub use judgement::{Analysis, Evidence, Judged, Outcome, Verdict};
-pub use objectives::{LatencyObjective, Objectives, SuccessObjective};
+pub use objectives::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
 pub use sample::{ArmSample, Counts, Sight, Tick};

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::CustomTick;
+
 /// Calls that one arm answered in one tick.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,7 +51,7 @@ pub struct ArmSample {
 
 /// Both arms over `(start, end]`. `end` is a multiple of the interval since the epoch, so that a restart computes
 /// the very same ticks again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tick {
     /// Exclusive.
     pub start: Timestamp,
@@ -59,4 +61,7 @@ pub struct Tick {
     pub canary: ArmSample,
     /// Stable's pods.
     pub stable: ArmSample,
+    /// What users' own metrics were.
+    #[serde(default)]
+    pub custom: CustomTick,
 }

@@ -2,10 +2,12 @@
 //!
 //! It must not know how an observation was made or how an effect is carried out.
 
+mod absorb;
 pub mod effect;
 pub mod invariants;
 pub mod observation;
 pub mod plan;
+pub mod replay;
 pub mod state;
 pub mod transition;
 

@@ -326,6 +326,7 @@ pub(crate) mod tests {
                 latency: vec![LatencyObjective {
                     share: 0.99,
                     within_ms: 500,
+                    role: crate::analysis::sequential::Role::Supporting,
                 }],
                 ..Objectives::default()
             },

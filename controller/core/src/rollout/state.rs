@@ -189,6 +189,8 @@ pub enum PauseReason {
     StableChanged,
     /// Somebody lowered the canary's weight.
     WeightContested,
+    /// A metric of the user's own can't be read.
+    MetricUnusable,
 }
 
 /// See [`Phase::Paused`].

@@ -24,7 +24,7 @@ pub mod burst;
 mod clock;
 pub mod evalue;
 mod evidence;
-mod exact;
+pub(crate) mod exact;
 pub mod fail;
 pub mod forecast;
 pub mod interval;

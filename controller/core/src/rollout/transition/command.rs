@@ -125,6 +125,15 @@ fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
             cx.take_away();
             again(cx, p.run)
         }
+        PauseReason::MetricUnusable => {
+            cx.take_away();
+            // With the queries of the present spec: what is judged changes, so all of it is judged anew.
+            Phase::Starting(Starting {
+                run: p.run,
+                baseline: Baseline::Wanted,
+                since: cx.now,
+            })
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::observation::{LiveWeight, Observation};
 use super::plan::{Capacity, Plan};
 use super::state::{CommandAnswer, Phase, Revision, RollbackGit, RollbackReason, RollingBack, Run, State, after};
 use crate::Weight;
-use crate::analysis::{Judged, Outcome, Sight};
+use crate::analysis::Outcome;
 
 /// Decides what a rollout does next.
 ///
@@ -192,25 +192,9 @@ impl<'a> Context<'a> {
         false
     }
 
-    /// Adds the ticks to the analysis; those at `weight_at` or later count, earlier ones straddle a change of weight.
-    fn absorb(&mut self, run: &mut Run, weight_at: Timestamp) -> Outcome {
-        for tick in &self.obs.ticks {
-            if tick.end <= run.as_of {
-                continue;
-            }
-            run.as_of = tick.end;
-            let seen = match run.analysis.judged {
-                Judged::Canary => tick.canary.sight,
-                Judged::Stable => tick.stable.sight,
-            };
-            if seen == Sight::Fresh {
-                run.fresh_at = tick.end;
-            }
-            if tick.start >= weight_at && run.analysis.observe(tick) == Outcome::Fail {
-                return Outcome::Fail;
-            }
-        }
-        run.analysis.outcome()
+    /// Adds the observed ticks to the analysis; those at `weight_at` or later count.
+    fn absorb(&self, run: &mut Run, weight_at: Timestamp) -> Outcome {
+        run.absorb(&self.obs.ticks, weight_at)
     }
 
     /// Whether the judged arm has been out of sight for the blind deadline.

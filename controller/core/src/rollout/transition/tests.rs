@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::Weight;
-use crate::analysis::{ArmSample, Baseline, Counts, Sight, Tick};
+use crate::analysis::sequential::Role;
+use crate::analysis::{
+    ArmSample, Baseline, Counts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Sight, Tick, Unusable,
+};
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
     Answer, Arm, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason, Phase,
@@ -40,6 +43,7 @@ struct World {
     promotion: PromotionOutcome,
     failing: f64,
     sight: Sight,
+    unusable: Vec<Unusable>,
     pods_come: bool,
     applies: bool,
     command: Option<Command>,
@@ -84,6 +88,7 @@ impl World {
             },
             failing: 0.0,
             sight: Sight::Fresh,
+            unusable: vec![],
             pods_come: true,
             applies: true,
             command: None,
@@ -150,6 +155,11 @@ impl World {
                 end: Timestamp::from_second(end).unwrap(),
                 canary: arm(requests, failures),
                 stable: arm(10_000 - requests, 0),
+                custom: CustomTick {
+                    values: vec![Reading::default()],
+                    unusable: self.unusable.clone(),
+                    ..CustomTick::default()
+                },
             });
             end += interval;
         }
@@ -313,6 +323,66 @@ fn takes_a_failing_revision_away_and_then_reverts_it() {
         PhaseName::RolledBack,
         "the rest state is recorded, not started"
     );
+}
+
+#[test]
+fn a_metric_that_cannot_be_read_pauses_and_a_failure_still_rolls_back() {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    world.plan.objectives.custom = vec![CustomMetric {
+        name: "memory".into(),
+        role: Role::Judged,
+        kind: CustomKind::Value(CustomValue {
+            query: "memory".into(),
+            min: None,
+            max: Some(1.0),
+            breaches: 3,
+            per_arm: false,
+        }),
+    }];
+    world.unusable = vec![Unusable {
+        metric: 0,
+        field: "spec.analysis.metrics[0].query".into(),
+        problem: "it gives 3 series".into(),
+    }];
+    world.until_phase(PhaseName::Paused, 60);
+    assert_eq!(world.pause_reason(), Some(PauseReason::MetricUnusable));
+    let message = world.step().message;
+    assert!(
+        message.contains("waits at 5 %: spec.analysis.metrics[0].query: it gives 3 series"),
+        "{message}"
+    );
+    assert_eq!((world.rollbacks, world.weights.as_slice()), (0, [5].as_slice()));
+    world.failing = 0.2;
+    world.until_phase(PhaseName::RolledBack, 100);
+    assert_eq!((world.weights.as_slice(), world.rollbacks), ([5, 0].as_slice(), 1));
+}
+
+#[test]
+fn a_mended_metric_is_taken_up_when_a_person_resumes() {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    let broken = CustomMetric {
+        name: "memory".into(),
+        role: Role::Judged,
+        kind: CustomKind::Value(CustomValue {
+            query: "memory".into(),
+            min: None,
+            max: Some(1.0),
+            breaches: 3,
+            per_arm: false,
+        }),
+    };
+    world.plan.objectives.custom = vec![broken];
+    world.unusable = vec![Unusable {
+        metric: 0,
+        field: "spec.analysis.metrics[0].query".into(),
+        problem: "it gives 3 series".into(),
+    }];
+    world.until_phase(PhaseName::Paused, 60);
+    world.plan.objectives.custom.clear();
+    world.unusable.clear();
+    world.order(Verb::Resume);
+    world.until_phase(PhaseName::Promoted, 400);
+    assert_eq!(world.weights, [5, 0, 5, 25, 50, 100, 75, 50, 0]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::rollout::observation::{Answer, LiveWeight};
 use crate::rollout::plan::OnInconclusive;
 use crate::rollout::state::{
     Baseline, Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, RollbackReason, Run,
-    Starting, after,
+    Starting,
 };
 
 pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
@@ -60,7 +60,7 @@ fn freeze(cx: &mut Context<'_>, starting: &mut Starting, ready: bool) {
         }
         Some(Answer::Failed(why)) if ready => {
             let message = format!(
-                "{} is ready; can't tell what stable did before: {why}",
+                "{} is ready and can't start yet, as what stable did before can't be read: {why}",
                 starting.run.revision
             );
             cx.say(message);
@@ -112,11 +112,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         return rise(cx, p, step.weight);
     };
 
-    let counts_from = if p.step == 0 {
-        after(weight_at, cx.plan.warm_up)
-    } else {
-        weight_at
-    };
+    let counts_from = p.counts_from(cx.plan, weight_at);
     let outcome = cx.absorb(&mut p.run, counts_from);
     if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
@@ -135,6 +131,9 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     if live < step.weight {
         // It may be a rollback that a killed controller did not record: never up again without a person's word.
         return pause(cx, p.run, p.step, PauseReason::WeightContested);
+    }
+    if p.run.analysis.unusable().is_some() {
+        return pause(cx, p.run, p.step, PauseReason::MetricUnusable);
     }
     let held = cx.elapsed(weight_at, step.hold);
     if held && outcome == Outcome::Pass {
@@ -231,7 +230,7 @@ pub(super) fn promote(cx: &mut Context<'_>, run: Run) -> Phase {
 /// Holds the present weight for a person.
 pub(super) fn pause(cx: &mut Context<'_>, run: Run, step: usize, reason: PauseReason) -> Phase {
     let weight = cx.live();
-    let message = format!("{} waits at {weight}: {}", run.revision, why(reason));
+    let message = format!("{} waits at {weight}: {}", run.revision, why(&run, reason));
     cx.say(message.clone());
     let kind = if reason == PauseReason::Approval {
         NoteKind::Normal
@@ -271,8 +270,12 @@ fn go_blind(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
     })
 }
 
-fn why(reason: PauseReason) -> &'static str {
-    match reason {
+fn why(run: &Run, reason: PauseReason) -> String {
+    let unusable = run.analysis.unusable();
+    if let (PauseReason::MetricUnusable, Some(unusable)) = (reason, unusable) {
+        return format!("{}: {} (`serin resume` starts again)", unusable.field, unusable.problem);
+    }
+    let text = match reason {
         PauseReason::Operator => "an operator paused it",
         PauseReason::Approval => "the step asks for an approval (`serin approve`)",
         PauseReason::Inconclusive => "the step's time is over without a verdict (`serin promote`, `resume` or `abort`)",
@@ -281,7 +284,9 @@ fn why(reason: PauseReason) -> &'static str {
             "stable no longer runs the baseline (`serin resume` starts again beside the new one)"
         }
         PauseReason::WeightContested => "somebody lowered its weight (`serin resume` starts again)",
-    }
+        PauseReason::MetricUnusable => "a metric could not be read; it can be now (`serin resume` starts again)",
+    };
+    text.to_owned()
 }
 
 pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
@@ -311,7 +316,12 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     } else if !p.weight.is_zero() && cx.is_blind(&p.run, p.since) {
         return go_blind(cx, p.run, p.step);
     }
-    cx.say(format!("{} waits at {}: {}", p.run.revision, p.weight, why(p.reason)));
+    cx.say(format!(
+        "{} waits at {}: {}",
+        p.run.revision,
+        p.weight,
+        why(&p.run, p.reason)
+    ));
     Phase::Paused(p)
 }
 

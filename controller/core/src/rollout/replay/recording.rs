@@ -1,0 +1,295 @@
+//! A stretch of the past as it was counted: both arms, pod by pod, tick by tick. Must not know a plan, nor where counts came from.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::analysis::{ArmSample, Baseline, Counts, PodCounts, Sight};
+
+/// A longer stretch is given up: at ticks of 20 s these are 46 days.
+const MOST_TICKS: i64 = 200_000;
+
+/// What one pod did in one tick.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodRecord {
+    /// What it answered; [`Counts::slow`] has the recording's bounds, in their order.
+    pub counts: Counts,
+    /// Calls by gRPC code that are not among the failures; codes without any may be left out.
+    pub codes: BTreeMap<u8, u64>,
+    /// Whether it had a fresh scrape at the end of the tick.
+    pub seen: bool,
+}
+
+/// The pods of one arm by name.
+pub type PodRecords = BTreeMap<String, PodRecord>;
+
+/// Both arms in one tick.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordedTick {
+    /// The canary's pods.
+    pub canary: PodRecords,
+    /// Stable's pods.
+    pub stable: PodRecords,
+}
+
+/// A stretch before it was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingDraft {
+    /// The length of a tick.
+    pub interval: SignedDuration,
+    /// When the trial is taken to begin: ticks that end before it are what stable did before.
+    pub from: Timestamp,
+    /// Up to here.
+    pub to: Timestamp,
+    /// How much earlier stable's counts were taken than the canary's; zero when both were there at once.
+    pub stable_earlier: SignedDuration,
+    /// The bounds of all [`Counts::slow`] in milliseconds, rising.
+    pub bounds_ms: Vec<u64>,
+    /// By their ends, which are multiples of the interval since the epoch. Ticks in which nothing was seen may be left out.
+    pub ticks: BTreeMap<Timestamp, RecordedTick>,
+}
+
+/// A stretch that can be replayed. Only [`Recording::parse`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording(RecordingDraft);
+
+/// Why a stretch can't be replayed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordingError {
+    /// Ticks of no length.
+    #[error("ticks must be longer than nothing, not {0:#}")]
+    Interval(SignedDuration),
+    /// It ends before it has begun.
+    #[error("the stretch must end after it begins: it is from {from} to {to}")]
+    Backwards {
+        /// Its begin.
+        from: Timestamp,
+        /// Its end.
+        to: Timestamp,
+    },
+    /// There is no whole tick in it.
+    #[error("from {from} to {to} there is no whole tick of {interval:#}")]
+    TooShort {
+        /// Its begin.
+        from: Timestamp,
+        /// Its end.
+        to: Timestamp,
+        /// The length of a tick.
+        interval: SignedDuration,
+    },
+    /// More ticks than can be meant.
+    #[error("from {from} to {to} there are more than {MOST_TICKS} ticks; choose a shorter stretch")]
+    TooLong {
+        /// Its begin.
+        from: Timestamp,
+        /// Its end.
+        to: Timestamp,
+    },
+    /// A tick between two ticks.
+    #[error("{0} is no end of a tick: ticks end at multiples of their length since the epoch")]
+    Unaligned(Timestamp),
+    /// Bounds in no order.
+    #[error("the latency bounds must rise")]
+    Bounds,
+    /// Counts of other bounds.
+    #[error("the pod {pod} has {found} counts of slow calls in the tick {tick}, and there are {wanted} bounds")]
+    Slow {
+        /// The pod.
+        pod: String,
+        /// The end of the tick.
+        tick: Timestamp,
+        /// Counts that it has.
+        found: usize,
+        /// Bounds that there are.
+        wanted: usize,
+    },
+    /// More bad calls than calls.
+    #[error("the pod {pod} has more failed or slow calls than calls in the tick {tick}")]
+    MoreThanAll {
+        /// The pod.
+        pod: String,
+        /// The end of the tick.
+        tick: Timestamp,
+    },
+}
+
+impl Recording {
+    /// Checks a stretch whole.
+    ///
+    /// # Errors
+    /// The first thing that makes no sense.
+    pub fn parse(draft: RecordingDraft) -> Result<Self, RecordingError> {
+        let RecordingDraft {
+            interval,
+            from,
+            to,
+            stable_earlier: _,
+            ref bounds_ms,
+            ref ticks,
+        } = draft;
+        if interval < SignedDuration::from_millis(1) || interval.subsec_nanos() % 1_000_000 != 0 {
+            return Err(RecordingError::Interval(interval));
+        }
+        if from >= to {
+            return Err(RecordingError::Backwards { from, to });
+        }
+        if bounds_ms.windows(2).any(|pair| matches!(pair, [a, b] if a >= b)) {
+            return Err(RecordingError::Bounds);
+        }
+        for (tick, recorded) in ticks {
+            if tick.as_nanosecond().rem_euclid(interval.as_nanos()) != 0 {
+                return Err(RecordingError::Unaligned(*tick));
+            }
+            for (pod, record) in recorded.canary.iter().chain(&recorded.stable) {
+                let Counts {
+                    requests,
+                    failures,
+                    ref slow,
+                } = record.counts;
+                if slow.len() != bounds_ms.len() {
+                    return Err(RecordingError::Slow {
+                        pod: pod.clone(),
+                        tick: *tick,
+                        found: slow.len(),
+                        wanted: bounds_ms.len(),
+                    });
+                }
+                let failed = record
+                    .codes
+                    .values()
+                    .fold(failures, |all, calls| all.saturating_add(*calls));
+                if slow.iter().chain([&failed]).any(|bad| *bad > requests) {
+                    return Err(RecordingError::MoreThanAll {
+                        pod: pod.clone(),
+                        tick: *tick,
+                    });
+                }
+            }
+        }
+        let recording = Self(draft);
+        let (first, last) = recording.span();
+        if last - first >= MOST_TICKS {
+            return Err(RecordingError::TooLong { from, to });
+        }
+        if last <= first {
+            return Err(RecordingError::TooShort { from, to, interval });
+        }
+        Ok(recording)
+    }
+
+    /// What it was made of.
+    pub fn draft(&self) -> &RecordingDraft {
+        &self.0
+    }
+
+    /// The whole ticks of the trial's time by their ends, in order; those in which nothing was seen too.
+    pub(super) fn ends(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        let (first, last) = self.span();
+        let length = self.length();
+        (first + 1..=last).filter_map(move |tick| Timestamp::from_millisecond(tick.saturating_mul(length)).ok())
+    }
+
+    /// The first tick's start that is not before the begin, and the last end that is not after the end, in ticks since the epoch.
+    fn span(&self) -> (i64, i64) {
+        let length = i128::from(self.length()) * 1_000_000;
+        let up = -(-self.0.from.as_nanosecond()).div_euclid(length);
+        let down = self.0.to.as_nanosecond().div_euclid(length);
+        // No time that there is has more milliseconds than fit.
+        (
+            i64::try_from(up).unwrap_or(i64::MAX),
+            i64::try_from(down).unwrap_or(i64::MIN),
+        )
+    }
+
+    /// The length of a tick in milliseconds, at least 1.
+    pub(super) fn length(&self) -> i64 {
+        i64::try_from(self.0.interval.as_millis()).unwrap_or(i64::MAX).max(1)
+    }
+
+    /// The start of the tick that ends then.
+    pub(super) fn start(&self, end: Timestamp) -> Timestamp {
+        end.checked_sub(self.0.interval).unwrap_or(Timestamp::MIN)
+    }
+
+    pub(super) fn tick(&self, end: Timestamp) -> Option<&RecordedTick> {
+        self.0.ticks.get(&end)
+    }
+
+    /// The places of these bounds among the recording's.
+    pub(super) fn places(&self, bounds_ms: impl IntoIterator<Item = u64>) -> Vec<usize> {
+        let mine = &self.0.bounds_ms;
+        let place = |bound: u64| mine.iter().position(|b| *b == bound).unwrap_or(usize::MAX);
+        bounds_ms.into_iter().map(place).collect()
+    }
+
+    /// What stable did in the last `span` before the trial, as far as it could be known `settle` after each tick.
+    pub(super) fn baseline(&self, span: SignedDuration, settle: SignedDuration, codes: &[u8]) -> Baseline {
+        let since = self.0.from.checked_sub(span).unwrap_or(Timestamp::MIN);
+        let known = self.0.from.checked_sub(settle).unwrap_or(Timestamp::MIN);
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut ticks = Vec::new();
+        for (end, tick) in self.0.ticks.range(..=known) {
+            if self.start(*end) < since {
+                continue;
+            }
+            let mut pods = vec![PodCounts::default(); places.len()];
+            for (name, pod) in &tick.stable {
+                let next = places.len();
+                let place = *places.entry(name).or_insert(next);
+                if place == pods.len() {
+                    pods.push(PodCounts::default());
+                }
+                if let Some(slot) = pods.get_mut(place) {
+                    *slot = PodCounts {
+                        requests: pod.counts.requests,
+                        failures: pod.counts.failures,
+                        slow: pod.counts.slow.clone(),
+                        codes: codes.iter().map(|code| with_code(pod, *code)).collect(),
+                        custom: Vec::new(),
+                    };
+                }
+            }
+            if pods.iter().any(|pod| pod.requests > 0) {
+                ticks.push(pods);
+            }
+        }
+        Baseline {
+            bounds_ms: self.0.bounds_ms.clone(),
+            codes: codes.to_vec(),
+            ticks,
+        }
+    }
+}
+
+fn with_code(pod: &PodRecord, code: u8) -> u64 {
+    pod.codes.get(&code).copied().unwrap_or(0)
+}
+
+/// The sum over an arm's pods; calls with these gRPC codes are failures too.
+pub(super) fn arm(pods: Option<&PodRecords>, bounds: usize, failure_codes: &[u8]) -> ArmSample {
+    let mut counts = Counts {
+        slow: vec![0; bounds],
+        ..Counts::default()
+    };
+    let mut seen = false;
+    for pod in pods.into_iter().flat_map(BTreeMap::values) {
+        counts.add(&pod.counts);
+        for code in failure_codes {
+            counts.failures = counts.failures.saturating_add(with_code(pod, *code));
+        }
+        seen |= pod.seen;
+    }
+    ArmSample {
+        sight: if seen { Sight::Fresh } else { Sight::Blind },
+        counts,
+    }
+}
+
+/// Counts with only the slow calls at these places.
+pub(super) fn at_bounds(counts: &Counts, places: &[usize]) -> Counts {
+    let slow = places.iter().map(|place| counts.slow.get(*place).copied().unwrap_or(0));
+    Counts {
+        slow: slow.collect(),
+        ..*counts
+    }
+}

@@ -1,0 +1,246 @@
+//! `serin replay`: what a finished rollout did, and what a spec would have done in an incident of the past.
+
+use std::{fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use jiff::{SignedDuration, Timestamp};
+use lab::{Lab, binary, clock, process::Program, prometheus::Prometheus, site::SERVICE};
+use serde_json::{Value, json};
+
+use super::{site::environment, witness::ROLLBACK};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs `serin replay` for its JSON.
+async fn replay(lab: &Lab, prometheus: &str, args: &[&str]) -> anyhow::Result<Value> {
+    let program = Program::new(binary("serin")?)
+        .env("KUBECONFIG", lab.control_plane.kubeconfig_admin())
+        .env("SERIN_PROMETHEUS_URL", prometheus)
+        .args(["replay", "-o", "json"])
+        .args(args.iter().copied());
+    let printed = program.output(DEADLINE).await?.text().context("serin replay")?;
+    serde_json::from_str(&printed).with_context(|| format!("it printed {printed}"))
+}
+
+/// What `serin replay` says when it can't.
+async fn refusal(lab: &Lab, prometheus: &str, args: &[&str]) -> anyhow::Result<String> {
+    match replay(lab, prometheus, args).await {
+        Ok(replayed) => anyhow::bail!("it was replayed: {replayed}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+fn at<'a>(value: &'a Value, pointer: &str) -> anyhow::Result<&'a Value> {
+    value
+        .pointer(pointer)
+        .with_context(|| format!("there is no {pointer} in {value}"))
+}
+
+pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let environment = environment(&lab, "replayed", json!({})).await?;
+    environment.commit("1.2.0", None).await?;
+    let status = environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
+    let evidence = status.evidence.first().context("status has no evidence")?;
+    let (namespace, url) = (environment.namespace(), lab.prometheus.url());
+    let of = [SERVICE, "-n", namespace.as_str()];
+
+    // By itself it finds the trial, its pods and its end.
+    let replayed = replay(&lab, url, &of).await?;
+    ensure!(*at(&replayed, "/replay/end/outcome")? == "rolledBack", "{replayed}");
+    ensure!(*at(&replayed, "/replay/end/metric")? == evidence.metric, "{replayed}");
+
+    // From the very instant of the first weight it judges the very calls that the controller judged.
+    let weights = environment.weights()?;
+    let first = weights
+        .iter()
+        .find(|write| write.percent() > 0)
+        .context("no weight was written")?;
+    let file = tempfile::NamedTempFile::new()?;
+    let recording = file.path().to_string_lossy().into_owned();
+    let rollout: Value = serde_json::to_value(environment.rollout().await?)?;
+    let hash = at(&rollout, "/status/machine/phase/RolledBack/revision/hash")?
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let live = [evidence.bad, evidence.total, evidence.other_bad, evidence.other_total];
+    let mut tried = Vec::new();
+    let mut found = None;
+    // The controller sees its weight on the route a moment after it was written, which may be in the next tick.
+    for later in [0, 250, 500, 1_000] {
+        let from = first.at.checked_add(SignedDuration::from_millis(later))?.to_string();
+        let more = ["--from", &from, "--canary-hash", &hash, "--record", &recording];
+        let args: Vec<&str> = of.into_iter().chain(more).collect();
+        let replayed = replay(&lab, url, &args).await?;
+        let counted = |name: &str| anyhow::Ok(at(&replayed, &format!("/replay/steps/0/{name}"))?.as_i64());
+        let judged = [
+            counted("canary/bad")?,
+            counted("canary/total")?,
+            counted("stable/bad")?,
+            counted("stable/total")?,
+        ];
+        if judged == live.map(Some) {
+            found = Some(replayed);
+            break;
+        }
+        tried.push(judged);
+    }
+    let replayed = found.with_context(|| format!("the controller judged {live:?}, replays {tried:?}"))?;
+    let highest = weights.iter().map(lab::audit::WeightWrite::percent).max();
+    ensure!(at(&replayed, "/replay/end/weight")?.as_i64() == highest, "{replayed}");
+    let when: Timestamp = serde_json::from_value(at(&replayed, "/replay/end/at")?.clone())?;
+    let gone = status
+        .rollback
+        .and_then(|rollback| rollback.traffic_at)
+        .context("status does not say when the traffic was gone")?;
+    let apart = gone.duration_since(when);
+    // One look of the controller, on a machine that does much else.
+    ensure!(
+        apart >= SignedDuration::from_secs(-1) && apart <= SignedDuration::from_secs(8),
+        "the traffic was gone at {gone}, in the replay at {when}"
+    );
+
+    // Its recording gives the same to the last bit.
+    let again = replay(&lab, url, &[SERVICE, "-n", &namespace, "--samples", &recording]).await?;
+    ensure!(replayed == again, "{replayed}\nand from its samples\n{again}");
+    Ok(())
+}
+
+/// The past of two Deployments as raw samples, every ten seconds: from `begin` on, the canary answers 5 calls a second and fails 5 %
+/// of them; stable answers 95 and fails one in a thousand.
+fn incident(begin: Timestamp, before: i64, minutes: i64) -> String {
+    let mut text = String::new();
+    let begin = begin.as_second();
+    let mut series = |deployment: &str, hash: &str, calls_a_scrape: i64, failures_in_a_thousand: i64, since: i64| {
+        let labels = format!(
+            r#"job="linkerd-proxy",namespace="past",deployment="{deployment}",pod="{deployment}-{hash}-a",pod_template_hash="{hash}",instance="10.0.0.1:4191""#
+        );
+        let inbound = format!(r#"{labels},direction="inbound",srv_port="8080",route_name="default",status_code="200""#);
+        let mut each = |metric: &str, of: &dyn Fn(i64) -> i64| {
+            for scrape in 0..=((minutes * 60 - since) / 10) {
+                let _ = writeln!(text, "{metric} {} {}", of(scrape), begin + since + scrape * 10);
+            }
+        };
+        each(&format!("proxy_build_info{{{labels}}}"), &|_| 1);
+        each(&format!("process_start_time_seconds{{{labels}}}"), &|_| {
+            begin + since - 5
+        });
+        let failed = |scrape: i64| scrape * calls_a_scrape * failures_in_a_thousand / 1_000;
+        each(
+            &format!(r#"response_total{{{inbound},classification="failure",grpc_status="14"}}"#),
+            &failed,
+        );
+        each(
+            &format!(r#"response_total{{{inbound},classification="success",grpc_status="0"}}"#),
+            &|scrape| scrape * calls_a_scrape - failed(scrape),
+        );
+        for bound in serin::linkerd::latency::LATENCY_BOUNDS_MS
+            .iter()
+            .map(u64::to_string)
+            .chain(["+Inf".to_owned()])
+        {
+            each(
+                &format!(r#"response_latency_ms_bucket{{{inbound},le="{bound}"}}"#),
+                &|scrape| scrape * calls_a_scrape,
+            );
+        }
+    };
+    series("web", "s1", 950, 1, -before * 60);
+    series("web-canary", "c1", 50, 50, 0);
+    text + "# EOF\n"
+}
+
+async fn backfill(lab: &Lab, home: &Path, samples: &str) -> anyhow::Result<()> {
+    let data = home.join("prometheus/data");
+    fs::create_dir_all(&data)?;
+    let file = home.join("incident.om");
+    fs::write(&file, samples)?;
+    let promtool = Program::new(&lab.tools.promtool)
+        .args(["tsdb", "create-blocks-from", "openmetrics"])
+        .arg(&file)
+        .arg(&data);
+    promtool.output(DEADLINE).await?.text().context("promtool")?;
+    Ok(())
+}
+
+pub(super) async fn incident_story(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    // Two hours ago, at a whole minute.
+    let now = clock::now().as_second();
+    let begin = Timestamp::from_second((now - 7_200).div_euclid(60) * 60)?;
+    backfill(&lab, home.path(), &incident(begin, 30, 30)).await?;
+    let prometheus = Prometheus::start(&lab.tools, &lab.net, home.path()).await?;
+    let url = prometheus.url();
+    let spec = home.path().join("rollout.yaml");
+    let rollout = json!({
+        "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout", "metadata": { "name": "web", "namespace": "past" },
+        "spec": {
+            "service": { "name": "web", "port": 8080 },
+            "stable": { "deployment": "web" }, "canary": { "deployment": "web-canary" },
+            "analysis": { "baseline": "25m" },
+            "git": { "repository": "https://git.example.com/config.git", "path": "prod" },
+        },
+    });
+    fs::write(&spec, serde_json::to_vec(&rollout)?)?;
+    let (spec, recording) = (spec.to_string_lossy(), home.path().join("incident.jsonl"));
+    let (recording, picture) = (recording.to_string_lossy(), home.path().join("incident.svg"));
+    let from = begin.to_string();
+    let to = begin.checked_add(SignedDuration::from_mins(25))?.to_string();
+    let of = ["-f", &spec, "--from", &from, "--to", &to, "--compare", "flagger,argo"];
+    let with = |more: &[&'static str]| of.iter().copied().chain(more.iter().copied()).collect::<Vec<&str>>();
+
+    let record = ["--record", &recording, "--svg", &picture.to_string_lossy()];
+    let args: Vec<&str> = of.iter().copied().chain(record).collect();
+    let replayed = replay(&lab, url, &args).await?;
+    ensure!(*at(&replayed, "/replay/end/outcome")? == "rolledBack", "{replayed}");
+    ensure!(*at(&replayed, "/replay/end/weight")? == 5, "{replayed}");
+    let (served, failed) = (
+        at(&replayed, "/replay/served/requests")?,
+        at(&replayed, "/replay/served/failures")?,
+    );
+    // 100 calls a tick, 5 of them failed; proven within four ticks, and known half a tick later.
+    let (served, failed) = (served.as_i64().unwrap_or(0), failed.as_i64().unwrap_or(0));
+    ensure!(
+        (200..=600).contains(&served) && served == 20 * failed,
+        "{failed} of {served}"
+    );
+    let flagger = at(&replayed, "/peers/0/end/at")?
+        .as_str()
+        .unwrap_or_default()
+        .parse::<Timestamp>()?;
+    ensure!(
+        flagger == begin.checked_add(SignedDuration::from_mins(6))?,
+        "{replayed}"
+    );
+    ensure!(
+        fs::read_to_string(&picture)?.contains("Flagger, threshold 5"),
+        "{}",
+        picture.display()
+    );
+
+    let again = replay(
+        &lab,
+        url,
+        &["-f", &spec, "--samples", &recording, "--compare", "flagger,argo"],
+    )
+    .await?;
+    ensure!(replayed == again, "{replayed}\nand from its samples\n{again}");
+    let divided = replay(&lab, url, &with(&["--traffic", "plan"])).await?;
+    ensure!(*at(&divided, "/replay/end/outcome")? == "rolledBack", "{divided}");
+
+    // What is not there is named.
+    let absent = refusal(&lab, url, &with(&["--canary", "nobody"])).await?;
+    ensure!(
+        absent.contains("has no series of the Deployment past/nobody"),
+        "{absent}"
+    );
+    let port = refusal(&lab, url, &with(&["--container-port", "9999"])).await?;
+    ensure!(port.contains("answered no call on port 9999"), "{port}");
+    let cut = fs::read_to_string(&*recording)?;
+    fs::write(&*recording, cut.get(..cut.len() / 2).unwrap_or_default())?;
+    let cut_off = refusal(&lab, url, &["-f", &spec, "--samples", &recording]).await?;
+    ensure!(cut_off.contains(": line "), "{cut_off}");
+    prometheus.stop().await;
+    let gone = refusal(&lab, url, &of).await?;
+    ensure!(gone.contains("check that it runs"), "{gone}");
+    Ok(())
+}
