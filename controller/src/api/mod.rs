@@ -8,7 +8,7 @@ pub use parse::{Parsed, parse, parse_duration};
 pub use rollout::{
     AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, GitSpec,
     HelmSpec, JudgingSpec, LatencySpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec, RouteSpec, SecretRef, ServiceSpec,
-    StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
+    SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,

@@ -159,6 +159,11 @@ impl Drop for Driver {
 }
 
 impl GitOps {
+    /// Who stands in commits to a repository.
+    fn author<'a>(&'a self, repo: &'a RepoSpec) -> &'a Identity {
+        repo.hand.author.as_ref().unwrap_or(&self.identity)
+    }
+
     /// Computes a write on the branch's head and pushes nothing.
     pub(super) async fn preview<W: Write>(
         &self,
@@ -167,7 +172,7 @@ impl GitOps {
         write: &W,
     ) -> Result<Preview<W::Outcome>> {
         let (mirror, head) = self.fetched(repo).await?;
-        Ok(match write.compute(&mirror, &head, &self.identity).await? {
+        Ok(match write.compute(&mirror, &head, self.author(repo)).await? {
             Step::Settled(outcome) => Preview { outcome, diff: None },
             Step::Commit { sha, done } => Preview {
                 outcome: done,
@@ -216,8 +221,7 @@ impl GitOps {
                     () = branch.queue.rollback() => {}
                 }
             }
-            // One rollout's token must not push another's commit.
-            let jobs = branch.queue.take(|a, b| a.repo.credentials == b.repo.credentials);
+            let jobs = branch.queue.take(|a, b| a.repo.is_same_hand(&b.repo));
             if jobs.is_empty() {
                 driver.0 = None;
                 return;
@@ -272,7 +276,7 @@ impl GitOps {
             jobs.retain(|job| job.work.is_wanted());
             let (mut tip, mut is_damaged) = (head.clone(), false);
             for job in jobs.iter_mut() {
-                match job.work.compute(&mirror, &tip, &self.identity).await {
+                match job.work.compute(&mirror, &tip, self.author(&repo)).await {
                     Computed::Commit(sha) => tip = sha,
                     Computed::Settled => {}
                     Computed::Damaged => is_damaged = true,
