@@ -92,6 +92,7 @@ pub struct GitOps {
     fence: Option<Fence>,
     write_deadline: Duration,
     pace: Pace,
+    patience: Duration,
     branches: Arc<queue::PerBranch<Arc<Branch>>>,
 }
 
@@ -123,6 +124,7 @@ impl GitOps {
             fence: None,
             write_deadline: Duration::from_secs(150),
             pace: Pace::default(),
+            patience: Duration::from_secs(3),
             branches: Arc::default(),
         }
     }
@@ -151,6 +153,13 @@ impl GitOps {
     #[must_use]
     pub fn with_pace(mut self, pace: Pace) -> Self {
         self.pace = pace;
+        self
+    }
+
+    /// How long a rollback waits for a push under way before that is cut.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 

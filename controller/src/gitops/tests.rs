@@ -10,6 +10,7 @@ use super::*;
 
 mod blocked;
 mod faults;
+mod hanging;
 mod histories;
 mod hosts;
 mod servers;
