@@ -150,10 +150,13 @@ pub(super) fn write_private(path: &Path, text: &str, mode: u32) -> std::io::Resu
     file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
+/// What is added to git's environment.
+type Env = Vec<(&'static str, OsString)>;
+
 /// What a call to the host adds to git's environment, and the keys that must outlive the call.
-pub(super) fn to_the_host(repo: &RepoSpec, doing: &str) -> Result<(Vec<(&'static str, OsString)>, Option<Keys>)> {
+pub(super) fn to_the_host(repo: &RepoSpec, doing: &str) -> Result<(Env, Option<Keys>)> {
     let batch = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 -o ServerAliveInterval=10";
-    let mut env: Vec<(&'static str, OsString)> = Vec::new();
+    let mut env = Env::new();
     let mut keys = None;
     match &repo.credentials {
         Credentials::None => env.push(("GIT_SSH_COMMAND", batch.into())),

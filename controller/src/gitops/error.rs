@@ -85,6 +85,17 @@ pub enum Error {
         /// The commits behind them, newest first: id, subject line, author.
         commits: Vec<String>,
     },
+    #[error(
+        "{repository} refuses pushes to {branch} ({words}); the commit stands on the branch {proposal}: open a pull request for it and merge it. Serin waits until it has landed"
+    )]
+    Proposed {
+        repository: String,
+        branch: String,
+        /// The branch for a pull request.
+        proposal: String,
+        /// The host's own.
+        words: String,
+    },
     #[error("{repository} has no file {file} at commit {commit}; check git.path and git.helm.file")]
     NoFile {
         repository: String,
@@ -158,7 +169,7 @@ impl Error {
             | Self::Interrupted { .. }
             | Self::NotLeader { .. } => ErrorKind::Transient,
             Self::Shared(error) => error.kind(),
-            Self::Refused { .. } => ErrorKind::Refused,
+            Self::Refused { .. } | Self::Proposed { .. } => ErrorKind::Refused,
             Self::Signing { .. }
             | Self::RollbackBlocked { .. }
             | Self::NoBranch { .. }
@@ -186,6 +197,7 @@ impl Error {
             Self::Shallow { .. } => "ShallowHistory",
             Self::Rewritten { .. } => "HistoryRewritten",
             Self::Refused { .. } => "PushRefused",
+            Self::Proposed { .. } => "PullRequestNeeded",
             Self::RollbackBlocked { .. } => ROLLBACK_BLOCKED,
             Self::NoFile { .. } => "NoSuchFile",
             Self::File { .. } | Self::Values { .. } => "BadValuesFile",

@@ -13,6 +13,7 @@ mod find;
 mod history;
 mod objects;
 mod promote;
+mod proposal;
 mod queue;
 mod repository;
 mod rollback;
@@ -110,6 +111,7 @@ impl fmt::Debug for GitOps {
 struct Branch {
     queue: queue::Queue<writer::Job>,
     pushes: queue::Pushes,
+    proposals: proposal::Proposals,
     last_fetch: tokio::sync::Mutex<Option<(Instant, String)>>,
 }
 

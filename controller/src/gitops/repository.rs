@@ -213,7 +213,12 @@ impl Mirror {
 
     /// Pushes a commit onto the branch, forward or not at all.
     pub(super) async fn push(&self, sha: &str) -> Result<Push> {
-        let refspec = format!("{sha}:refs/heads/{}", self.repo.branch);
+        self.push_to(sha, &self.repo.branch).await
+    }
+
+    /// The same for another branch.
+    pub(super) async fn push_to(&self, sha: &str, branch: &str) -> Result<Push> {
+        let refspec = format!("{sha}:refs/heads/{branch}");
         let args = [
             "push",
             "--porcelain",

@@ -13,6 +13,7 @@ mod faults;
 mod hanging;
 mod histories;
 mod hosts;
+mod protected;
 mod servers;
 mod signing;
 mod together;

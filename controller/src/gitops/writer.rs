@@ -331,6 +331,10 @@ impl GitOps {
                 tell(jobs);
                 return Ok(());
             }
+            let is_alone = jobs.len() == 1;
+            if is_alone && let Some(waits) = mirror.waits_in(&branch.proposals, &head, &tip).await? {
+                return Err(waits);
+            }
             if let Some(fence) = &self.fence
                 && !fence().await
             {
@@ -342,7 +346,7 @@ impl GitOps {
             let interrupted = Arc::new(Error::Interrupted {
                 repository: repo.name(),
             });
-            mark(jobs, Some((tip.clone(), interrupted)));
+            mark(jobs, Some(&(tip.clone(), interrupted)));
             let pushed = mirror.push(&tip).await;
             match pushed {
                 Ok(Push::Done) => {
@@ -356,9 +360,14 @@ impl GitOps {
                 }
                 Ok(Push::Unknown(error)) => {
                     tracing::warn!(repository = repo.name(), %error, "the end of a push is unknown; looking at the branch");
-                    mark(jobs, Some((tip, Arc::new(error))));
+                    mark(jobs, Some(&(tip, Arc::new(error))));
                 }
                 Err(Error::Damaged { .. }) if tries < 2 => mark(jobs, None),
+                // What several came to together is for each of them alone.
+                Err(Error::Refused { words, .. }) if is_alone => {
+                    branch.pushes.count(Instant::now());
+                    return Err(mirror.propose(&branch.proposals, &head, &tip, words).await?);
+                }
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(pause(tries)).await;
@@ -375,9 +384,9 @@ impl GitOps {
     }
 }
 
-fn mark(jobs: &mut [Job], unknown: Option<(String, Arc<Error>)>) {
+fn mark(jobs: &mut [Job], unknown: Option<&(String, Arc<Error>)>) {
     for job in jobs {
-        job.unknown.clone_from(&unknown);
+        job.unknown = unknown.cloned();
     }
 }
 
