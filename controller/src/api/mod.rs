@@ -9,7 +9,7 @@ pub use parse::{Parsed, parse, parse_duration};
 pub use rollout::{
     AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, GitSpec,
     HelmSpec, JudgingSpec, LatencySpec, MetricSpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec, RouteSpec, SecretRef,
-    ServiceSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
+    ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,

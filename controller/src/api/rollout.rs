@@ -385,9 +385,23 @@ pub struct GitSpec {
     #[schemars(length(max = 1024))]
     #[x_kube(validation = ("!self.startsWith('/') && !self.contains('..')", "it must be a folder inside of the repository"))]
     pub path: String,
-    /// A Secret in the rollout's namespace: `username` and `password` (a token), or `sshPrivateKey` and `knownHosts`.
+    /// A Secret in the rollout's namespace: `username` and `password` (a token), or `identity` and `known_hosts` (SSH; also
+    /// as `sshPrivateKey` and `knownHosts`); and `ca.crt`, the authority of an https host with a private certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
+    /// The author of commits, as in `Serin <serin@example.com>`; the controller's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[^<>]+ <[^<> ]+>$')", "write it as: Name <mail@host>"))]
+    pub author: Option<String>,
+    /// The committer, if it is not the author.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[^<>]+ <[^<> ]+>$')", "write it as: Name <mail@host>"))]
+    pub committer: Option<String>,
+    /// What commits are signed with; unsigned when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningSpec>,
     /// Where the arms' subtrees stand in a Helm values file.
     #[serde(default)]
     pub helm: HelmSpec,
@@ -399,6 +413,15 @@ pub struct SecretRef {
     /// In the rollout's namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+/// What commits are signed with.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningSpec {
+    /// A Secret in the rollout's namespace: `identity` (an SSH key without a passphrase), or `git.asc` (an armoured OpenPGP
+    /// secret key) and, if it has one, its `passphrase`.
+    pub secret_ref: SecretRef,
 }
 
 /// Where the arms' subtrees stand.

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::gitops::{
-    CreateRequest, Credentials, GitOps, Identity, LogEntry, Pace, PromoteOutcome, PromoteRequest, RepoSpec,
+    CreateRequest, Credentials, GitOps, Hand, Identity, LogEntry, Pace, PromoteOutcome, PromoteRequest, RepoSpec,
     RollbackOutcome, RollbackRequest, Subject,
 };
 
@@ -367,6 +367,8 @@ impl Place {
             url: self.repository,
             branch: self.branch,
             credentials,
+            ca: None,
+            hand: Hand::default(),
         };
         Ok((repo, subject))
     }

@@ -1,9 +1,8 @@
 //! Runs the git program: plumbing only, without the user's configuration, without a terminal, within a deadline, in a
-//! process group of its own that ends with it. Secrets go through the environment of this one call, or (keys) through a
-//! folder in memory; never into arguments, addresses, logs or errors. It must not know what is asked of git.
+//! process group of its own that ends with it. It must not know what is asked of git.
 
 use std::ffi::OsString;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -11,8 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::credentials::{self, write_private};
 use super::error::{Error, Result};
-use super::spec::{Credentials, Identity, RepoSpec};
+use super::spec::{Identity, RepoSpec};
 
 /// More output than this means that something is wrong; a values file has at most one MiB.
 const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
@@ -142,9 +142,11 @@ impl Git {
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_ALLOW_PROTOCOL", "https:http:ssh:file")
             .env("GIT_ASKPASS", &askpass);
-        // Held until the call is over: a key stands on the disk (in memory) for this time only.
-        let _key = if call.remote {
-            self.authenticate(&mut command, &repo.credentials, call.doing)?
+        // Held until the call is over: keys stand in memory for this time only.
+        let keys = if call.remote {
+            let (env, keys) = credentials::to_the_host(repo, call.doing)?;
+            command.envs(env);
+            keys
         } else {
             None
         };
@@ -171,31 +173,28 @@ impl Git {
             .envs(call.env.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        let child = command.spawn().map_err(|source| Error::Start {
-            doing: call.doing.to_owned(),
-            source,
-        })?;
+            .stderr(Stdio::piped());
         let deadline = if call.remote {
             self.remote_deadline
         } else {
             self.local_deadline
         };
-        let timed_out = || Error::TimedOut {
-            doing: call.doing.to_owned(),
-            repository: repo.name(),
-            seconds: deadline.as_secs(),
-        };
-        let (status, stdout, stderr) = tokio::time::timeout(deadline, converse(Group(child), &call.stdin))
+        let (status, stdout, stderr) = communicate(command, &call.stdin, deadline)
             .await
-            .map_err(|_| timed_out())?
             .map_err(|source| Error::Start {
                 doing: call.doing.to_owned(),
                 source,
+            })?
+            .ok_or_else(|| Error::TimedOut {
+                doing: call.doing.to_owned(),
+                repository: repo.name(),
+                seconds: deadline.as_secs(),
             })?;
-        let stderr = redact(&String::from_utf8_lossy(&stderr), &repo.credentials);
+        let mut stderr = redact(&String::from_utf8_lossy(&stderr), repo);
+        if let Some(keys) = keys {
+            // Another folder each time: words that change with every try would be news each time.
+            stderr = keys.without_folder(&stderr);
+        }
         Ok(Answer { status, stdout, stderr })
     }
 
@@ -225,65 +224,6 @@ impl Git {
         script.persist(&askpass).map_err(|error| disk(error.error))?;
         Ok(askpass)
     }
-
-    fn authenticate(
-        &self,
-        command: &mut Command,
-        credentials: &Credentials,
-        doing: &str,
-    ) -> Result<Option<tempfile::TempDir>> {
-        let batch = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10";
-        match credentials {
-            Credentials::None => {
-                command.env("GIT_SSH_COMMAND", batch);
-                Ok(None)
-            }
-            Credentials::Token { username, token } => {
-                command
-                    .env("SERIN_ASKPASS_USERNAME", username)
-                    .env("SERIN_ASKPASS_TOKEN", token);
-                Ok(None)
-            }
-            Credentials::Ssh {
-                private_key,
-                known_hosts,
-            } => {
-                let memory = Path::new("/dev/shm");
-                let base = if memory.is_dir() { memory } else { self.home.as_path() };
-                let disk = |source| Error::Disk {
-                    doing: doing.to_owned(),
-                    path: base.display().to_string(),
-                    source,
-                };
-                let folder = tempfile::Builder::new()
-                    .prefix("serin-key")
-                    .tempdir_in(base)
-                    .map_err(disk)?;
-                let (key, hosts) = (folder.path().join("key"), folder.path().join("known_hosts"));
-                // ssh refuses a key without a line break at its end, as Secrets often hold it.
-                write_private(&key, &format!("{}\n", private_key.trim_end()), 0o600).map_err(disk)?;
-                write_private(&hosts, known_hosts, 0o600).map_err(disk)?;
-                let (key, hosts) = (key.display(), hosts.display());
-                let command_line = format!(
-                    "{batch} -F /dev/null -o IdentitiesOnly=yes -o IdentityAgent=none -i '{key}' -o UserKnownHostsFile='{hosts}' -o GlobalKnownHostsFile=/dev/null"
-                );
-                command.env("GIT_SSH_COMMAND", command_line);
-                Ok(Some(folder))
-            }
-        }
-    }
-}
-
-fn write_private(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
 /// A child with its helpers (git-remote-https, ssh): dropping it ends all of them.
@@ -302,6 +242,19 @@ impl Drop for Group {
             let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
         }
     }
+}
+
+/// Runs a program to its end, in a process group of its own; none when the deadline came first, and all of the group is ended.
+pub(super) async fn communicate(
+    mut command: Command,
+    input: &[u8],
+    deadline: Duration,
+) -> std::io::Result<Option<(ExitStatus, Vec<u8>, Vec<u8>)>> {
+    let child = command.process_group(0).kill_on_drop(true).spawn()?;
+    tokio::time::timeout(deadline, converse(Group(child), input))
+        .await
+        .ok()
+        .transpose()
 }
 
 async fn converse(mut group: Group, input: &[u8]) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
@@ -333,14 +286,9 @@ async fn converse(mut group: Group, input: &[u8]) -> std::io::Result<(ExitStatus
 }
 
 /// Takes secrets out of git's words, and the words to what a person reads.
-fn redact(words: &str, credentials: &Credentials) -> String {
-    let secrets: Vec<&str> = match credentials {
-        Credentials::None => Vec::new(),
-        Credentials::Token { token, .. } => vec![token],
-        Credentials::Ssh { private_key, .. } => private_key.lines().filter(|line| line.len() > 8).collect(),
-    };
+fn redact(words: &str, repo: &RepoSpec) -> String {
     let mut words = words.to_owned();
-    for secret in secrets.into_iter().filter(|secret| !secret.is_empty()) {
+    for secret in credentials::secrets(repo) {
         words = words.replace(secret, "***");
     }
     words.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
@@ -348,6 +296,7 @@ fn redact(words: &str, credentials: &Credentials) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::credentials::{Credentials, Hand};
     use super::*;
 
     fn repo() -> RepoSpec {
@@ -355,6 +304,8 @@ mod tests {
             url: "file:///nowhere".into(),
             branch: "main".into(),
             credentials: Credentials::None,
+            ca: None,
+            hand: Hand::default(),
         }
     }
 

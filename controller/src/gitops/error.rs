@@ -1,8 +1,12 @@
 //! What can go wrong with the config repository, said so that somebody can act on it. It must not know Kubernetes.
 
+use super::fault::Fault;
 use super::yaml::YamlError;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The reason of [`Error::RollbackBlocked`], which is a condition of its own.
+pub const ROLLBACK_BLOCKED: &str = "RollbackBlocked";
 
 /// An error of the room; secrets are taken out of git's words before they come here.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,21 @@ pub enum Error {
         repository: String,
         seconds: u64,
     },
+    #[error(
+        "cannot {doing} with a key: {path} is not in memory, and keys are never written to a disk; mount an emptyDir with `medium: Memory` and name it in SERIN_KEYS_DIR"
+    )]
+    NotInMemory { doing: String, path: String },
+    #[error("cannot {doing} {repository}: {fault} ({words})")]
+    Remote {
+        doing: String,
+        repository: String,
+        fault: Fault,
+        words: String,
+    },
+    #[error(
+        "a commit for {repository} could not be signed, and none was made: {words}; check the key in the Secret of git.signing"
+    )]
+    Signing { repository: String, words: String },
     #[error("cannot {doing} {repository}: {words}; check the address, the network and the credentials")]
     Failed {
         doing: String,
@@ -31,7 +50,7 @@ pub enum Error {
         "the mirror of {repository} is damaged ({words}); it is fetched anew at the next try. If it happens again, check the cache's volume"
     )]
     Damaged { repository: String, words: String },
-    #[error("{repository} has no branch {branch}; check git.branch")]
+    #[error("{repository} has no branch {branch}; check git.branch, and that git.repository is no login page")]
     NoBranch { repository: String, branch: String },
     #[error(
         "{repository} has only a shallow history of {branch}, and reverting in it would delete files; serve the whole history"
@@ -52,11 +71,42 @@ pub enum Error {
         branch: String,
         words: String,
     },
+    #[error(
+        "the rollback of {revision} in {repository} is blocked: {why}{}. Traffic is on stable; put the canary's subtree in {paths} back to stable's by hand, or mend the file so that Serin can",
+        behind(commits), paths = paths.join(", ")
+    )]
+    RollbackBlocked {
+        repository: String,
+        revision: String,
+        /// What stands in the way.
+        why: String,
+        /// The conflicting paths.
+        paths: Vec<String>,
+        /// The commits behind them, newest first: id, subject line, author.
+        commits: Vec<String>,
+    },
+    #[error(
+        "{repository} refuses pushes to {branch} ({words}); the commit stands on the branch {proposal}: open a pull request for it and merge it. Serin waits until it has landed"
+    )]
+    Proposed {
+        repository: String,
+        branch: String,
+        /// The branch for a pull request.
+        proposal: String,
+        /// The host's own.
+        words: String,
+    },
     #[error("{repository} has no file {file} at commit {commit}; check git.path and git.helm.file")]
     NoFile {
         repository: String,
         file: String,
         commit: String,
+    },
+    #[error("cannot use {file} of {repository}: {why}")]
+    File {
+        repository: String,
+        file: String,
+        why: String,
     },
     #[error("cannot use {file} of {repository}")]
     Values {
@@ -107,8 +157,11 @@ pub enum ErrorKind {
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Remote { fault, .. } if fault.is_input() => ErrorKind::Input,
             Self::Start { .. }
             | Self::Disk { .. }
+            | Self::NotInMemory { .. }
+            | Self::Remote { .. }
             | Self::TimedOut { .. }
             | Self::Failed { .. }
             | Self::Damaged { .. }
@@ -116,13 +169,53 @@ impl Error {
             | Self::Interrupted { .. }
             | Self::NotLeader { .. } => ErrorKind::Transient,
             Self::Shared(error) => error.kind(),
-            Self::Refused { .. } => ErrorKind::Refused,
-            Self::NoBranch { .. }
+            Self::Refused { .. } | Self::Proposed { .. } => ErrorKind::Refused,
+            Self::Signing { .. }
+            | Self::RollbackBlocked { .. }
+            | Self::NoBranch { .. }
             | Self::NoFile { .. }
+            | Self::File { .. }
             | Self::Values { .. }
             | Self::Nothing(_)
             | Self::Invalid { .. } => ErrorKind::Input,
             Self::Shallow { .. } | Self::Rewritten { .. } | Self::Unsafe { .. } => ErrorKind::Stopped,
         }
+    }
+
+    /// The word for it in a condition, and an event's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "NoGitProgram",
+            Self::Disk { .. } => "DiskNotWritable",
+            Self::NotInMemory { .. } => "NoMemoryForKeys",
+            Self::TimedOut { .. } => "HostTimedOut",
+            Self::Remote { fault, .. } => fault.reason(),
+            Self::Signing { .. } => "SigningFailed",
+            Self::Failed { .. } => "GitFailed",
+            Self::Damaged { .. } => "MirrorDamaged",
+            Self::NoBranch { .. } => "NoSuchBranch",
+            Self::Shallow { .. } => "ShallowHistory",
+            Self::Rewritten { .. } => "HistoryRewritten",
+            Self::Refused { .. } => "PushRefused",
+            Self::Proposed { .. } => "PullRequestNeeded",
+            Self::RollbackBlocked { .. } => ROLLBACK_BLOCKED,
+            Self::NoFile { .. } => "NoSuchFile",
+            Self::File { .. } | Self::Values { .. } => "BadValuesFile",
+            Self::Contended { .. } => "BranchContended",
+            Self::Unsafe { .. } => "UnsafeCommit",
+            Self::NotLeader { .. } => "NotLeader",
+            Self::Interrupted { .. } => "Interrupted",
+            Self::Shared(error) => error.reason(),
+            Self::Nothing(_) => "NothingToCommit",
+            Self::Invalid { .. } => "InvalidField",
+        }
+    }
+}
+
+fn behind(commits: &[String]) -> String {
+    if commits.is_empty() {
+        String::new()
+    } else {
+        format!("; changed by {}", commits.join("; "))
     }
 }

@@ -59,7 +59,7 @@ impl Arms {
     pub(super) async fn once(mirror: &Mirror, commit: &str, subject: &Subject) -> Result<Option<Self>> {
         match Self::at(mirror, commit, subject).await {
             Ok(arms) => Ok(Some(arms)),
-            Err(Error::NoFile { .. } | Error::Values { .. }) => Ok(None),
+            Err(Error::NoFile { .. } | Error::File { .. } | Error::Values { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -6,14 +6,18 @@
 pub mod argocd;
 mod command;
 mod create;
+mod credentials;
 mod error;
+mod fault;
 mod find;
 mod history;
 mod objects;
 mod promote;
+mod proposal;
 mod queue;
 mod repository;
 mod rollback;
+mod signing;
 mod spec;
 mod trailers;
 mod values;
@@ -33,14 +37,16 @@ use tokio::time::Instant;
 
 pub use command::Git;
 pub use create::{CreateRequest, Created};
-pub use error::{Error, ErrorKind, Result};
+pub use credentials::{Credentials, Hand, SigningKey};
+pub use error::{Error, ErrorKind, ROLLBACK_BLOCKED, Result};
+pub use fault::Fault;
 pub use find::{Answer, CanaryCommit, LogEntry};
 pub use objects::Commit;
 pub use promote::{PromoteOutcome, PromoteRequest};
 pub use queue::Pace;
 pub use repository::Mirror;
 pub use rollback::{RollbackOutcome, RollbackRequest};
-pub use spec::{Credentials, Identity, RepoSpec, Subject};
+pub use spec::{Identity, RepoSpec, Subject};
 pub use trailers::{Action, Message, Trailers};
 pub use values::Values;
 pub use yaml::{KeyPath, Yaml, YamlError};
@@ -87,6 +93,7 @@ pub struct GitOps {
     fence: Option<Fence>,
     write_deadline: Duration,
     pace: Pace,
+    patience: Duration,
     branches: Arc<queue::PerBranch<Arc<Branch>>>,
 }
 
@@ -104,6 +111,7 @@ impl fmt::Debug for GitOps {
 struct Branch {
     queue: queue::Queue<writer::Job>,
     pushes: queue::Pushes,
+    proposals: proposal::Proposals,
     last_fetch: tokio::sync::Mutex<Option<(Instant, String)>>,
 }
 
@@ -118,6 +126,7 @@ impl GitOps {
             fence: None,
             write_deadline: Duration::from_secs(150),
             pace: Pace::default(),
+            patience: Duration::from_secs(3),
             branches: Arc::default(),
         }
     }
@@ -146,6 +155,13 @@ impl GitOps {
     #[must_use]
     pub fn with_pace(mut self, pace: Pace) -> Self {
         self.pace = pace;
+        self
+    }
+
+    /// How long a rollback waits for a push under way before that is cut.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 

@@ -2,7 +2,8 @@
 //! of the host. It must not know rollouts.
 
 use super::command::Call;
-use super::error::Result;
+use super::credentials::Hand;
+use super::error::{Error, Result};
 use super::repository::{Mirror, is_damage};
 use super::spec::Identity;
 
@@ -32,6 +33,14 @@ pub(super) enum Walk<'a> {
     Branch { file: &'a str },
     /// All that change something below a path, those that came by merges too, whose message holds a text.
     Saying { path: &'a str, text: &'a str },
+}
+
+/// What a tree says of one path.
+struct Entry {
+    mode: String,
+    id: String,
+    /// In bytes; folders have none.
+    size: Option<usize>,
 }
 
 impl Mirror {
@@ -76,24 +85,31 @@ impl Mirror {
 
     /// The text of a file at a commit; none if there is no such file.
     pub async fn read_file(&self, commit: &str, path: &str) -> Result<Option<String>> {
-        let Some((mode, blob)) = self.entry(commit, path).await? else {
+        let Some(entry) = self.entry(commit, path).await? else {
             return Ok(None);
         };
-        if !mode.starts_with("100") {
-            return Err(self.failed("read a file of", &format!("{path} is no plain file")));
-        }
-        let bytes = self
-            .bytes(Call::new("read a file of", ["cat-file", "blob", &blob]))
-            .await?;
-        if bytes.len() > MAX_FILE {
-            return Err(self.failed(
-                "read a file of",
-                &format!("{path} has {} bytes and is no values file", bytes.len()),
+        let unusable = |why: String| Error::File {
+            repository: self.repo().name(),
+            file: path.to_owned(),
+            why,
+        };
+        if !entry.mode.starts_with("100") {
+            return Err(unusable(
+                "it is no plain file; check git.path and git.helm.file".to_owned(),
             ));
         }
+        if entry.size.is_none_or(|size| size > MAX_FILE) {
+            let size = entry.size.unwrap_or_default();
+            return Err(unusable(format!(
+                "it has {size} bytes, and a values file has at most {MAX_FILE}; check git.helm.file"
+            )));
+        }
+        let bytes = self
+            .bytes(Call::new("read a file of", ["cat-file", "blob", &entry.id]))
+            .await?;
         String::from_utf8(bytes)
             .map(Some)
-            .map_err(|_| self.failed("read a file of", &format!("{path} is no text")))
+            .map_err(|_| unusable("it is no UTF-8 text; check git.helm.file".to_owned()))
     }
 
     /// The text of a file as it was at each of these commits; none where it was missing, too large or no text.
@@ -135,13 +151,16 @@ impl Mirror {
         .await
     }
 
-    async fn entry(&self, commit: &str, path: &str) -> Result<Option<(String, String)>> {
-        let listing = self
-            .text(Call::new("list files of", ["ls-tree", "-z", commit, "--", path]))
-            .await?;
-        let mut words = listing.split([' ', '\t', '\0']);
-        Ok(match (words.next(), words.next(), words.next()) {
-            (Some(mode), Some(_), Some(id)) => Some((mode.to_owned(), id.to_owned())),
+    async fn entry(&self, commit: &str, path: &str) -> Result<Option<Entry>> {
+        let args = ["ls-tree", "-z", "-l", commit, "--", path];
+        let listing = self.text(Call::new("list files of", args)).await?;
+        let mut words = listing.split([' ', '\t', '\0']).filter(|word| !word.is_empty());
+        Ok(match (words.next(), words.next(), words.next(), words.next()) {
+            (Some(mode), Some(_), Some(id), Some(size)) => Some(Entry {
+                mode: mode.to_owned(),
+                id: id.to_owned(),
+                size: size.parse().ok(),
+            }),
             _ => None,
         })
     }
@@ -217,7 +236,7 @@ impl Mirror {
     /// The tree of a commit with one file's text changed; the file must be there already.
     pub(super) async fn tree_with(&self, commit: &str, path: &str, text: &str) -> Result<String> {
         let doing = "write a tree to the mirror of";
-        let Some((mode, _)) = self.entry(commit, path).await? else {
+        let Some(Entry { mode, .. }) = self.entry(commit, path).await? else {
             return Err(self.failed(doing, &format!("{path} is gone")));
         };
         let blob = self
@@ -240,7 +259,7 @@ impl Mirror {
             .to_owned())
     }
 
-    /// Makes a commit object; no branch points to it yet.
+    /// Makes a commit object, signed where the repository asks for it; no branch points to it yet.
     pub(super) async fn commit_tree(
         &self,
         tree: &str,
@@ -249,46 +268,64 @@ impl Mirror {
         author: &Identity,
         committer: &Identity,
     ) -> Result<String> {
-        let call = Call::new(
-            "write a commit to the mirror of",
-            ["commit-tree", tree, "-p", parent, "-F", "-"],
-        );
-        Ok(self
-            .text(call.stdin(message).identity(author, committer))
-            .await?
-            .trim()
-            .to_owned())
+        let Hand { signing, .. } = &self.repo().hand;
+        let committer = self.repo().hand.committer.as_ref().unwrap_or(committer);
+        let call = commit_call(tree, parent, message).identity(author, committer);
+        match signing {
+            Some(key) => self.sign(key, call).await,
+            None => Ok(self.text(call).await?.trim().to_owned()),
+        }
     }
 
-    /// The tree of `onto` without what `commit` did (for a merge: against its first parent); none where they conflict.
+    /// A commit that only serves to compute something; it is never pushed.
+    pub(super) async fn scratch_commit(&self, tree: &str, parent: &str) -> Result<String> {
+        let nobody = Identity::default();
+        let call = commit_call(tree, parent, "undone").identity(&nobody, &nobody);
+        Ok(self.text(call).await?.trim().to_owned())
+    }
+
+    /// The tree of `onto` without what `commit` did (for a merge: against its first parent), or the paths that conflict.
     ///
     /// The parent's tree as a child of the bad commit, merged with `onto`: their merge base is the bad commit, so the merge
     /// is its revert. (`merge-tree --merge-base` would say it directly, and needs git 2.40.)
-    pub(super) async fn revert(&self, commit: &Commit, onto: &str) -> Result<Option<String>> {
+    pub(super) async fn revert(&self, commit: &Commit, onto: &str) -> Result<Result<String, Vec<String>>> {
         let Some(parent) = commit.parents.first() else {
-            return Ok(None);
+            return Ok(Err(Vec::new()));
         };
         let before = self.tree_of(parent).await?;
-        let nobody = Identity::default();
-        let undone = self
-            .commit_tree(&before, &commit.sha, "undone", &nobody, &nobody)
-            .await?;
+        let undone = self.scratch_commit(&before, &commit.sha).await?;
         let doing = "compute a revert in the mirror of";
         let answer = self
             .run(Call::new(
                 doing,
-                ["merge-tree", "--write-tree", "--no-messages", "-z", onto, &undone],
+                [
+                    "merge-tree",
+                    "--write-tree",
+                    "--name-only",
+                    "--no-messages",
+                    "-z",
+                    onto,
+                    &undone,
+                ],
             ))
             .await?;
+        let text = String::from_utf8_lossy(&answer.stdout);
+        let mut words = text.split('\0').map(|word| word.trim().to_owned());
+        let tree = words.next().unwrap_or_default();
         match answer.status.code() {
-            Some(0) => Ok(String::from_utf8_lossy(&answer.stdout)
-                .split('\0')
-                .next()
-                .map(|tree| tree.trim().to_owned())),
-            Some(1) => Ok(None),
+            Some(0) => Ok(Ok(tree)),
+            Some(1) => Ok(Err(words.filter(|path| !path.is_empty()).collect())),
             _ => Err(self.failed(doing, &answer.stderr)),
         }
     }
+}
+
+fn commit_call(tree: &str, parent: &str, message: &str) -> Call<'static> {
+    Call::new(
+        "write a commit to the mirror of",
+        ["commit-tree", tree, "-p", parent, "-F", "-"],
+    )
+    .stdin(message)
 }
 
 /// The answer to `log -z`, in which every commit ends with a NUL.

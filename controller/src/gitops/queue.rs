@@ -117,6 +117,11 @@ impl<J> Queue<J> {
         !std::mem::replace(&mut state.driven, true)
     }
 
+    /// Gives back a job that was taken: it is the first of those that are no rollbacks. Only the worker does that.
+    pub(super) fn put_back(&self, job: J) {
+        self.state().others.push_front(job);
+    }
+
     /// The first job and all that may go together with it, rollbacks first; when there is none, the worker must leave.
     pub(super) fn take(&self, together: impl Fn(&J, &J) -> bool) -> Vec<J> {
         let mut state = self.state();

@@ -9,7 +9,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use super::command::{Answer, Call, Git};
-use super::error::{Error, Result};
+use super::error::{Error, ErrorKind, Result};
+use super::fault::Fault;
 use super::spec::RepoSpec;
 
 /// Where the mirror keeps the branch's head.
@@ -212,7 +213,12 @@ impl Mirror {
 
     /// Pushes a commit onto the branch, forward or not at all.
     pub(super) async fn push(&self, sha: &str) -> Result<Push> {
-        let refspec = format!("{sha}:refs/heads/{}", self.repo.branch);
+        self.push_to(sha, &self.repo.branch).await
+    }
+
+    /// The same for another branch.
+    pub(super) async fn push_to(&self, sha: &str, branch: &str) -> Result<Push> {
+        let refspec = format!("{sha}:refs/heads/{branch}");
         let args = [
             "push",
             "--porcelain",
@@ -240,6 +246,8 @@ impl Mirror {
         let Some(line) = porcelain.lines().find(|line| line.starts_with('!')) else {
             return match self.failed("push to", &answer.stderr) {
                 damaged @ Error::Damaged { .. } => Err(damaged),
+                // Nothing was asked for yet when the host turned us away.
+                turned_away @ Error::Remote { .. } if turned_away.kind() == ErrorKind::Input => Err(turned_away),
                 error => Ok(Push::Unknown(error)),
             };
         };
@@ -292,15 +300,24 @@ impl Mirror {
                 words: self.words(words),
             };
         }
-        Error::Failed {
-            doing: doing.to_owned(),
-            repository: self.repo.name(),
-            words: self.words(words),
+        let (doing, repository, said) = (doing.to_owned(), self.repo.name(), self.words(words));
+        match Fault::of(words) {
+            Some(fault) => Error::Remote {
+                doing,
+                repository,
+                fault,
+                words: said,
+            },
+            None => Error::Failed {
+                doing,
+                repository,
+                words: said,
+            },
         }
     }
 
     /// Git's words in one line, the address without what may be secret in it.
-    fn words(&self, words: &str) -> String {
+    pub(super) fn words(&self, words: &str) -> String {
         let lines: Vec<&str> = words
             .lines()
             .map(str::trim)
@@ -355,5 +372,7 @@ pub(super) fn is_damage(words: &str) -> bool {
         "unresolvable reference",
         "broken ref",
     ];
+    // What ssh's failures end with speaks of the host, not of the mirror.
+    let words = words.replace("Could not read from remote repository", "");
     signs.iter().any(|sign| words.contains(sign)) && !words.contains("remote: ")
 }

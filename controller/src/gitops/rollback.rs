@@ -6,7 +6,7 @@
 use super::error::{Error, Result};
 use super::find::{self, Answer};
 use super::history::{Arms, SinceRest, revision_of, since_rest};
-use super::objects::Commit;
+use super::objects::{Commit, Walk};
 use super::repository::Mirror;
 use super::spec::{Identity, Subject};
 use super::trailers::{self, Action, Message, Trailers};
@@ -79,7 +79,16 @@ pub(super) async fn compute(
     {
         return Ok(Step::Settled(RollbackOutcome::AlreadyCommitted { sha: sha.clone() }));
     }
-    let arms = Arms::at(mirror, head, subject).await?;
+    let arms = match Arms::at(mirror, head, subject).await {
+        Err(error @ (Error::NoFile { .. } | Error::File { .. } | Error::Values { .. })) => {
+            return Err(match &canary_commit {
+                // Without the canary's commit nothing says that there is something to roll back.
+                Some(sha) => blocked(mirror, head, request, sha, &error).await?,
+                None => error,
+            });
+        }
+        arms => arms?,
+    };
     let target = match target_of(mirror, head, request, &arms, canary_commit.as_deref()).await? {
         Ok(target) => target,
         Err(outcome) => return Ok(Step::Settled(outcome)),
@@ -87,7 +96,13 @@ pub(super) async fn compute(
     let (tree, own_fields_because) = match reverted(mirror, head, subject, &arms, &target).await? {
         Ok(tree) => (tree, None),
         Err(why) => {
-            let text = own_fields(mirror, subject, &arms, &target)?;
+            let text = match own_fields(mirror, subject, &arms, &target) {
+                Ok(text) => text,
+                Err(error) => {
+                    let first = target.undone.last().map_or(head, |commit| &commit.sha);
+                    return Err(blocked(mirror, head, request, first, &error).await?);
+                }
+            };
             (mirror.tree_with(head, &subject.file_path(), &text).await?, Some(why))
         }
     };
@@ -229,6 +244,55 @@ async fn before_promotion(
     }))
 }
 
+/// So many commits are named, at most.
+const NAMED: usize = 5;
+
+/// The commits that changed the rollout's file after another one, newest first.
+async fn behind(mirror: &Mirror, head: &str, after: &str, subject: &Subject) -> Result<Vec<Commit>> {
+    let (range, file) = (format!("{after}..{head}"), subject.file_path());
+    mirror.log(&range, Walk::Branch { file: &file }, NAMED).await
+}
+
+/// As people speak of commits.
+fn described(commits: &[Commit]) -> Vec<String> {
+    let words = |commit: &Commit| {
+        let id = commit.sha.get(..12).unwrap_or(&commit.sha);
+        format!("{id} {:?} by {}", commit.subject(), commit.author)
+    };
+    commits.iter().map(words).collect()
+}
+
+/// The error that says what keeps even the rollout's own fields from being restored, and who can tell more.
+async fn blocked(
+    mirror: &Mirror,
+    head: &str,
+    request: &RollbackRequest,
+    after: &str,
+    because: &Error,
+) -> Result<Error> {
+    let subject = &request.subject;
+    let mut commits = behind(mirror, head, after, subject).await?;
+    // Only what came after the file could be read for the last time.
+    for at in 0..commits.len() {
+        let Some(commit) = commits.get(at) else { break };
+        if Arms::once(mirror, &commit.sha, subject).await?.is_some() {
+            commits.truncate(at.max(1));
+            break;
+        }
+    }
+    let mut why = because.to_string();
+    if let Some(source) = std::error::Error::source(because) {
+        why.push_str(&format!(": {source}"));
+    }
+    Ok(Error::RollbackBlocked {
+        repository: mirror.repo().name(),
+        revision: request.revision.clone(),
+        why,
+        paths: vec![subject.file_path()],
+        commits: described(&commits),
+    })
+}
+
 /// The head's file with the arms as they shall be, and nothing else changed.
 fn own_fields(mirror: &Mirror, subject: &Subject, arms: &Arms, target: &Target) -> Result<String> {
     let edit = || {
@@ -250,13 +314,24 @@ async fn reverted(
     arms: &Arms,
     target: &Target,
 ) -> Result<Result<String, String>> {
-    let nobody = Identity::default();
     let (mut onto, mut tree) = (head.to_owned(), None);
     for commit in &target.undone {
-        let Some(next) = mirror.revert(commit, &onto).await? else {
-            return Ok(Err(format!("commit {} conflicts with later ones", commit.sha)));
+        let next = match mirror.revert(commit, &onto).await? {
+            Ok(next) => next,
+            Err(paths) => {
+                let mut why = format!("commit {} conflicts with later ones", commit.sha);
+                if !paths.is_empty() {
+                    why.push_str(&format!(" in {}", paths.join(", ")));
+                }
+                let mut later = behind(mirror, head, &commit.sha, subject).await?;
+                later.retain(|later| target.undone.iter().all(|undone| undone.sha != later.sha));
+                if !later.is_empty() {
+                    why.push_str(&format!(" ({})", described(&later).join("; ")));
+                }
+                return Ok(Err(why));
+            }
         };
-        onto = mirror.commit_tree(&next, &onto, "undone", &nobody, &nobody).await?;
+        onto = mirror.scratch_commit(&next, &onto).await?;
         tree = Some(next);
     }
     let Some(tree) = tree else {

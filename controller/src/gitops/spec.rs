@@ -1,7 +1,6 @@
 //! What a caller says about a repository and a rollout: plain values, checked once. It must not know Kubernetes types.
 
-use std::fmt;
-
+use super::credentials::{Credentials, Hand};
 use super::error::{Error, Result};
 use super::yaml::KeyPath;
 
@@ -11,32 +10,10 @@ pub struct RepoSpec {
     pub url: String,
     pub branch: String,
     pub credentials: Credentials,
-}
-
-/// How to prove who we are. It is never printed.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub enum Credentials {
-    /// None of our own; the SSH agent of the surroundings, if there is one.
-    #[default]
-    None,
-    Token {
-        username: String,
-        token: String,
-    },
-    Ssh {
-        private_key: String,
-        known_hosts: String,
-    },
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Token { .. } => "Token(…)",
-            Self::Ssh { .. } => "Ssh(…)",
-        })
-    }
+    /// Certificates (PEM) of those who may sign an https host's, instead of the system's.
+    pub ca: Option<String>,
+    /// Who stands in commits, and what signs them.
+    pub hand: Hand,
 }
 
 impl RepoSpec {
@@ -81,12 +58,32 @@ impl RepoSpec {
         {
             return invalid("the branch", branch, "it is no branch name");
         }
-        if let Credentials::Ssh { known_hosts, .. } = &self.credentials
-            && known_hosts.trim().is_empty()
+        if let Some(authority) = &self.ca
+            && !authority.contains("-----BEGIN CERTIFICATE-----")
         {
-            return invalid("known_hosts", "", "without it nobody knows which host gets the key");
+            return invalid("ca.crt", "", "it must hold certificates in PEM form");
         }
-        Ok(())
+        match &self.credentials {
+            Credentials::Ssh { known_hosts, .. } if known_hosts.trim().is_empty() => {
+                invalid("known_hosts", "", "without it nobody knows which host gets the key")
+            }
+            Credentials::Ssh { .. } if !(is_scp || url.starts_with("ssh://")) => invalid(
+                "the repository",
+                &redact_url(url),
+                "the Secret has an SSH key, so the address must begin with ssh:// or be user@host:path",
+            ),
+            Credentials::Token { .. } if is_scp || url.starts_with("ssh://") => invalid(
+                "the repository",
+                &redact_url(url),
+                "the Secret has a user and a token, so the address must begin with https://",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether commits of both may be written and pushed by the same hand: one rollout's token must not push another's commit.
+    pub(super) fn is_same_hand(&self, other: &Self) -> bool {
+        (&self.credentials, &self.ca, &self.hand) == (&other.credentials, &other.ca, &other.hand)
     }
 
     /// The address without what may be secret in it.
@@ -239,6 +236,8 @@ mod tests {
             url: url.into(),
             branch: branch.into(),
             credentials: Credentials::None,
+            ca: None,
+            hand: Hand::default(),
         }
     }
 
@@ -269,12 +268,31 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_never_printed() {
+    fn an_address_and_its_credentials_must_belong_together() {
         let token = Credentials::Token {
-            username: "user".into(),
-            token: "hunter2".into(),
+            username: "u".into(),
+            token: "t".into(),
         };
-        assert!(!format!("{token:?}").contains("hunter2"));
+        let key = |known_hosts: &str| Credentials::Ssh {
+            private_key: "k".into(),
+            known_hosts: known_hosts.into(),
+        };
+        let check = |url: &str, credentials: Credentials| {
+            let spec = RepoSpec {
+                credentials,
+                ..repo(url, "main")
+            };
+            spec.check()
+        };
+        assert!(check("https://h/x", token.clone()).is_ok() && check("git@h:x", key("h")).is_ok());
+        for (url, credentials) in [
+            ("ssh://git@h/x", token.clone()),
+            ("git@h:x", token),
+            ("https://h/x", key("h")),
+            ("git@h:x", key(" \n")),
+        ] {
+            assert!(check(url, credentials).is_err(), "{url}");
+        }
     }
 
     #[test]

@@ -8,8 +8,14 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod blocked;
 mod faults;
+mod hanging;
 mod histories;
+mod hosts;
+mod protected;
+mod servers;
+mod signing;
 mod together;
 
 const VALUES: &str = "\
@@ -58,6 +64,8 @@ impl World {
                 url: format!("file://{}", at("origin.git").display()),
                 branch: "main".to_owned(),
                 credentials: Credentials::None,
+                ca: None,
+                hand: Hand::default(),
             },
             folder,
         }

@@ -4,7 +4,7 @@
 //! # Guarantees
 //! Never a forced push. A push whose end nobody knows is followed by a look at the branch before anything is tried again.
 //! Nobody is told of a commit before it stands on the branch. The fence (is this process still the leader?) is asked right
-//! before each push.
+//! before each push. A rollback never waits behind a push that hangs: the push is cut, and what became of it is looked up.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -93,6 +93,18 @@ impl Write for CreateRequest {
 pub(super) struct Job {
     repo: RepoSpec,
     work: Box<dyn Work>,
+    priority: Priority,
+    /// The tip of a push of it whose end nobody knows yet, and why not.
+    unknown: Option<(String, Arc<Error>)>,
+    /// Its push hung while a rollback waited: it never goes with one again.
+    was_cut: bool,
+}
+
+impl Job {
+    /// One rollout's token must not push another's commit, nor a push that hangs take a rollback along.
+    fn may_go_with(&self, other: &Self) -> bool {
+        self.repo.is_same_hand(&other.repo) && self.was_cut == other.was_cut
+    }
 }
 
 /// A write, whatever its outcome is.
@@ -159,6 +171,11 @@ impl Drop for Driver {
 }
 
 impl GitOps {
+    /// Who stands in commits to a repository.
+    fn author<'a>(&'a self, repo: &'a RepoSpec) -> &'a Identity {
+        repo.hand.author.as_ref().unwrap_or(&self.identity)
+    }
+
     /// Computes a write on the branch's head and pushes nothing.
     pub(super) async fn preview<W: Write>(
         &self,
@@ -167,7 +184,7 @@ impl GitOps {
         write: &W,
     ) -> Result<Preview<W::Outcome>> {
         let (mirror, head) = self.fetched(repo).await?;
-        Ok(match write.compute(&mirror, &head, &self.identity).await? {
+        Ok(match write.compute(&mirror, &head, self.author(repo)).await? {
             Step::Settled(outcome) => Preview { outcome, diff: None },
             Step::Commit { sha, done } => Preview {
                 outcome: done,
@@ -189,6 +206,9 @@ impl GitOps {
         let job = Job {
             repo: repo.clone(),
             work: Box::new(waiting),
+            priority: W::PRIORITY,
+            unknown: None,
+            was_cut: false,
         };
         if branch.queue.push(W::PRIORITY, job) {
             tokio::spawn(self.clone().drive(branch));
@@ -216,8 +236,7 @@ impl GitOps {
                     () = branch.queue.rollback() => {}
                 }
             }
-            // One rollout's token must not push another's commit.
-            let jobs = branch.queue.take(|a, b| a.repo.credentials == b.repo.credentials);
+            let jobs = branch.queue.take(Job::may_go_with);
             if jobs.is_empty() {
                 driver.0 = None;
                 return;
@@ -227,7 +246,7 @@ impl GitOps {
     }
 
     async fn settle(&self, branch: &Branch, mut jobs: Vec<Job>) {
-        let Err(error) = self.land(branch, &mut jobs).await else {
+        let Err(error) = self.land_or_give_way(branch, &mut jobs).await else {
             return;
         };
         if let [job] = jobs.as_mut_slice() {
@@ -240,7 +259,7 @@ impl GitOps {
             // What the host does not let one of them write must not hold up the others.
             if is_refused {
                 let mut alone = vec![job];
-                let result = self.land(branch, &mut alone).await;
+                let result = self.land_or_give_way(branch, &mut alone).await;
                 if let (Err(error), Some(job)) = (result, alone.first_mut()) {
                     job.work.fail(error);
                 }
@@ -250,29 +269,55 @@ impl GitOps {
         }
     }
 
+    /// Lands jobs; those that hang while a rollback waits go back to the queue behind it.
+    ///
+    /// Cutting a call is like a process that dies in it: git is ended with its helpers, the mirror repairs itself, and what
+    /// became of a push is looked up on the branch before its commit is made again.
+    async fn land_or_give_way(&self, branch: &Branch, jobs: &mut Vec<Job>) -> Result<()> {
+        if jobs.iter().any(|job| job.priority == Priority::Rollback) {
+            return self.land(branch, jobs).await;
+        }
+        let way = async {
+            branch.queue.rollback().await;
+            tokio::time::sleep(self.patience).await;
+        };
+        let landed = tokio::select! {
+            landed = self.land(branch, jobs) => Some(landed),
+            () = way => None,
+        };
+        if let Some(landed) = landed {
+            return landed;
+        }
+        for mut job in jobs.drain(..).rev() {
+            tracing::warn!(
+                repository = job.repo.name(),
+                "a push or a fetch hangs, and a rollback waits: it is stopped and made again after the rollback"
+            );
+            job.was_cut = true;
+            branch.queue.put_back(job);
+        }
+        Ok(())
+    }
+
     /// Brings all of these onto the branch with one push, each computed on the one before it.
     ///
     /// What one of them comes to may rest on the commit of another, so nothing is told before the push has landed.
     async fn land(&self, branch: &Branch, jobs: &mut Vec<Job>) -> Result<()> {
-        let mut unknown: Option<(String, Error)> = None;
         for tries in 0..MAX_TRIES {
             let Some(repo) = jobs.first().map(|job| job.repo.clone()) else {
                 return Ok(());
             };
             let (mirror, head) = self.fetched(&repo).await?;
-            if let Some((sha, error)) = unknown.take() {
-                if mirror.is_ancestor(&sha, &head).await? {
-                    tell(jobs);
-                    return Ok(());
-                }
-                if tries >= 3 {
-                    return Err(error);
-                }
+            landed_before(&mirror, &head, jobs).await?;
+            if tries >= 3
+                && let Some((_, error)) = jobs.iter_mut().find_map(|job| job.unknown.take())
+            {
+                return Err(Error::Shared(error));
             }
             jobs.retain(|job| job.work.is_wanted());
             let (mut tip, mut is_damaged) = (head.clone(), false);
             for job in jobs.iter_mut() {
-                match job.work.compute(&mirror, &tip, &self.identity).await {
+                match job.work.compute(&mirror, &tip, self.author(&repo)).await {
                     Computed::Commit(sha) => tip = sha,
                     Computed::Settled => {}
                     Computed::Damaged => is_damaged = true,
@@ -286,6 +331,10 @@ impl GitOps {
                 tell(jobs);
                 return Ok(());
             }
+            let is_alone = jobs.len() == 1;
+            if is_alone && let Some(waits) = mirror.waits_in(&branch.proposals, &head, &tip).await? {
+                return Err(waits);
+            }
             if let Some(fence) = &self.fence
                 && !fence().await
             {
@@ -293,20 +342,32 @@ impl GitOps {
                     repository: repo.name(),
                 });
             }
-            match mirror.push(&tip).await {
+            // From here on nobody knows, until the host answers or the branch was looked at.
+            let interrupted = Arc::new(Error::Interrupted {
+                repository: repo.name(),
+            });
+            mark(jobs, Some(&(tip.clone(), interrupted)));
+            let pushed = mirror.push(&tip).await;
+            match pushed {
                 Ok(Push::Done) => {
                     branch.pushes.count(Instant::now());
                     tell(jobs);
                     return Ok(());
                 }
                 Ok(Push::Rejected) => {
+                    mark(jobs, None);
                     tracing::debug!(repository = repo.name(), tries, "somebody else pushed first");
                 }
                 Ok(Push::Unknown(error)) => {
                     tracing::warn!(repository = repo.name(), %error, "the end of a push is unknown; looking at the branch");
-                    unknown = Some((tip, error));
+                    mark(jobs, Some(&(tip, Arc::new(error))));
                 }
-                Err(Error::Damaged { .. }) if tries < 2 => {}
+                Err(Error::Damaged { .. }) if tries < 2 => mark(jobs, None),
+                // What several came to together is for each of them alone.
+                Err(Error::Refused { words, .. }) if is_alone => {
+                    branch.pushes.count(Instant::now());
+                    return Err(mirror.propose(&branch.proposals, &head, &tip, words).await?);
+                }
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(pause(tries)).await;
@@ -321,6 +382,32 @@ impl GitOps {
             tries: MAX_TRIES,
         })
     }
+}
+
+fn mark(jobs: &mut [Job], unknown: Option<&(String, Arc<Error>)>) {
+    for job in jobs {
+        job.unknown = unknown.cloned();
+    }
+}
+
+/// Tells the jobs whose push had landed after all, although nobody knew.
+async fn landed_before(mirror: &Mirror, head: &str, jobs: &mut Vec<Job>) -> Result<()> {
+    let mut looked: Option<(String, bool)> = None;
+    for at in (0..jobs.len()).rev() {
+        let Some((tip, _)) = jobs.get(at).and_then(|job| job.unknown.as_ref()) else {
+            continue;
+        };
+        // Those that went together have the same tip.
+        let has_landed = match &looked {
+            Some((same, has_landed)) if same == tip => *has_landed,
+            _ => mirror.is_ancestor(tip, head).await?,
+        };
+        looked = Some((tip.clone(), has_landed));
+        if has_landed {
+            jobs.remove(at).work.tell();
+        }
+    }
+    Ok(())
 }
 
 fn tell(jobs: &mut [Job]) {

@@ -12,7 +12,9 @@ use serin_core::analysis::Baseline;
 use serin_core::rollout::{Answer, FieldError, GitView, Origin, PromotionOutcome, Revision, RollbackOutcome};
 use tokio::sync::mpsc;
 
+use super::repository::BadSecret;
 use crate::api::CanaryRollout;
+use crate::gitops;
 use crate::prometheus::SampleError;
 
 /// The rollout that asks.
@@ -45,6 +47,8 @@ enum Slot<T> {
     Empty,
     Running {
         about: Revision,
+        /// Why the try before failed: it is still so until this one ends.
+        last: Option<Failure>,
     },
     Answered {
         about: Revision,
@@ -52,10 +56,17 @@ enum Slot<T> {
     },
     Failed {
         about: Revision,
-        why: String,
+        last: Failure,
         failures: u32,
         again: Instant,
     },
+}
+
+/// Why a try failed: in words, and the word for it in a condition.
+#[derive(Debug, Clone)]
+struct Failure {
+    why: String,
+    reason: &'static str,
 }
 
 /// What is asked.
@@ -97,6 +108,10 @@ impl Desk {
             }),
             rollback: file.rollback.view().map(|(_, answer)| answer),
             promotion: file.promotion.view().map(|(_, answer)| answer),
+            reason: [file.origin.reason(), file.rollback.reason(), file.promotion.reason()]
+                .into_iter()
+                .flatten()
+                .next(),
         })
     }
 
@@ -185,14 +200,17 @@ impl File {
             Ok(Reply::Promotion(answer)) => self.promotion.settle(about, answer),
             Ok(Reply::Baseline(answer)) => self.baseline.settle(about, answer),
             Err(error) => {
-                let why = format!("{error:#}");
-                tracing::warn!(revision = %about, ?question, "not answered: {why}");
+                let last = Failure {
+                    why: format!("{error:#}"),
+                    reason: reason(&error),
+                };
+                tracing::warn!(revision = %about, ?question, reason = last.reason, "not answered: {}", last.why);
                 let wait = MIN_BACKOFF.saturating_mul(1 << failures.min(5)).min(MAX_BACKOFF);
                 match question {
-                    Question::Origin => self.origin.fail(about, why, failures, wait),
-                    Question::Rollback => self.rollback.fail(about, why, failures, wait),
-                    Question::Promotion => self.promotion.fail(about, why, failures, wait),
-                    Question::Baseline => self.baseline.fail(about, why, failures, wait),
+                    Question::Origin => self.origin.fail(about, last, failures, wait),
+                    Question::Rollback => self.rollback.fail(about, last, failures, wait),
+                    Question::Promotion => self.promotion.fail(about, last, failures, wait),
+                    Question::Baseline => self.baseline.fail(about, last, failures, wait),
                 }
                 return Some(wait);
             }
@@ -201,12 +219,34 @@ impl File {
     }
 }
 
+/// The word for a failure in a condition.
+fn reason(error: &anyhow::Error) -> &'static str {
+    let git = error.chain().find_map(|cause| cause.downcast_ref::<gitops::Error>());
+    match git {
+        Some(git) => git.reason(),
+        None if error.downcast_ref::<BadSecret>().is_some() => "BadSecret",
+        None => "GitFailed",
+    }
+}
+
 impl<T: Clone> Slot<T> {
     fn view(&self) -> Option<(Revision, Answer<T>)> {
         match self {
-            Self::Empty | Self::Running { .. } => None,
+            Self::Empty | Self::Running { last: None, .. } => None,
             Self::Answered { about, answer } => Some((about.clone(), Answer::Is(answer.clone()))),
-            Self::Failed { about, why, .. } => Some((about.clone(), Answer::Failed(why.clone()))),
+            Self::Running {
+                about,
+                last: Some(last),
+            }
+            | Self::Failed { about, last, .. } => Some((about.clone(), Answer::Failed(last.why.clone()))),
+        }
+    }
+
+    /// The word for the last failure.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Running { last: Some(last), .. } | Self::Failed { last, .. } => Some(last.reason),
+            Self::Empty | Self::Running { last: None, .. } | Self::Answered { .. } => None,
         }
     }
 
@@ -219,24 +259,27 @@ impl<T: Clone> Slot<T> {
 
     /// Whether a job is to be started, and after how many failures.
     fn start(&mut self, about: &Revision) -> Option<u32> {
-        let failures = match self {
-            Self::Running { about: same } | Self::Answered { about: same, .. } if same == about => return None,
+        let (failures, last) = match self {
+            Self::Running { about: same, .. } | Self::Answered { about: same, .. } if same == about => return None,
             // One job at a time: the next look asks again when this one has ended.
             Self::Running { .. } => return None,
             Self::Failed {
                 about: same,
                 again,
                 failures,
-                ..
+                last,
             } if same == about => {
                 if *again > Instant::now() {
                     return None;
                 }
-                *failures
+                (*failures, Some(last.clone()))
             }
-            Self::Empty | Self::Answered { .. } | Self::Failed { .. } => 0,
+            Self::Empty | Self::Answered { .. } | Self::Failed { .. } => (0, None),
         };
-        *self = Self::Running { about: about.clone() };
+        *self = Self::Running {
+            about: about.clone(),
+            last,
+        };
         Some(failures)
     }
 
@@ -247,13 +290,54 @@ impl<T: Clone> Slot<T> {
         };
     }
 
-    fn fail(&mut self, about: &Revision, why: String, failures: u32, wait: Duration) {
+    fn fail(&mut self, about: &Revision, last: Failure, failures: u32, wait: Duration) {
         let again = Instant::now() + wait;
         *self = Self::Failed {
             about: about.clone(),
-            why,
+            last,
             failures: failures.saturating_add(1),
             again,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision() -> Revision {
+        Revision {
+            name: "1.1.0".to_owned(),
+            hash: "abc".to_owned(),
+        }
+    }
+
+    fn refused() -> anyhow::Error {
+        let error = gitops::Error::NoBranch {
+            repository: "https://h/x.git".to_owned(),
+            branch: "main".to_owned(),
+        };
+        anyhow::Error::from(error).context("committing the rollback")
+    }
+
+    #[test]
+    fn a_failure_is_told_until_the_next_try_has_ended() {
+        let mut file = File::default();
+        let is_failed =
+            |file: &File| matches!(file.rollback.view(), Some((_, Answer::Failed(why))) if why.contains("main"));
+        assert_eq!(file.rollback.start(&revision()), Some(0));
+        assert!(file.rollback.view().is_none());
+        let wait = file.finish(Question::Rollback, &revision(), Err(refused()), 0);
+        assert!(is_failed(&file) && wait.is_some());
+        if let Slot::Failed { again, .. } = &mut file.rollback {
+            *again = Instant::now();
+        }
+        assert_eq!(file.rollback.start(&revision()), Some(1));
+        assert!(is_failed(&file), "while it is tried again");
+        assert_eq!(file.rollback.reason(), Some("NoSuchBranch"));
+        let reply = Ok(Reply::Rollback(RollbackOutcome::AtRest));
+        file.finish(Question::Rollback, &revision(), reply, 1);
+        assert!(matches!(file.rollback.view(), Some((_, Answer::Is(_)))));
+        assert_eq!(file.rollback.reason(), None);
     }
 }

@@ -16,6 +16,7 @@ mod desk;
 mod git;
 mod observe;
 mod own;
+mod repository;
 mod run;
 mod status;
 
@@ -201,6 +202,9 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let changed = decision.state != state;
     if changed || differs(&before, &after) {
         write_status(cx, api, &rollout, &after).await?;
+        if let Some((kind, reason, message)) = status::news(&before.conditions, &after.conditions) {
+            act::event(cx, &rollout, kind, reason, message).await;
+        }
     }
     if changed || outcome.wrote {
         // What the new state wants is decided on a new look.

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
@@ -12,7 +12,7 @@ use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, Pha
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::desk::Reply;
-use super::{Context, Error, call, git, is_forbidden, own};
+use super::{Context, Error, call, own, repository};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
 use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between, ticks_due};
@@ -189,40 +189,12 @@ async fn objects(
     }
     // Once a revision is on trial, credentials that are gone hold up the commit and nothing before it.
     if at_rest {
-        errors.extend(credentials(cx, rollout, namespace).await?);
+        errors.extend(repository::problems(&cx.client, rollout).await?);
     }
     Ok(match (stable, canary, apex) {
         (Some(stable), Some(canary), Some(apex)) if errors.is_empty() => Ok(Objects { stable, canary, apex }),
         _ => Err(errors),
     })
-}
-
-/// What is wrong with the credentials, if anything is.
-async fn credentials(cx: &Context, rollout: &CanaryRollout, namespace: &str) -> Result<Option<FieldError>, Error> {
-    let git = &rollout.spec.git;
-    let Some(reference) = &git.secret_ref else {
-        let lacks =
-            "Serin commits to the repository and has no credentials for it; name a Secret with username and password";
-        return Ok((!git.repository.starts_with("file://")).then(|| FieldError::new("spec.git.secretRef", lacks)));
-    };
-    let name = &reference.name;
-    let secrets: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
-    let read = call(
-        || format!("reading the Secret {namespace}/{name}"),
-        secrets.get_opt(name),
-    )
-    .await;
-    let problem = match read {
-        Ok(Some(secret)) => git::credentials(&secret)
-            .err()
-            .map(|error| format!("the Secret {name}: {error:#}")),
-        Ok(None) => Some(format!("there is no Secret {name} in namespace {namespace}")),
-        Err(error) if is_forbidden(&error) => Some(format!(
-            "Serin may not read the Secret {name} in namespace {namespace}; add its name to `secrets` of Serin's chart"
-        )),
-        Err(error) => return Err(error),
-    };
-    Ok(problem.map(|problem| FieldError::new("spec.git.secretRef.name", problem)))
 }
 
 fn port(apex: &Service, number: i32) -> Option<&k8s_openapi::api::core::v1::ServicePort> {

@@ -5,12 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
-    Answer, Decision, Ending, FieldError, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run, State,
+    Answer, Decision, Ending, FieldError, NoteKind, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run,
+    State,
 };
 
 use crate::api::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,
 };
+use crate::gitops::ROLLBACK_BLOCKED;
 
 /// Ended revisions that status remembers.
 const HISTORY: usize = 10;
@@ -308,9 +310,15 @@ fn conditions(
         observation.git.rollback.as_ref().and_then(failure),
         observation.git.promotion.as_ref().and_then(failure),
     ];
-    match failed.into_iter().flatten().next() {
-        Some(why) => put("GitPending", true, "GitFailed", &why),
+    let reason = observation.git.reason.unwrap_or("GitFailed");
+    let failed = failed.into_iter().flatten().next();
+    match &failed {
+        Some(why) => put("GitPending", true, reason, why),
         None => put("GitPending", false, "NothingPending", "no commit is waited for"),
+    }
+    match &failed {
+        Some(why) if reason == ROLLBACK_BLOCKED => put(ROLLBACK_BLOCKED, true, "Conflict", why),
+        _ => put(ROLLBACK_BLOCKED, false, "NotBlocked", "no rollback is blocked"),
     }
     let stale = matches!(state.phase, Phase::Idle(RestNote::Stale));
     let text = if stale {
@@ -336,6 +344,25 @@ fn conditions(
         if blind { text } else { "samples come in" },
     );
     conditions
+}
+
+/// What changed between the repository and us, as the event that tells of it: kind, reason, message.
+pub(super) fn news<'a>(before: &[Condition], after: &'a [Condition]) -> Option<(NoteKind, &'a str, &'a str)> {
+    let of = |conditions: &'a [Condition]| conditions.iter().find(|c| c.type_ == "GitPending");
+    let now = of(after)?;
+    let was = before.iter().find(|c| c.type_ == "GitPending");
+    let (is, was_pending) = (now.status == "True", was.is_some_and(|was| was.status == "True"));
+    if is && was.is_none_or(|was| !was_pending || was.reason != now.reason) {
+        Some((NoteKind::Warning, &now.reason, &now.message))
+    } else if !is && was_pending {
+        Some((
+            NoteKind::Normal,
+            "GitAnswered",
+            "the config repository does what it is asked again",
+        ))
+    } else {
+        None
+    }
 }
 
 fn failure<T>(answer: &Answer<T>) -> Option<String> {
@@ -373,5 +400,82 @@ fn set(
     match known.and_then(|i| conditions.get_mut(i)) {
         Some(slot) => *slot = condition,
         None => conditions.push(condition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_core::rollout::{Arm, GitView, LiveWeight};
+
+    use super::*;
+
+    fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Condition> {
+        let arm = Arm {
+            revision: None,
+            desired: 1,
+            ready: 1,
+            ready_any: 1,
+            settled: true,
+        };
+        let observation = Observation {
+            stable: arm.clone(),
+            canary: arm,
+            weight: LiveWeight::Absent,
+            pinned: None,
+            ticks: vec![],
+            sampling_problem: None,
+            baseline: None,
+            git: GitView {
+                rollback: reason.map(|_| Answer::Failed("envs/prod/values.yaml: changed by abc".to_owned())),
+                reason,
+                ..GitView::default()
+            },
+            command: None,
+            deleted: false,
+        };
+        conditions(
+            before,
+            Some(1),
+            &State::default(),
+            &observation,
+            "",
+            Timestamp::UNIX_EPOCH,
+        )
+    }
+
+    fn of<'c>(conditions: &'c [Condition], kind: &str) -> &'c Condition {
+        conditions.iter().find(|c| c.type_ == kind).unwrap()
+    }
+
+    #[test]
+    fn a_blocked_rollback_is_a_condition_of_its_own_and_names_the_paths() {
+        let now = conditions_for(&[], Some(ROLLBACK_BLOCKED));
+        let blocked = of(&now, ROLLBACK_BLOCKED);
+        assert_eq!(blocked.status, "True");
+        assert!(blocked.message.contains("values.yaml"), "{}", blocked.message);
+        let later = conditions_for(&now, Some("HostUnreachable"));
+        assert_eq!(of(&later, ROLLBACK_BLOCKED).status, "False");
+        assert_eq!(
+            (
+                of(&later, "GitPending").status.as_str(),
+                of(&later, "GitPending").reason.as_str()
+            ),
+            ("True", "HostUnreachable")
+        );
+    }
+
+    #[test]
+    fn an_event_tells_once_of_each_trouble_and_of_its_end() {
+        let good = conditions_for(&[], None);
+        assert!(news(&[], &good).is_none());
+        let refused = conditions_for(&good, Some("AuthenticationFailed"));
+        let (kind, reason, message) = news(&good, &refused).unwrap();
+        assert_eq!((kind, reason), (NoteKind::Warning, "AuthenticationFailed"));
+        assert!(message.contains("values.yaml"));
+        assert!(news(&refused, &refused).is_none(), "the same again is no news");
+        let blocked = conditions_for(&refused, Some(ROLLBACK_BLOCKED));
+        assert_eq!(news(&refused, &blocked).unwrap().1, ROLLBACK_BLOCKED);
+        let (kind, reason, _) = news(&blocked, &good).unwrap();
+        assert_eq!((kind, reason), (NoteKind::Normal, "GitAnswered"));
     }
 }

@@ -74,6 +74,8 @@ pub struct GitView {
     pub rollback: Option<Answer<RollbackOutcome>>,
     /// To [`super::Effect::CommitPromotion`].
     pub promotion: Option<Answer<PromotionOutcome>>,
+    /// The word for the first of these that failed, as a condition's reason.
+    pub reason: Option<&'static str>,
 }
 
 /// An answer, or why there is none yet; it is asked again meanwhile.
@@ -114,6 +116,8 @@ pub enum RollbackOutcome {
         id: String,
         /// When the push was answered.
         at: Timestamp,
+        /// Why only the rollout's own fields were restored; none when its commits were truly reverted.
+        own_fields_because: Option<String>,
     },
     /// Git was at rest already.
     AtRest,

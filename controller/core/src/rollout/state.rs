@@ -309,6 +309,9 @@ pub struct RollingBack {
     /// Whether traffic has to stand on the canary meanwhile: stable runs the failed promotion.
     #[serde(default)]
     pub on_canary: bool,
+    /// Why the commit restores the rollout's own fields only, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_fields_because: Option<String>,
     /// How far it is in Git.
     pub git: RollbackGit,
 }

@@ -387,10 +387,21 @@ async fn rollback_holds(model: &Model) {
         assert_eq!(world.head(), old);
         return;
     }
-    let RollbackOutcome::Committed { sha, .. } = &outcome else {
+    let RollbackOutcome::Committed {
+        sha,
+        own_fields_because,
+        ..
+    } = &outcome
+    else {
         panic!("{outcome:?}")
     };
     assert_eq!(*sha, world.head());
+    let message = world.origin(&["log", "-1", "--format=%B", "main"]);
+    assert_eq!(
+        message.contains("Only the rollout's own fields were restored"),
+        own_fields_because.is_some(),
+        "the commit says what it is: {message}"
+    );
     let stable = Values::parse(before.as_str()).unwrap();
     assert_eq!(
         arm(&world, "canary"),
@@ -462,6 +473,30 @@ async fn promotion_holds(model: &Model) {
     only_that(&world, &old, &before, &["stable:", "canary:"]);
 }
 
+/// A file that nobody can read any more blocks the rollback; when it is mended, the rollback is made.
+async fn a_blocked_rollback_holds(model: &mut Model) {
+    let (head, has_canary) = (model.head(), model.has_canary());
+    model.play(Event::Break);
+    let world = model.world();
+    let broken = world.head();
+    let outcome = world.roll_back(&name(head.canary), None).await;
+    assert_eq!(world.head(), broken, "nothing is pushed");
+    if head.canary != head.stable && has_canary {
+        let Err(Error::RollbackBlocked { paths, commits, .. }) = &outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(*paths, [FILE]);
+        assert!(
+            commits.len() == 1 && commits[0].starts_with(&broken[..12]),
+            "{commits:?}"
+        );
+    } else {
+        assert!(outcome.is_err_and(|error| error.kind() == ErrorKind::Input));
+    }
+    model.play(Event::Mend);
+    rollback_holds(model).await;
+}
+
 fn played(events: &[Event]) -> Model {
     let mut model = Model::new();
     for event in events {
@@ -496,6 +531,13 @@ proptest! {
         events in prop::collection::vec(event(), 1..10)
     ) {
         run(rollback_holds(&played(&events)));
+    }
+
+    #[test]
+    fn a_rollback_is_blocked_while_nobody_can_read_the_file_and_made_when_it_is_mended(
+        events in prop::collection::vec(event(), 1..8)
+    ) {
+        run(a_blocked_rollback_holds(&mut played(&events)));
     }
 
     #[test]

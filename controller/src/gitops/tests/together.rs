@@ -3,7 +3,7 @@
 use super::*;
 
 /// The environments of a repository, each with a rollout of its own.
-fn environments(world: &World, count: usize) -> Vec<Subject> {
+pub(super) fn environments(world: &World, count: usize) -> Vec<Subject> {
     let names: Vec<_> = (0..count).map(|i| format!("e{i}")).collect();
     for name in &names {
         fs::create_dir_all(world.work().join("envs").join(name)).unwrap();
@@ -18,7 +18,7 @@ fn environments(world: &World, count: usize) -> Vec<Subject> {
     names.iter().map(of).collect()
 }
 
-fn canary(subject: &Subject) -> CreateRequest {
+pub(super) fn canary(subject: &Subject) -> CreateRequest {
     CreateRequest {
         subject: subject.clone(),
         revision: "1.1.0".to_owned(),
@@ -30,7 +30,7 @@ fn canary(subject: &Subject) -> CreateRequest {
     }
 }
 
-fn rollback(subject: &Subject) -> RollbackRequest {
+pub(super) fn rollback(subject: &Subject) -> RollbackRequest {
     RollbackRequest {
         subject: subject.clone(),
         revision: "1.1.0".to_owned(),
@@ -42,7 +42,7 @@ fn rollback(subject: &Subject) -> RollbackRequest {
 }
 
 /// Runs at the host for each push; the pushes that landed are counted.
-fn hook(world: &World, name: &str, body: &str) {
+pub(super) fn hook(world: &World, name: &str, body: &str) {
     let hook = world.folder.path().join("origin.git/hooks").join(name);
     fs::write(&hook, format!("#!/bin/sh\n{body}\n")).unwrap();
     fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

@@ -228,6 +228,7 @@ impl<'a> Context<'a> {
             traffic_at: gone.then_some(self.now),
             promoted: None,
             on_canary: false,
+            own_fields_because: None,
             git: RollbackGit::Committing,
         })
     }

@@ -240,6 +240,7 @@ pub(super) fn fail(cx: &mut Context<'_>, p: Promoting, reason: RollbackReason) -
         traffic_at: None,
         promoted: Some(pushed),
         on_canary,
+        own_fields_because: None,
         git: RollbackGit::Committing,
     })
 }

@@ -25,7 +25,9 @@ pub(super) fn rolling_back(cx: &mut Context<'_>, mut r: RollingBack) -> Phase {
     if !done {
         return Phase::RollingBack(r);
     }
-    let reason = if superseded {
+    let reason = if let Some(why) = &r.own_fields_because {
+        format!("{}; {}", r.reason, own_fields(why))
+    } else if superseded {
         format!(
             "{}; a newer revision took its place before the rollback commit",
             r.reason
@@ -51,6 +53,10 @@ pub(super) fn rolling_back(cx: &mut Context<'_>, mut r: RollingBack) -> Phase {
     })
 }
 
+fn own_fields(why: &str) -> String {
+    format!("only the rollout's own fields were restored, as {why}")
+}
+
 fn place_traffic(cx: &mut Context<'_>, r: &mut RollingBack) {
     if r.on_canary && cx.obs.canary.ready == 0 && cx.obs.stable.ready_any > 0 {
         r.on_canary = false;
@@ -71,7 +77,11 @@ fn commit(cx: &mut Context<'_>, r: &mut RollingBack) -> bool {
         RollbackGit::Committing => {
             let placed = r.on_canary || cx.live().is_zero();
             match &cx.obs.git.rollback {
-                Some(Answer::Is(RollbackOutcome::Committed { id, at })) => {
+                Some(Answer::Is(RollbackOutcome::Committed {
+                    id,
+                    at,
+                    own_fields_because,
+                })) => {
                     cx.say(format!(
                         "rollback of {revision} is commit {}; the cluster has to follow",
                         short(id)
@@ -79,8 +89,12 @@ fn commit(cx: &mut Context<'_>, r: &mut RollingBack) -> bool {
                     cx.note(
                         NoteKind::Normal,
                         "RollbackCommitted",
-                        format!("{revision} is reverted by {}", short(id)),
+                        match own_fields_because {
+                            None => format!("{revision} is reverted by {}", short(id)),
+                            Some(why) => format!("{revision} is undone by {}; {}", short(id), own_fields(why)),
+                        },
                     );
+                    r.own_fields_because.clone_from(own_fields_because);
                     cx.effects.push(Effect::Refresh);
                     r.git = RollbackGit::Applying(Pushed {
                         id: id.clone(),

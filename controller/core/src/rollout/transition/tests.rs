@@ -39,6 +39,7 @@ struct World {
     baseline: Option<Answer<Baseline>>,
     git: GitView,
     git_down: bool,
+    own_fields_because: Option<String>,
     origin: Origin,
     promotion: PromotionOutcome,
     failing: f64,
@@ -77,6 +78,7 @@ impl World {
             baseline: None,
             git: GitView::default(),
             git_down: false,
+            own_fields_because: None,
             origin: Origin {
                 commit: None,
                 at_rest: false,
@@ -227,7 +229,11 @@ impl World {
                 }
                 self.rollbacks += 1;
                 let id = "r".repeat(40);
-                self.git.rollback = Some(Answer::Is(RollbackOutcome::Committed { id, at: at(self.now) }));
+                self.git.rollback = Some(Answer::Is(RollbackOutcome::Committed {
+                    id,
+                    at: at(self.now),
+                    own_fields_because: self.own_fields_because.clone(),
+                }));
                 if self.applies {
                     self.canary.revision = Some(rev("1.0.0", "c1"));
                     self.origin = Origin {
@@ -566,6 +572,24 @@ fn a_rollout_that_never_made_anything_is_released_at_once() {
     world.deleted = true;
     world.step();
     assert!(world.released);
+}
+
+#[test]
+fn a_rollback_of_the_own_fields_only_says_so_to_its_end() {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    world.own_fields_because = Some("commit abc conflicts with later ones".to_owned());
+    world.failing = 0.5;
+    world.until_phase(PhaseName::RolledBack, 600);
+    let Phase::RolledBack(ending) = &world.state.phase else {
+        panic!("{:?}", world.state.phase)
+    };
+    assert!(
+        ending
+            .reason
+            .contains("own fields were restored, as commit abc conflicts"),
+        "{}",
+        ending.reason
+    );
 }
 
 #[test]

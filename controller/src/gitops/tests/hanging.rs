@@ -1,0 +1,126 @@
+//! A push that hangs while a rollback waits: the rollback goes first, and no commit is doubled or lost. The host is a real one
+//! that goes on with what it was asked after the client is gone.
+
+use super::hosts::Https;
+use super::together::{canary, environments, hook, rollback};
+use super::*;
+
+/// Lets pushes that touch the second environment hang in a hook of the host until the file `release` is there.
+fn hang(world: &World, in_hook: &str) {
+    let folder = world.folder.path().display();
+    hook(
+        world,
+        in_hook,
+        &format!(
+            "while read -r old new ref; do git diff --name-only \"$old\" \"$new\" | grep -q envs/e1/ || continue; : > '{folder}/reached'; while [ ! -e '{folder}/release' ]; do sleep 0.1; done; done; exit 0"
+        ),
+    );
+}
+
+async fn until(file: &Path) {
+    let wait = async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+}
+
+/// How often Git tells of each canary of the second environment, newest commit of all first.
+async fn actions(world: &World, subjects: &[Subject]) -> (Vec<Action>, usize) {
+    let mut of_second = Vec::new();
+    for entry in world.gitops.log(&world.repo, &subjects[1], 50).await.unwrap() {
+        of_second.push(entry.action);
+    }
+    let first = world.gitops.log(&world.repo, &subjects[0], 50).await.unwrap();
+    let rollbacks = first.iter().filter(|entry| entry.action == Action::Rollback).count();
+    (of_second, rollbacks)
+}
+
+async fn a_rollback_overtakes(in_hook: &str, has_landed: bool) {
+    let mut world = World::new();
+    let subjects = environments(&world, 2);
+    let host = Https::start(&world, "t0ken").await;
+    world.repo = RepoSpec {
+        url: host.url.clone(),
+        ca: Some(host.ca.clone()),
+        credentials: Credentials::Token {
+            username: "ci".to_owned(),
+            token: "t0ken".to_owned(),
+        },
+        ..world.repo.clone()
+    };
+    world.gitops = world.gitops.clone().with_patience(Duration::from_millis(200));
+    world
+        .gitops
+        .create_canary(&world.repo, &canary(&subjects[0]))
+        .await
+        .unwrap();
+    let begin = world.commits();
+    hang(&world, in_hook);
+    let (gitops, repo, second) = (world.gitops.clone(), world.repo.clone(), canary(&subjects[1]));
+    let hanging = tokio::spawn(async move { gitops.create_canary(&repo, &second).await });
+    until(&world.folder.path().join("reached")).await;
+
+    let begun = Instant::now();
+    let outcome = world
+        .gitops
+        .roll_back(&world.repo, &rollback(&subjects[0]))
+        .await
+        .unwrap();
+    assert!(matches!(outcome, RollbackOutcome::Committed { .. }), "{outcome:?}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert!(
+        !world.folder.path().join("release").exists(),
+        "the other push still hangs"
+    );
+    assert_eq!(world.commits(), begin + 1 + usize::from(has_landed));
+
+    fs::write(world.folder.path().join("release"), "").unwrap();
+    let created = hanging.await.unwrap().unwrap();
+    assert_eq!(world.commits(), begin + 2, "each once");
+    assert_eq!(actions(&world, &subjects).await, (vec![Action::Canary], 1));
+    let held = world.origin(&["merge-base", "--is-ancestor", &created.sha, "main"]);
+    assert_eq!(held, "", "what was told stands on the branch");
+}
+
+#[tokio::test]
+async fn a_rollback_overtakes_a_push_that_hangs_before_it_lands_and_that_is_made_again_behind_it() {
+    a_rollback_overtakes("pre-receive", false).await;
+}
+
+#[tokio::test]
+async fn a_rollback_overtakes_a_push_that_hangs_after_it_landed_and_that_is_not_made_twice() {
+    a_rollback_overtakes("post-receive", true).await;
+}
+
+#[tokio::test]
+async fn a_push_that_is_only_slow_is_not_cut() {
+    let mut world = World::new();
+    let subjects = environments(&world, 2);
+    world.gitops = world.gitops.clone().with_patience(Duration::from_secs(600));
+    world
+        .gitops
+        .create_canary(&world.repo, &canary(&subjects[0]))
+        .await
+        .unwrap();
+    hang(&world, "pre-receive");
+    let (second, first) = (canary(&subjects[1]), rollback(&subjects[0]));
+    let reached = world.folder.path().join("reached");
+    let (created, rolled_back, ()) = tokio::join!(
+        world.gitops.create_canary(&world.repo, &second),
+        async {
+            until(&reached).await;
+            world.gitops.roll_back(&world.repo, &first).await
+        },
+        async {
+            until(&reached).await;
+            fs::write(world.folder.path().join("release"), "").unwrap();
+        }
+    );
+    let (created, rolled_back) = (created.unwrap(), rolled_back.unwrap());
+    let RollbackOutcome::Committed { sha, .. } = rolled_back else {
+        panic!("{rolled_back:?}")
+    };
+    assert_eq!(world.origin(&["rev-parse", &format!("{sha}^")]).trim(), created.sha);
+}
