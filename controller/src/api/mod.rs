@@ -4,11 +4,11 @@ mod parse;
 mod rollout;
 mod status;
 
-pub use parse::{Parsed, parse, parse_duration};
+pub use parse::{Layout, Parsed, parse, parse_duration};
 pub use rollout::{
     AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, GitSpec,
-    HelmSpec, JudgingSpec, LatencySpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec, RouteSpec, SecretRef, ServiceSpec,
-    StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
+    HelmSpec, JudgingSpec, KustomizeSpec, LatencySpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec, RouteSpec,
+    SecretRef, ServiceSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,

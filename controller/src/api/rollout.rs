@@ -306,6 +306,7 @@ pub struct LatencySpec {
 /// The config repository.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.helm) || !has(self.kustomize)", "the arms stand in a Helm values file or in files of Kustomize; give helm or kustomize"))]
 pub struct GitSpec {
     /// Its address, as `git clone` takes it, without credentials.
     #[schemars(length(min = 1, max = 2048))]
@@ -322,9 +323,12 @@ pub struct GitSpec {
     /// A Secret in the rollout's namespace: `username` and `password` (a token), or `sshPrivateKey` and `knownHosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
-    /// Where the arms' subtrees stand in a Helm values file.
-    #[serde(default)]
-    pub helm: HelmSpec,
+    /// Where the arms' subtrees stand in a Helm values file; this is so when neither `helm` nor `kustomize` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helm: Option<HelmSpec>,
+    /// In which files of Kustomize the arms stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kustomize: Option<KustomizeSpec>,
 }
 
 /// A Secret's name.
@@ -350,6 +354,24 @@ pub struct HelmSpec {
     #[serde(default = "defaults::canary_key")]
     #[schemars(length(min = 1, max = 253))]
     pub canary: String,
+}
+
+/// A file for each arm: its overlay's kustomization, or a strategic-merge patch of its Deployment. Both are of the same kind.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = ("self.stable != self.canary", "each arm needs a file of its own"))]
+pub struct KustomizeSpec {
+    /// Stable's file, relative to `path`.
+    #[serde(default = "defaults::stable_kustomization")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub stable: String,
+    /// The canary's file, relative to `path`.
+    #[serde(default = "defaults::canary_kustomization")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub canary: String,
+    /// The `name` in `images`, or the container, that names a revision; needed where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: Option<String>,
 }
 
 /// The Argo CD Application.
@@ -496,6 +518,14 @@ mod defaults {
 
     pub(super) fn canary_key() -> String {
         "canary".to_owned()
+    }
+
+    pub(super) fn stable_kustomization() -> String {
+        "stable/kustomization.yaml".to_owned()
+    }
+
+    pub(super) fn canary_kustomization() -> String {
+        "canary/kustomization.yaml".to_owned()
     }
 
     pub(super) fn argocd_namespace() -> String {

@@ -10,6 +10,7 @@ use super::*;
 
 mod faults;
 mod histories;
+mod kustomize;
 mod together;
 
 const VALUES: &str = "\
@@ -35,6 +36,7 @@ struct World {
     folder: TempDir,
     gitops: GitOps,
     repo: RepoSpec,
+    subject: Subject,
 }
 
 impl World {
@@ -60,6 +62,7 @@ impl World {
                 credentials: Credentials::None,
             },
             folder,
+            subject: subject(),
         }
     }
 
@@ -101,7 +104,7 @@ impl World {
 
     async fn create(&self, revision: &str, set: &[(&str, &str)]) -> Result<Created> {
         let request = CreateRequest {
-            subject: subject(),
+            subject: self.subject.clone(),
             revision: revision.to_owned(),
             image_tag: revision.to_owned(),
             image_repository: None,
@@ -114,7 +117,7 @@ impl World {
 
     async fn roll_back(&self, revision: &str, promotion: Option<&str>) -> Result<RollbackOutcome> {
         let request = RollbackRequest {
-            subject: subject(),
+            subject: self.subject.clone(),
             revision: revision.to_owned(),
             canary_commit: None,
             promotion: promotion.map(str::to_owned),
@@ -126,7 +129,7 @@ impl World {
 
     async fn promote(&self, revision: &str, baseline: &str) -> Result<PromoteOutcome> {
         let request = PromoteRequest {
-            subject: subject(),
+            subject: self.subject.clone(),
             revision: revision.to_owned(),
             canary_commit: None,
             baseline: Some(baseline.to_owned()),
@@ -165,9 +168,11 @@ fn subject() -> Subject {
         namespace: "prod".to_owned(),
         name: "web".to_owned(),
         path: "envs/prod".to_owned(),
-        file: "values.yaml".to_owned(),
-        stable: "stable".to_owned(),
-        canary: "canary".to_owned(),
+        layout: Layout::Helm {
+            file: "values.yaml".to_owned(),
+            stable: "stable".to_owned(),
+            canary: "canary".to_owned(),
+        },
     }
 }
 
