@@ -189,6 +189,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
 
     let after = status::after(
         &before,
+        &state,
         rollout.metadata.generation,
         &parsed.plan,
         &world.observation,
@@ -254,7 +255,7 @@ async fn refuse(
     errors: &[FieldError],
 ) -> Result<Next, Error> {
     let before = rollout.status.clone().unwrap_or_default();
-    let after = status::refused(&before, rollout.metadata.generation, errors, clock::now());
+    let after = status::refused(&before, rollout.metadata.generation, "InvalidField", errors, clock::now());
     let deleted = rollout.metadata.deletion_timestamp.is_some();
     let on_trial = |state: State| {
         matches!(

@@ -26,12 +26,13 @@ pub(super) fn memory(status: Option<&CanaryRolloutStatus>) -> Result<State, serd
     }
 }
 
-/// The status after a decision.
+/// The status after a decision; `memory` is the state that it was made on.
 ///
 /// # Errors
 /// When the memory can't be written as JSON, which no value of it can cause.
 pub(super) fn after(
     before: &CanaryRolloutStatus,
+    memory: &State,
     generation: Option<i64>,
     plan: &Plan,
     observation: &Observation,
@@ -82,16 +83,23 @@ pub(super) fn after(
     };
     judge(&mut status, phase, before);
     answers(&mut status, phase, before);
-    remember(&mut status.history, phase);
+    // What was counted when it ended; a revision that starts has counted nothing yet.
+    let counted = if status.evidence.is_empty() {
+        &before.evidence
+    } else {
+        &status.evidence
+    };
+    remember(&mut status.history, memory, phase, counted, now);
     status.conditions = conditions(&before.conditions, generation, state, observation, message, now);
     Ok(status)
 }
 
-/// The status of a rollout that can't be worked on: its spec, or what the spec names, makes no sense. Nothing else of the
-/// status changes.
+/// The status of a rollout that can't be worked on: its spec, or what the spec names, makes no sense or is not its to have.
+/// Nothing else of the status changes.
 pub(super) fn refused(
     before: &CanaryRolloutStatus,
     generation: Option<i64>,
+    reason: &str,
     errors: &[FieldError],
     now: Timestamp,
 ) -> CanaryRolloutStatus {
@@ -100,24 +108,8 @@ pub(super) fn refused(
     status.observed_generation = generation;
     status.message = Some(message.clone());
     let mut conditions = before.conditions.clone();
-    set(
-        &mut conditions,
-        generation,
-        "SpecValid",
-        false,
-        "InvalidField",
-        &message,
-        now,
-    );
-    set(
-        &mut conditions,
-        generation,
-        "Ready",
-        false,
-        "InvalidField",
-        &message,
-        now,
-    );
+    set(&mut conditions, generation, "SpecValid", false, reason, &message, now);
+    set(&mut conditions, generation, "Ready", false, reason, &message, now);
     status.conditions = conditions;
     status
 }
@@ -257,20 +249,62 @@ fn answers(status: &mut CanaryRolloutStatus, phase: &Phase, before: &CanaryRollo
     }
 }
 
-fn remember(history: &mut Vec<HistoryEntry>, phase: &Phase) {
-    let Some(e) = ended(phase) else { return };
-    let entry = HistoryEntry {
-        revision: e.revision.name.clone(),
-        outcome: phase.name().to_string(),
-        began: e.began,
-        ended: e.at,
-        reason: e.reason.clone(),
-        commit: e.answer.as_ref().map(|a| a.id.clone()),
+/// Adds the revision that came to its end in this decision.
+fn remember(
+    history: &mut Vec<HistoryEntry>,
+    before: &State,
+    phase: &Phase,
+    evidence: &[EvidenceStatus],
+    now: Timestamp,
+) {
+    let took_its_place = superseded(before, phase);
+    let entry = match (ended(phase), took_its_place) {
+        (_, Some(run)) => HistoryEntry {
+            revision: run.revision.name.clone(),
+            outcome: "Superseded".to_owned(),
+            began: run.began,
+            ended: now,
+            duration: span(run.began, now),
+            requests: requests(evidence),
+            reason: "another revision took its place".to_owned(),
+            canary_commit: run.commit.as_ref().map(|c| c.id.clone()),
+            commit: None,
+        },
+        // It stays in this phase until the next revision comes.
+        (Some(e), None) if ended(&before.phase) != Some(e) => HistoryEntry {
+            revision: e.revision.name.clone(),
+            outcome: phase.name().to_string(),
+            began: e.began,
+            ended: e.at,
+            duration: span(e.began, e.at),
+            requests: requests(evidence),
+            reason: e.reason.clone(),
+            canary_commit: e.commit.as_ref().map(|c| c.id.clone()),
+            commit: e.answer.as_ref().map(|a| a.id.clone()),
+        },
+        _ => return,
     };
-    if history.first() != Some(&entry) {
-        history.insert(0, entry);
-        history.truncate(HISTORY);
-    }
+    history.insert(0, entry);
+    history.truncate(HISTORY);
+}
+
+/// The trial that was under way and is neither under way nor ended by an answer now.
+fn superseded<'a>(before: &'a State, phase: &Phase) -> Option<&'a Run> {
+    let run = before.phase.run()?;
+    let goes_on = phase.run().is_some_and(|now| now.revision == run.revision);
+    let has_ended = ended(phase).is_some_and(|ending| ending.revision == run.revision);
+    (!goes_on && !has_ended).then_some(run)
+}
+
+fn span(began: Timestamp, ended: Timestamp) -> String {
+    let seconds = ended.duration_since(began).as_secs().max(0);
+    format!("{:#}", jiff::SignedDuration::from_secs(seconds))
+}
+
+/// The canary's calls: every metric counts the same ones.
+fn requests(evidence: &[EvidenceStatus]) -> i64 {
+    let of_canary = evidence.iter().filter(|e| e.arm == "canary");
+    of_canary.map(|e| e.total).max().unwrap_or(0)
 }
 
 fn conditions(
@@ -357,3 +391,7 @@ fn set(
         None => conditions.push(condition),
     }
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;
