@@ -65,6 +65,7 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
         promote_deadline: duration("spec.plan.promoteDeadline".to_owned(), &spec.plan.promote_deadline),
         blind_deadline: duration("spec.plan.blindDeadline".to_owned(), &spec.plan.blind_deadline),
         interval: duration("spec.analysis.interval".to_owned(), &spec.analysis.interval),
+        fast_return: i64::from(spec.plan.fast_return),
         warm_up: duration("spec.analysis.warmUp".to_owned(), &spec.analysis.warm_up),
         objectives: Objectives::default(),
     };

@@ -167,6 +167,11 @@ pub struct PlanSpec {
     #[serde(default = "defaults::five_minutes")]
     #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 5m"))]
     pub blind_deadline: String,
+    /// A revision among so many that were promoted last (stable's own counts) goes straight to its promotion when it is
+    /// committed again, without a canary; 0: never.
+    #[serde(default = "defaults::fast_return")]
+    #[schemars(range(min = 0, max = 10))]
+    pub fast_return: i32,
 }
 
 /// One weight of the plan.
@@ -396,6 +401,7 @@ impl Default for PlanSpec {
             progress_deadline: defaults::ten_minutes(),
             promote_deadline: defaults::ten_minutes(),
             blind_deadline: defaults::five_minutes(),
+            fast_return: defaults::fast_return(),
         }
     }
 }
@@ -510,6 +516,10 @@ mod defaults {
 
     pub(super) fn values_file() -> String {
         "values.yaml".to_owned()
+    }
+
+    pub(super) fn fast_return() -> i32 {
+        3
     }
 
     pub(super) fn stable_key() -> String {

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
-    Answer, Decision, Ending, FieldError, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run, State,
+    Answer, Decision, Ending, FieldError, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run, State, Way,
 };
 
 use crate::api::{
@@ -119,6 +119,7 @@ fn wanted(phase: &Phase, plan: &Plan) -> Weight {
     match phase {
         Phase::Progressing(p) => plan.step(p.step).weight,
         Phase::Paused(p) => p.weight,
+        Phase::Promoting(p) if p.way == Way::FastReturn => Weight::ZERO,
         Phase::Promoting(p) => match &p.stage {
             serin_core::rollout::PromoteStage::Committing | serin_core::rollout::PromoteStage::Applying => Weight::FULL,
             serin_core::rollout::PromoteStage::Returning { share, .. } => {

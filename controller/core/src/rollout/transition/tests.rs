@@ -12,6 +12,8 @@ use crate::rollout::{
     transition,
 };
 
+mod returns;
+
 fn rev(name: &str, hash: &str) -> Revision {
     Revision {
         name: name.into(),
