@@ -15,7 +15,8 @@ use anyhow::{Context as _, bail};
 use self::groovy::{Pipeline, Setting, Stage};
 use crate::process::{Output, Program};
 
-const DEADLINE: Duration = Duration::from_secs(120);
+/// The longest stage waits for a verdict.
+const DEADLINE: Duration = Duration::from_mins(5);
 
 /// A Jenkinsfile that can be run stage by stage.
 #[derive(Debug, Clone)]
@@ -171,7 +172,14 @@ mod tests {
         let stages: Vec<_> = project().stages().map(str::to_owned).collect();
         assert_eq!(
             stages,
-            ["Version", "Test", "Build image", "Push image", "Canary revision"]
+            [
+                "Version",
+                "Test",
+                "Build image",
+                "Push image",
+                "Canary revision",
+                "Verdict"
+            ]
         );
     }
 
@@ -210,6 +218,28 @@ mod tests {
             .text()
             .unwrap();
         assert!(text.contains("--set\nenv.GREETING=good day\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_verdict_stage_waits_for_the_revision_and_hands_serins_exit_code_on() {
+        for code in [0, 3, 124] {
+            let (_dir, path) = stand_in(code);
+            let env = given(&[
+                ("PATH", &path),
+                ("VERSION", "1.1.0"),
+                ("WAIT", "50m"),
+                ("KUBECONFIG", "k"),
+            ]);
+            let output = project().run_stage("Verdict", &env).await.unwrap();
+            assert_eq!(output.status.code(), Some(code.into()));
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let expected =
+                "wait user-service --namespace user-service-prod --for=promoted --revision 1.1.0 --timeout 50m token=";
+            assert_eq!(
+                text.lines().collect::<Vec<_>>(),
+                expected.split_whitespace().collect::<Vec<_>>()
+            );
+        }
     }
 
     #[tokio::test]

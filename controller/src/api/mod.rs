@@ -5,11 +5,11 @@ mod parse;
 mod rollout;
 mod status;
 
-pub use parse::{Parsed, parse, parse_duration};
+pub use parse::{Layout, Parsed, parse, parse_duration};
 pub use rollout::{
     AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, GitSpec,
-    HelmSpec, JudgingSpec, LatencySpec, MetricSpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec, RouteSpec, SecretRef,
-    ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
+    HelmSpec, JudgingSpec, KustomizeSpec, LatencySpec, MetricSpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec,
+    RouteSpec, SecretRef, ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,

@@ -8,7 +8,9 @@ use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft,
 use crate::linkerd::failure;
 
 use super::metrics;
-use super::rollout::{ApprovalSpec, CanaryRolloutSpec, CapacitySpec, JudgingSpec, OnInconclusiveSpec};
+use super::rollout::{
+    ApprovalSpec, CanaryRolloutSpec, CapacitySpec, GitSpec, HelmSpec, JudgingSpec, KustomizeSpec, OnInconclusiveSpec,
+};
 
 /// A spec that makes sense.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +21,17 @@ pub struct Parsed {
     pub baseline: SignedDuration,
     /// How often the proxies are scraped.
     pub scrape_interval: SignedDuration,
+    /// Where the arms stand in the config repository.
+    pub layout: Layout,
+}
+
+/// Where the arms stand in the config repository: in one of two ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// In a Helm values file.
+    Helm(HelmSpec),
+    /// In files of Kustomize.
+    Kustomize(KustomizeSpec),
 }
 
 /// Parses a spec.
@@ -59,6 +72,7 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
         promote_deadline: duration("spec.plan.promoteDeadline".to_owned(), &spec.plan.promote_deadline),
         blind_deadline: duration("spec.plan.blindDeadline".to_owned(), &spec.plan.blind_deadline),
         interval: duration("spec.analysis.interval".to_owned(), &spec.analysis.interval),
+        fast_return: i64::from(spec.plan.fast_return),
         warm_up: duration("spec.analysis.warmUp".to_owned(), &spec.analysis.warm_up),
         objectives: Objectives::default(),
     };
@@ -90,20 +104,38 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
             "stable and canary can't be the same Deployment",
         ));
     }
-    if spec.git.helm.stable == spec.git.helm.canary {
-        errors.push(FieldError::new(
-            "spec.git.helm.canary",
-            "stable and canary can't be the same subtree",
-        ));
-    }
+    let layout = layout(&spec.git).unwrap_or_else(|error| {
+        errors.push(error);
+        Layout::Helm(HelmSpec::default())
+    });
     match Plan::parse(PlanDraft { objectives, ..draft }) {
         Ok(plan) if errors.is_empty() => Ok(Parsed {
             plan,
             baseline,
             scrape_interval,
+            layout,
         }),
         Ok(_) => Err(errors),
         Err(more) => Err(errors.into_iter().chain(more).collect()),
+    }
+}
+
+fn layout(git: &GitSpec) -> Result<Layout, FieldError> {
+    match (&git.helm, &git.kustomize) {
+        (Some(_), Some(_)) => Err(FieldError::new(
+            "spec.git.kustomize",
+            "the arms stand in a Helm values file or in files of Kustomize; remove helm or kustomize",
+        )),
+        (None, Some(kustomize)) if kustomize.stable == kustomize.canary => Err(FieldError::new(
+            "spec.git.kustomize.canary",
+            "stable and canary can't stand in the same file; give each an overlay or a patch of its own",
+        )),
+        (None, Some(kustomize)) => Ok(Layout::Kustomize(kustomize.clone())),
+        (Some(helm), None) if helm.stable == helm.canary => Err(FieldError::new(
+            "spec.git.helm.canary",
+            "stable and canary can't be the same subtree",
+        )),
+        (helm, None) => Ok(Layout::Helm(helm.clone().unwrap_or_default())),
     }
 }
 
@@ -295,6 +327,24 @@ git: {repository: 'https://git.example.com/platform/config.git', path: deploy/en
         let path = |i| format!("spec.analysis.successRate.failureCodes[{i}]");
         assert_eq!(fields(&codes(&["TEAPOT", "5", "17"])), [path(0), path(2)]);
         assert_eq!(fields(&codes(&["OK", "NOT_FOUND", "5"])), [path(0), path(2)]);
+    }
+
+    #[test]
+    fn the_arms_stand_in_a_values_file_or_in_files_of_kustomize_and_never_in_both() {
+        assert_eq!(parse(&spec(|_| {})).unwrap().layout, Layout::Helm(HelmSpec::default()));
+        let kustomize: KustomizeSpec = serde_saphyr::from_str("{image: web}").unwrap();
+        let given = spec(|s| s.git.kustomize = Some(kustomize.clone()));
+        assert_eq!(parse(&given).unwrap().layout, Layout::Kustomize(kustomize.clone()));
+        let both = spec(|s| {
+            s.git.kustomize = Some(kustomize.clone());
+            s.git.helm = Some(HelmSpec::default());
+        });
+        assert_eq!(fields(&both), ["spec.git.kustomize"]);
+        let one_file = spec(|s| {
+            let canary = kustomize.stable.clone();
+            s.git.kustomize = Some(KustomizeSpec { canary, ..kustomize });
+        });
+        assert_eq!(fields(&one_file), ["spec.git.kustomize.canary"]);
     }
 
     #[test]

@@ -167,6 +167,11 @@ pub struct PlanSpec {
     #[serde(default = "defaults::five_minutes")]
     #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 5m"))]
     pub blind_deadline: String,
+    /// A revision among so many that were promoted last (stable's own counts) goes straight to its promotion when it is
+    /// committed again, without a canary; 0: never.
+    #[serde(default = "defaults::fast_return")]
+    #[schemars(range(min = 0, max = 10))]
+    pub fast_return: i32,
 }
 
 /// One weight of the plan.
@@ -372,6 +377,7 @@ pub struct MetricSpec {
 /// The config repository.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.helm) || !has(self.kustomize)", "the arms stand in a Helm values file or in files of Kustomize; give helm or kustomize"))]
 pub struct GitSpec {
     /// Its address, as `git clone` takes it, without credentials.
     #[schemars(length(min = 1, max = 2048))]
@@ -402,9 +408,12 @@ pub struct GitSpec {
     /// What commits are signed with; unsigned when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<SigningSpec>,
-    /// Where the arms' subtrees stand in a Helm values file.
-    #[serde(default)]
-    pub helm: HelmSpec,
+    /// Where the arms' subtrees stand in a Helm values file; this is so when neither `helm` nor `kustomize` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helm: Option<HelmSpec>,
+    /// In which files of Kustomize the arms stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kustomize: Option<KustomizeSpec>,
 }
 
 /// A Secret's name.
@@ -441,6 +450,24 @@ pub struct HelmSpec {
     pub canary: String,
 }
 
+/// A file for each arm: its overlay's kustomization, or a strategic-merge patch of its Deployment. Both are of the same kind.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = ("self.stable != self.canary", "each arm needs a file of its own"))]
+pub struct KustomizeSpec {
+    /// Stable's file, relative to `path`.
+    #[serde(default = "defaults::stable_kustomization")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub stable: String,
+    /// The canary's file, relative to `path`.
+    #[serde(default = "defaults::canary_kustomization")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub canary: String,
+    /// The `name` in `images`, or the container, that names a revision; needed where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: Option<String>,
+}
+
 /// The Argo CD Application.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArgocdSpec {
@@ -463,6 +490,7 @@ impl Default for PlanSpec {
             progress_deadline: defaults::ten_minutes(),
             promote_deadline: defaults::ten_minutes(),
             blind_deadline: defaults::five_minutes(),
+            fast_return: defaults::fast_return(),
         }
     }
 }
@@ -583,12 +611,24 @@ mod defaults {
         "values.yaml".to_owned()
     }
 
+    pub(super) fn fast_return() -> i32 {
+        3
+    }
+
     pub(super) fn stable_key() -> String {
         "stable".to_owned()
     }
 
     pub(super) fn canary_key() -> String {
         "canary".to_owned()
+    }
+
+    pub(super) fn stable_kustomization() -> String {
+        "stable/kustomization.yaml".to_owned()
+    }
+
+    pub(super) fn canary_kustomization() -> String {
+        "canary/kustomization.yaml".to_owned()
     }
 
     pub(super) fn argocd_namespace() -> String {

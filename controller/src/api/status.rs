@@ -128,14 +128,23 @@ pub struct AnswerStatus {
 pub struct HistoryEntry {
     /// The revision.
     pub revision: String,
-    /// Promoted, RolledBack or Withdrawn.
+    /// Promoted, RolledBack, Withdrawn or Superseded.
     pub outcome: String,
     /// When its trial began.
     pub began: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
+    /// From its beginning to its end, such as `12m 5s`.
+    #[serde(default)]
+    pub duration: String,
+    /// Calls that the canary answered on trial, as far as they were judged.
+    #[serde(default)]
+    pub requests: i64,
     /// Why, in words.
     pub reason: String,
+    /// The commit that brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_commit: Option<String>,
     /// The promotion or rollback commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,

@@ -42,6 +42,10 @@ pub struct Args {
     /// Where mirrors of config repositories are kept; they can be thrown away at any time.
     #[arg(long, env = "SERIN_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
+    /// A file with the allow-list: which namespaces may have commits written to which repositories, branches and paths.
+    /// Without it everything is allowed that a namespace's own credentials allow.
+    #[arg(long, env = "SERIN_ACCESS_FILE", value_name = "FILE")]
+    access_file: Option<PathBuf>,
     /// Author and committer of commits.
     #[arg(long, env = "SERIN_GIT_AUTHOR", default_value = "Serin <serin@serin.dev>")]
     git_author: String,
@@ -64,6 +68,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     telemetry::start(args.log_format, &args.log);
     let client = client::connect().await?;
     let prometheus = Prometheus::new(&args.prometheus_url)?;
+    let access = match &args.access_file {
+        Some(file) => reconcile::Access::read(file)?,
+        None => reconcile::Access::default(),
+    };
     let (cache, _temporary) = cache(args.cache_dir)?;
     let stop = CancellationToken::new();
     let ready = health::Ready::default();
@@ -113,6 +121,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             prometheus,
             gitops,
             leadership,
+            access,
         };
         tokio::spawn(async move {
             tokio::select! {

@@ -6,6 +6,7 @@ pub mod crd;
 pub mod replay;
 pub mod revision;
 pub mod status;
+pub mod wait;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Revision(Revision),
     /// Show rollouts: phase, step, weight, revision, verdict and what happens next.
     Status(status::Args),
+    /// Wait until a revision is promoted, rolled back or at any end: for pipelines; the exit code tells which.
+    Wait(wait::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -59,6 +62,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Revision(Revision::Promote(args)) => revision::promote(args).await,
         Command::Revision(Revision::Log(args)) => revision::log(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Wait(args) => match wait::run(args).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::gitops::{
-    CreateRequest, Credentials, GitOps, Hand, Identity, LogEntry, Pace, PromoteOutcome, PromoteRequest, RepoSpec,
-    RollbackOutcome, RollbackRequest, Subject,
+    CreateRequest, Credentials, GitOps, Hand, Identity, Layout, LogEntry, Pace, PromoteOutcome, PromoteRequest,
+    RepoSpec, RollbackOutcome, RollbackRequest, Subject,
 };
 
 /// Where a rollout stands in the config repository.
@@ -24,15 +24,23 @@ pub struct Place {
     /// Folder of the environment in the repository.
     #[arg(long, value_name = "DIR")]
     path: String,
-    /// Values file below the folder.
-    #[arg(long, default_value = "values.yaml")]
-    file: String,
-    /// Key of the canary's subtree in the values file.
-    #[arg(long, default_value = "canary", value_name = "KEY")]
-    canary: String,
-    /// Key of stable's subtree in the values file.
-    #[arg(long, default_value = "stable", value_name = "KEY")]
-    stable: String,
+    /// How the arms stand there.
+    #[arg(long, value_enum, default_value = "helm")]
+    layout: LayoutKind,
+    /// Helm: values file below the folder, values.yaml when absent.
+    #[arg(long, value_name = "FILE")]
+    file: Option<String>,
+    /// Helm: key of the canary's subtree, `canary` when absent. Kustomize: the canary's file below the folder,
+    /// canary/kustomization.yaml when absent.
+    #[arg(long, value_name = "KEY|FILE")]
+    canary: Option<String>,
+    /// Helm: key of stable's subtree, `stable` when absent. Kustomize: stable's file below the folder,
+    /// stable/kustomization.yaml when absent.
+    #[arg(long, value_name = "KEY|FILE")]
+    stable: Option<String>,
+    /// Kustomize: the name in `images`, or the container, that names a revision; needed where there are several.
+    #[arg(long, value_name = "NAME")]
+    image: Option<String>,
     /// Id of the cluster whose Serin judges the rollout.
     #[arg(long, value_name = "ID")]
     cluster: String,
@@ -50,12 +58,21 @@ pub struct Place {
     git_username: String,
 }
 
+/// How the arms of a rollout stand in its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LayoutKind {
+    /// Two subtrees of a values file.
+    Helm,
+    /// A kustomization of each arm's overlay, or a patch of each arm's Deployment.
+    Kustomize,
+}
+
 /// Flags of `serin revision create`.
 #[derive(Args, Debug, Clone)]
 pub struct RevisionCreate {
     #[command(flatten)]
     place: Place,
-    /// Tag of the canary's image.
+    /// Tag of the canary's image; with Kustomize a digest (sha256:…) too.
     #[arg(long, value_name = "TAG")]
     image_tag: String,
     /// Repository of the canary's image, if it changes.
@@ -64,7 +81,8 @@ pub struct RevisionCreate {
     /// Name of the revision.
     #[arg(long, value_name = "NAME")]
     revision: String,
-    /// A further value below the canary's subtree, as in env.KEY=VALUE; may be given several times.
+    /// A further value below the canary's subtree, as in env.KEY=VALUE, and with Kustomize only that; may be given several
+    /// times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
     /// Author of the commit.
@@ -347,14 +365,29 @@ impl Place {
             .rollout
             .split_once('/')
             .context("--rollout must be NAMESPACE/NAME")?;
+        let or = |given: Option<String>, default: &str| given.unwrap_or_else(|| default.to_owned());
+        let layout = match self.layout {
+            LayoutKind::Helm if self.image.is_some() => anyhow::bail!("--image goes with --layout kustomize only"),
+            LayoutKind::Helm => Layout::Helm {
+                file: or(self.file, "values.yaml"),
+                stable: or(self.stable, "stable"),
+                canary: or(self.canary, "canary"),
+            },
+            LayoutKind::Kustomize if self.file.is_some() => {
+                anyhow::bail!("--file goes with --layout helm only; name the arms' files with --stable and --canary")
+            }
+            LayoutKind::Kustomize => Layout::Kustomize {
+                stable: or(self.stable, "stable/kustomization.yaml"),
+                canary: or(self.canary, "canary/kustomization.yaml"),
+                image: self.image,
+            },
+        };
         let subject = Subject {
             cluster: self.cluster,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             path: self.path,
-            file: self.file,
-            stable: self.stable,
-            canary: self.canary,
+            layout,
         };
         let credentials = match token {
             Some(token) => Credentials::Token {

@@ -1,7 +1,9 @@
 //! Computes the commit that brings a canary revision: what a pipeline asks for. Writes objects only, no branch.
 
 use super::error::{Error, Result};
-use super::history::Arms;
+use super::history::{bad_values, only_arms};
+use super::kustomize::{self, NewRevision};
+use super::layout::{Arm, Arms, BadFile, Layout};
 use super::repository::Mirror;
 use super::spec::{Identity, Subject};
 use super::trailers::{Action, Message, Trailers};
@@ -13,6 +15,7 @@ use super::yaml::{KeyPath, Yaml, YamlError, is_ambiguous};
 pub struct CreateRequest {
     pub subject: Subject,
     pub revision: String,
+    /// A tag; with Kustomize a digest (`sha256:…`) too.
     pub image_tag: String,
     /// Another repository of the image; none keeps the one that stands there.
     pub image_repository: Option<String>,
@@ -46,7 +49,12 @@ impl CreateRequest {
                 && tag.chars().all(word)
                 && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         };
-        if !is_tag(&self.image_tag) {
+        let is_kustomize = matches!(self.subject.layout, Layout::Kustomize { .. });
+        let is_digest = |tag: &str| {
+            tag.strip_prefix("sha256:")
+                .is_some_and(|hex| hex.len() == 64 && hex.chars().all(|c| c.is_ascii_hexdigit()))
+        };
+        if !(is_tag(&self.image_tag) || is_kustomize && is_digest(&self.image_tag)) {
             return invalid("the image's tag", &self.image_tag, "it is no tag of an image");
         }
         let is_revision = |c: char| word(c) || matches!(c, '+' | '/' | ':' | '@');
@@ -68,9 +76,31 @@ impl CreateRequest {
         Ok(())
     }
 
-    /// The canary's subtree as it shall be.
-    fn wanted(&self, canary: &Yaml) -> Result<Yaml, YamlError> {
-        let below = |key: &str| self.subject.canary_key().join(&KeyPath::parse(key));
+    /// The canary as it shall be.
+    fn wanted(&self, arms: &Arms) -> Result<Arm, YamlError> {
+        let says = match &self.subject.layout {
+            Layout::Helm { canary, .. } => self.subtree(&KeyPath::parse(canary), &arms.canary.says)?,
+            Layout::Kustomize { image, .. } => {
+                let new = NewRevision {
+                    name: &self.revision,
+                    tag: &self.image_tag,
+                    repository: self.image_repository.as_deref(),
+                    set: &self.set,
+                };
+                let says = &arms.canary.says;
+                match arms.canary_file() {
+                    Some(file) => kustomize::with_revision(file.root(), says, image.as_deref(), new)?,
+                    None => says.clone(),
+                }
+            }
+        };
+        let revision = Some(self.revision.clone());
+        Ok(Arm { says, revision })
+    }
+
+    /// The canary's subtree of a values file as it shall be.
+    fn subtree(&self, key: &KeyPath, canary: &Yaml) -> Result<Yaml, YamlError> {
+        let below = |below: &str| key.join(&KeyPath::parse(below));
         let must_be_scalar = |key: &str| match canary.at(&KeyPath::parse(key)) {
             Some(Yaml::Plain(_) | Yaml::Text(_)) => Ok(()),
             Some(other) => Err(YamlError::WrongKind {
@@ -115,14 +145,13 @@ pub(super) async fn compute(
 ) -> Result<Step<Created>> {
     let subject = &request.subject;
     let arms = Arms::at(mirror, head, subject).await?;
-    let file = subject.file_path();
-    let bad_values = |source| Error::Values {
-        repository: mirror.repo().name(),
-        file: file.clone(),
-        source,
+    let bad = |source| {
+        let nth = subject.layout.files().len() - 1;
+        bad_values(mirror, subject, BadFile { nth, source })
     };
-    let wanted = request.wanted(&arms.canary).map_err(bad_values)?;
-    if wanted == arms.canary {
+    let wanted = request.wanted(&arms).map_err(bad)?;
+    if wanted.says == arms.canary.says {
+        let file = subject.files().pop().unwrap_or_default();
         let what = format!(
             "the canary of {} in {file} is {} already",
             subject.rollout(),
@@ -130,17 +159,8 @@ pub(super) async fn compute(
         );
         return Err(Error::Nothing(what));
     }
-    let text = arms
-        .values
-        .with_subtree(&subject.canary_key(), &wanted)
-        .map_err(bad_values)?;
-    let tree = mirror.tree_with(head, &file, &text).await?;
-    if mirror.changed_paths(head, &tree).await? != [file] {
-        return Err(Error::Unsafe {
-            repository: mirror.repo().name(),
-            why: "a canary revision changes other files".into(),
-        });
-    }
+    let tree = arms.tree_with(mirror, head, subject, (None, Some(&wanted))).await?;
+    only_arms(mirror, head, &tree, subject, "a canary revision").await?;
     let message = Message {
         subject: request
             .message

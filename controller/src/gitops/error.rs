@@ -96,7 +96,7 @@ pub enum Error {
         /// The host's own.
         words: String,
     },
-    #[error("{repository} has no file {file} at commit {commit}; check git.path and git.helm.file")]
+    #[error("{repository} has no file {file} at commit {commit}; check git.path, and the file's name below it")]
     NoFile {
         repository: String,
         file: String,

@@ -1,12 +1,12 @@
 //! Finds the commit that brought a canary, and what has been answered to earlier ones. Reads only.
 
 use super::error::Result;
-use super::history::{Change, History, revision_of};
+use super::history::{Change, History};
+use super::layout::Arm;
 use super::objects::Walk;
 use super::repository::Mirror;
 use super::spec::Subject;
 use super::trailers::{self, Action};
-use super::yaml::Yaml;
 
 /// Answers older than so many commits of the rollout are forgotten.
 const MAX_ANSWERS: usize = 2000;
@@ -49,15 +49,15 @@ pub(super) async fn canary(
     revision: Option<&str>,
 ) -> Result<Option<CanaryCommit>> {
     let mut history = History::of(mirror, head, subject).await?;
-    let mut present: Option<Yaml> = None;
+    let mut present: Option<Arm> = None;
     let mut by_content = true;
     while let Some(change) = history.next().await? {
         if present.is_none() {
             present = change.after.as_ref().map(|arms| arms.canary.clone());
-            let named = present.as_ref().and_then(revision_of);
+            let named = present.as_ref().and_then(|arm| arm.revision.as_deref());
             by_content = revision.is_none_or(|revision| named == Some(revision));
         }
-        let wanted = revision.or_else(|| present.as_ref().and_then(revision_of));
+        let wanted = revision.or_else(|| present.as_ref().and_then(|arm| arm.revision.as_deref()));
         let brings_present = by_content && before_is_other(&change, present.as_ref());
         let is_candidate = change.brings_canary() && !change.is_answer(subject);
         if is_candidate && (brings_present || wanted.is_some_and(|wanted| brings(&change, wanted))) {
@@ -70,23 +70,19 @@ pub(super) async fn canary(
 }
 
 /// Whether the canary was another one before the commit.
-fn before_is_other(change: &Change, present: Option<&Yaml>) -> bool {
+fn before_is_other(change: &Change, present: Option<&Arm>) -> bool {
     change.after.is_some() && change.before.as_ref().map(|arms| &arms.canary) != present
 }
 
 /// Whether the commit's canary is of the revision, and its parent's was not.
 fn brings(change: &Change, revision: &str) -> bool {
-    let after = change.after.as_ref().and_then(|arms| revision_of(&arms.canary));
-    let before = change.before.as_ref().and_then(|arms| revision_of(&arms.canary));
+    let after = change.after.as_ref().and_then(|arms| arms.canary.revision.as_deref());
+    let before = change.before.as_ref().and_then(|arms| arms.canary.revision.as_deref());
     after == Some(revision) && before != Some(revision)
 }
 
 fn describe(change: Change, subject: &Subject, revision: Option<&str>) -> CanaryCommit {
-    let named = change
-        .after
-        .as_ref()
-        .and_then(|arms| revision_of(&arms.canary))
-        .map(str::to_owned);
+    let named = change.after.as_ref().and_then(|arms| arms.canary.revision.clone());
     let trailers = change.canary_trailers(subject);
     let by_trailer = trailers
         .as_ref()
@@ -122,9 +118,16 @@ pub struct LogEntry {
 /// The commits that speak of this rollout, newest first.
 pub(super) async fn log(mirror: &Mirror, head: &str, subject: &Subject, limit: usize) -> Result<Vec<LogEntry>> {
     let text = format!("Serin-Rollout: {}", subject.rollout());
-    let file = subject.file_path();
-    let path = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let commits = mirror.log(head, Walk::Saying { path, text: &text }, limit).await?;
+    let folder = |file: String| {
+        file.rsplit_once('/')
+            .map_or(String::new(), |(folder, _)| folder.to_owned())
+    };
+    let paths: Vec<_> = subject.files().into_iter().map(folder).collect();
+    let walk = Walk::Saying {
+        paths: &paths,
+        text: &text,
+    };
+    let commits = mirror.log(head, walk, limit).await?;
     let entries = commits.into_iter().flat_map(|commit| {
         let names = trailers::named(&commit.message);
         let line = commit.subject().to_owned();

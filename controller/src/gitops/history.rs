@@ -4,55 +4,36 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::error::{Error, Result};
+use super::layout::{Arm, Arms, BadFile};
 use super::objects::{Commit, Walk};
 use super::repository::Mirror;
 use super::spec::Subject;
 use super::trailers::{self, Action, Trailers};
-use super::values::Values;
-use super::yaml::{Yaml, YamlError};
 
 /// Further back than this nobody looks for the commit of a canary that runs now.
 const MAX_COMMITS: usize = 1000;
 /// Most canaries came with one of the last few commits of their file.
 const AT_ONCE: usize = 8;
 
-/// The two arms as a values file says them at one commit.
-#[derive(Debug)]
-pub(super) struct Arms {
-    pub(super) values: Values,
-    pub(super) stable: Yaml,
-    pub(super) canary: Yaml,
-}
-
 impl Arms {
-    /// Whether Git is at rest: the canary's subtree equals stable's.
-    pub(super) fn at_rest(&self) -> bool {
-        self.stable == self.canary
-    }
-
     /// The arms at a commit; an error names the file and what is wrong with it.
     pub(super) async fn at(mirror: &Mirror, commit: &str, subject: &Subject) -> Result<Self> {
-        let file = subject.file_path();
-        let repository = mirror.repo().name();
-        let Some(text) = mirror.read_file(commit, &file).await? else {
-            return Err(Error::NoFile {
-                repository,
-                file,
-                commit: commit.to_owned(),
-            });
-        };
-        Self::parse(text, subject).map_err(|source| Error::Values {
-            repository,
-            file,
-            source,
-        })
-    }
-
-    fn parse(text: String, subject: &Subject) -> Result<Self, YamlError> {
-        let values = Values::parse(text)?;
-        let stable = values.subtree(&subject.stable_key())?.clone();
-        let canary = values.subtree(&subject.canary_key())?.clone();
-        Ok(Self { values, stable, canary })
+        let (files, repository) = (subject.files(), mirror.repo().name());
+        let mut texts = Vec::with_capacity(files.len());
+        for file in &files {
+            let Some(text) = mirror.read_file(commit, file).await? else {
+                return Err(Error::NoFile {
+                    repository,
+                    file: file.clone(),
+                    commit: commit.to_owned(),
+                });
+            };
+            texts.push(text);
+        }
+        subject
+            .layout
+            .read(texts)
+            .map_err(|bad| bad_values(mirror, subject, bad))
     }
 
     /// The same for the past, where a file that is missing or broken is nobody's fault any more.
@@ -63,13 +44,46 @@ impl Arms {
             Err(error) => Err(error),
         }
     }
+
+    /// The tree of a commit with these arms instead, and nothing else changed.
+    pub(super) async fn tree_with(
+        &self,
+        mirror: &Mirror,
+        commit: &str,
+        subject: &Subject,
+        (stable, canary): (Option<&Arm>, Option<&Arm>),
+    ) -> Result<String> {
+        let says = |arm: Option<&'_ Arm>| arm.map(|arm| arm.says.clone());
+        let texts = self
+            .with(&subject.layout, says(stable).as_ref(), says(canary).as_ref())
+            .map_err(|bad| bad_values(mirror, subject, bad))?;
+        let files = subject.files();
+        let changed = texts
+            .into_iter()
+            .filter_map(|(nth, text)| Some((files.get(nth)?.clone(), text)));
+        mirror.tree_with(commit, &changed.collect::<Vec<_>>()).await
+    }
 }
 
-/// The revision that an arm's subtree names: its `revision`, else the tag of its image.
-pub(super) fn revision_of(arm: &Yaml) -> Option<&str> {
-    arm.get("revision")
-        .and_then(Yaml::as_scalar)
-        .or_else(|| arm.get("image")?.get("tag")?.as_scalar())
+/// The error for a file that cannot be used.
+pub(super) fn bad_values(mirror: &Mirror, subject: &Subject, BadFile { nth, source }: BadFile) -> Error {
+    Error::Values {
+        repository: mirror.repo().name(),
+        file: subject.files().get(nth).cloned().unwrap_or_default(),
+        source,
+    }
+}
+
+/// An error unless a tree differs from a commit's in the arms' files, and in nothing else.
+pub(super) async fn only_arms(mirror: &Mirror, head: &str, tree: &str, subject: &Subject, what: &str) -> Result<()> {
+    let (changed, files) = (mirror.changed_paths(head, tree).await?, subject.files());
+    if !changed.is_empty() && changed.iter().all(|path| files.contains(path)) {
+        return Ok(());
+    }
+    Err(Error::Unsafe {
+        repository: mirror.repo().name(),
+        why: format!("{what} changes other files"),
+    })
 }
 
 /// One commit of the branch with what it changed.
@@ -107,7 +121,7 @@ impl Change {
     }
 }
 
-/// The commits of the branch that touch the rollout's file, newest first.
+/// The commits of the branch that touch the arms' files, newest first.
 #[derive(Debug)]
 pub(super) struct History<'a> {
     mirror: &'a Mirror,
@@ -119,9 +133,9 @@ pub(super) struct History<'a> {
 
 impl<'a> History<'a> {
     pub(super) async fn of(mirror: &'a Mirror, from: &str, subject: &'a Subject) -> Result<Self> {
-        let file = subject.file_path();
+        let files = subject.files();
         let commits = mirror
-            .log(from, Walk::Branch { file: &file }, MAX_COMMITS)
+            .log(from, Walk::Branch { files: &files }, MAX_COMMITS)
             .await?
             .into_iter();
         Ok(Self {
@@ -165,10 +179,10 @@ impl<'a> History<'a> {
     async fn read_on(&mut self) -> Result<bool> {
         let some: Vec<Commit> = self.commits.by_ref().take(AT_ONCE).collect();
         let shas: Vec<&str> = some.iter().map(|commit| commit.sha.as_str()).collect();
-        let texts = self.mirror.read_versions(&shas, &self.subject.file_path()).await?;
+        let texts = self.mirror.read_versions(&shas, &self.subject.files()).await?;
         let is_more = !some.is_empty();
-        for (commit, text) in some.into_iter().zip(texts) {
-            let arms = text.and_then(|text| Arms::parse(text, self.subject).ok());
+        for (commit, texts) in some.into_iter().zip(texts) {
+            let arms = texts.and_then(|texts| self.subject.layout.read(texts).ok());
             self.read.push_back((commit, arms.map(Arc::new)));
         }
         Ok(is_more)

@@ -9,8 +9,12 @@ mod create;
 mod credentials;
 mod error;
 mod fault;
+mod fields;
 mod find;
 mod history;
+mod kustomize;
+mod layout;
+mod lists;
 mod objects;
 mod promote;
 mod proposal;
@@ -41,6 +45,7 @@ pub use credentials::{Credentials, Hand, SigningKey};
 pub use error::{Error, ErrorKind, ROLLBACK_BLOCKED, Result};
 pub use fault::Fault;
 pub use find::{Answer, CanaryCommit, LogEntry};
+pub use layout::Layout;
 pub use objects::Commit;
 pub use promote::{PromoteOutcome, PromoteRequest};
 pub use queue::Pace;
@@ -80,7 +85,7 @@ pub struct Sight {
 pub struct Preview<T> {
     /// Its outcome; a commit that it names is in the mirror only.
     pub outcome: T,
-    /// The change of the values file as a unified diff; none where nothing would be committed.
+    /// The change of the arms' files as a unified diff; none where nothing would be committed.
     pub diff: Option<String>,
 }
 
@@ -216,7 +221,7 @@ impl GitOps {
         subject.check()?;
         let (mirror, head) = self.fetched(repo).await?;
         Ok(Sight {
-            at_rest: history::Arms::at(&mirror, &head, subject).await?.at_rest(),
+            at_rest: layout::Arms::at(&mirror, &head, subject).await?.at_rest(),
             brought_by: find::canary(&mirror, &head, subject, Some(revision)).await?,
             answers: find::answers(&mirror, &head, subject).await?,
         })
@@ -226,12 +231,12 @@ impl GitOps {
     pub async fn rest_state(&self, repo: &RepoSpec, subject: &Subject) -> Result<RestState> {
         subject.check()?;
         let (mirror, head) = self.fetched(repo).await?;
-        let arms = history::Arms::at(&mirror, &head, subject).await?;
+        let arms = layout::Arms::at(&mirror, &head, subject).await?;
         Ok(RestState {
             head,
             at_rest: arms.at_rest(),
-            stable_revision: history::revision_of(&arms.stable).map(str::to_owned),
-            canary_revision: history::revision_of(&arms.canary).map(str::to_owned),
+            stable_revision: arms.stable.revision.clone(),
+            canary_revision: arms.canary.revision.clone(),
         })
     }
 

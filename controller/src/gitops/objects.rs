@@ -29,10 +29,10 @@ impl Commit {
 /// Which commits of a history to list.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Walk<'a> {
-    /// Those of the branch itself that change a file, newest first; a merge counts as one commit.
-    Branch { file: &'a str },
-    /// All that change something below a path, those that came by merges too, whose message holds a text.
-    Saying { path: &'a str, text: &'a str },
+    /// Those of the branch itself that change one of these files, newest first; a merge counts as one commit.
+    Branch { files: &'a [String] },
+    /// All that change something below one of these paths, those that came by merges too, whose message holds a text.
+    Saying { paths: &'a [String], text: &'a str },
 }
 
 /// What a tree says of one path.
@@ -95,13 +95,13 @@ impl Mirror {
         };
         if !entry.mode.starts_with("100") {
             return Err(unusable(
-                "it is no plain file; check git.path and git.helm.file".to_owned(),
+                "it is no plain file; check git.path, and the file's name below it".to_owned(),
             ));
         }
         if entry.size.is_none_or(|size| size > MAX_FILE) {
             let size = entry.size.unwrap_or_default();
             return Err(unusable(format!(
-                "it has {size} bytes, and a values file has at most {MAX_FILE}; check git.helm.file"
+                "it has {size} bytes, and Serin edits none with more than {MAX_FILE}; check git.path, and the file's name below it"
             )));
         }
         let bytes = self
@@ -109,46 +109,48 @@ impl Mirror {
             .await?;
         String::from_utf8(bytes)
             .map(Some)
-            .map_err(|_| unusable("it is no UTF-8 text; check git.helm.file".to_owned()))
+            .map_err(|_| unusable("it is no UTF-8 text; check the file's name below git.path".to_owned()))
     }
 
-    /// The text of a file as it was at each of these commits; none where it was missing, too large or no text.
-    pub(super) async fn read_versions(&self, commits: &[&str], path: &str) -> Result<Vec<Option<String>>> {
+    /// The texts of some files as they were at each of these commits; none where one was missing, too large or no text.
+    pub(super) async fn read_versions(&self, commits: &[&str], paths: &[String]) -> Result<Vec<Option<Vec<String>>>> {
         if commits.is_empty() {
             return Ok(Vec::new());
         }
         let doing = "read the versions of a file of";
-        let asked: String = commits.iter().map(|commit| format!("{commit}:{path}\n")).collect();
+        let of = |commit| paths.iter().map(move |path| format!("{commit}:{path}\n"));
+        let asked: String = commits.iter().flat_map(of).collect();
         let answer = self
             .bytes(Call::new(doing, ["cat-file", "--batch"]).stdin(asked))
             .await?;
         let mut rest = answer.as_slice();
-        let mut texts = Vec::with_capacity(commits.len());
+        let mut versions = Vec::with_capacity(commits.len());
         for _ in commits {
-            let (text, after) = version(rest).ok_or_else(|| self.failed(doing, "git's answer ends too early"))?;
-            texts.push(text);
-            rest = after;
+            let mut texts = Vec::with_capacity(paths.len());
+            for _ in paths {
+                let (text, after) = version(rest).ok_or_else(|| self.failed(doing, "git's answer ends too early"))?;
+                texts.push(text);
+                rest = after;
+            }
+            versions.push(texts.into_iter().collect());
         }
-        Ok(texts)
+        Ok(versions)
     }
 
-    /// The change between two commits in one file, as a unified diff.
-    pub(super) async fn diff(&self, old: &str, new: &str, path: &str) -> Result<String> {
-        self.text(Call::new(
-            "compare commits of",
-            [
-                "diff-tree",
-                "-p",
-                "--no-color",
-                "--no-ext-diff",
-                "--full-index",
-                old,
-                new,
-                "--",
-                path,
-            ],
-        ))
-        .await
+    /// The change between two commits in some files, as a unified diff.
+    pub(super) async fn diff(&self, old: &str, new: &str, paths: &[String]) -> Result<String> {
+        let options = [
+            "diff-tree",
+            "-p",
+            "--no-color",
+            "--no-ext-diff",
+            "--full-index",
+            old,
+            new,
+            "--",
+        ];
+        let args = options.into_iter().chain(paths.iter().map(String::as_str));
+        self.text(Call::new("compare commits of", args)).await
     }
 
     async fn entry(&self, commit: &str, path: &str) -> Result<Option<Entry>> {
@@ -175,20 +177,21 @@ impl Mirror {
             "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%B",
             limit.as_str(),
         ];
-        let path = match walk {
-            Walk::Branch { file } => {
+        let paths = match walk {
+            Walk::Branch { files } => {
                 args.push("--first-parent");
-                file
+                files
             }
-            Walk::Saying { path, text: saying } => {
+            Walk::Saying { paths, text: saying } => {
                 text = format!("--grep={saying}");
                 args.extend(["--full-history", "--fixed-strings", text.as_str()]);
-                path
+                paths
             }
         };
         args.extend([from, "--"]);
-        if !path.is_empty() {
-            args.push(path);
+        // The top of the repository has no name.
+        if paths.iter().all(|path| !path.is_empty()) {
+            args.extend(paths.iter().map(String::as_str));
         }
         let log = self.text(Call::new("read the history of", args)).await?;
         Ok(commits(&log))
@@ -233,15 +236,19 @@ impl Mirror {
             .to_owned())
     }
 
-    /// The tree of a commit with one file's text changed; the file must be there already.
-    pub(super) async fn tree_with(&self, commit: &str, path: &str, text: &str) -> Result<String> {
+    /// The tree of a commit with the texts of some files changed; they must be there already.
+    pub(super) async fn tree_with(&self, commit: &str, texts: &[(String, String)]) -> Result<String> {
         let doing = "write a tree to the mirror of";
-        let Some(Entry { mode, .. }) = self.entry(commit, path).await? else {
-            return Err(self.failed(doing, &format!("{path} is gone")));
-        };
-        let blob = self
-            .text(Call::new(doing, ["hash-object", "-w", "--stdin"]).stdin(text))
-            .await?;
+        let mut info = String::new();
+        for (path, text) in texts {
+            let Some(Entry { mode, .. }) = self.entry(commit, path).await? else {
+                return Err(self.failed(doing, &format!("{path} is gone")));
+            };
+            let blob = self
+                .text(Call::new(doing, ["hash-object", "-w", "--stdin"]).stdin(text.as_str()))
+                .await?;
+            info.push_str(&format!("{mode} {}\t{path}\0", blob.trim()));
+        }
         let index = tempfile::Builder::new()
             .prefix("index")
             .tempdir_in(&self.dir)
@@ -249,7 +256,6 @@ impl Mirror {
         let index = index.path().join("index");
         let env = |call: Call<'static>| call.env("GIT_INDEX_FILE", &index);
         self.text(env(Call::new(doing, ["read-tree", commit]))).await?;
-        let info = format!("{mode} {}\t{path}\0", blob.trim());
         self.text(env(Call::new(doing, ["update-index", "-z", "--index-info"])).stdin(info))
             .await?;
         Ok(self

@@ -1,8 +1,9 @@
 //! Computes the commit that makes a canary's subtree stable's. Writes objects only, no branch.
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::find;
-use super::history::{Arms, revision_of};
+use super::history::only_arms;
+use super::layout::{Arm, Arms};
 use super::repository::Mirror;
 use super::spec::{Identity, Subject};
 use super::trailers::{self, Action, Message, Trailers};
@@ -55,7 +56,7 @@ pub(super) async fn compute(
     let subject = &request.subject;
     let settled = |outcome| Ok(Step::Settled(outcome));
     let arms = Arms::at(mirror, head, subject).await?;
-    let found = |arm| revision_of(arm).map(str::to_owned);
+    let found = |arm: &Arm| arm.revision.clone();
     let canary_commit = match &request.canary_commit {
         Some(sha) => Some(sha.clone()),
         None => find::canary(mirror, head, subject, Some(&request.revision))
@@ -89,7 +90,7 @@ pub(super) async fn compute(
             found: found(&arms.canary),
         });
     };
-    if revision_of(&arms.canary) != Some(&request.revision) {
+    if arms.canary.revision.as_ref() != Some(&request.revision) {
         return settled(PromoteOutcome::CanaryChanged {
             found: found(&arms.canary),
         });
@@ -97,32 +98,20 @@ pub(super) async fn compute(
     if arms.at_rest() {
         return settled(PromoteOutcome::AlreadyThere);
     }
-    let now = revision_of(&arms.stable);
+    let now = arms.stable.revision.as_deref();
     let is_baseline = request.baseline.as_deref().is_none_or(|baseline| now == Some(baseline));
     // A hotfix may change stable and keep its revision's name.
-    let is_same = revision_of(&judged.stable) != now || judged.stable == arms.stable;
+    let is_same = judged.stable.revision.as_deref() != now || judged.stable == arms.stable;
     let is_known = request.baseline.is_some() || judged.stable == arms.stable;
     if !(is_baseline && is_same && is_known) {
         return settled(PromoteOutcome::StableChanged {
             found: found(&arms.stable),
         });
     }
-    let file = subject.file_path();
-    let text = arms
-        .values
-        .with_subtree(&subject.stable_key(), &arms.canary)
-        .map_err(|source| Error::Values {
-            repository: mirror.repo().name(),
-            file: file.clone(),
-            source,
-        })?;
-    let tree = mirror.tree_with(head, &file, &text).await?;
-    if mirror.changed_paths(head, &tree).await? != [file] {
-        return Err(Error::Unsafe {
-            repository: mirror.repo().name(),
-            why: "a promotion changes other files".into(),
-        });
-    }
+    let tree = arms
+        .tree_with(mirror, head, subject, (Some(&arms.canary), None))
+        .await?;
+    only_arms(mirror, head, &tree, subject, "a promotion").await?;
     let message = Message {
         subject: format!("Promote {} to {}", subject.rollout(), request.revision),
         paragraphs: vec![trailers::promotes(&canary_commit)],

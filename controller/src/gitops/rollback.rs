@@ -5,14 +5,13 @@
 
 use super::error::{Error, Result};
 use super::find::{self, Answer};
-use super::history::{Arms, SinceRest, revision_of, since_rest};
+use super::history::{SinceRest, only_arms, since_rest};
+use super::layout::{Arm, Arms, Beside};
 use super::objects::{Commit, Walk};
 use super::repository::Mirror;
 use super::spec::{Identity, Subject};
 use super::trailers::{self, Action, Message, Trailers};
-use super::values::Values;
 use super::writer::Step;
-use super::yaml::Yaml;
 
 /// What to roll back, and why.
 #[derive(Debug, Clone)]
@@ -52,8 +51,8 @@ pub enum RollbackOutcome {
 
 /// What the two arms shall be, and which commits that undoes.
 struct Target {
-    stable: Yaml,
-    canary: Yaml,
+    stable: Arm,
+    canary: Arm,
     undone: Vec<Commit>,
     /// The canary's commit, where it came to the branch with a merge that is undone: named, so that it counts as answered.
     came_with: Option<String>,
@@ -96,22 +95,18 @@ pub(super) async fn compute(
     let (tree, own_fields_because) = match reverted(mirror, head, subject, &arms, &target).await? {
         Ok(tree) => (tree, None),
         Err(why) => {
-            let text = match own_fields(mirror, subject, &arms, &target) {
-                Ok(text) => text,
-                Err(error) => {
+            let own_fields = (Some(&target.stable), Some(&target.canary));
+            match arms.tree_with(mirror, head, subject, own_fields).await {
+                Ok(tree) => (tree, Some(why)),
+                Err(error @ Error::Values { .. }) => {
                     let first = target.undone.last().map_or(head, |commit| &commit.sha);
                     return Err(blocked(mirror, head, request, first, &error).await?);
                 }
-            };
-            (mirror.tree_with(head, &subject.file_path(), &text).await?, Some(why))
+                Err(error) => return Err(error),
+            }
         }
     };
-    if mirror.changed_paths(head, &tree).await? != [subject.file_path()] {
-        return Err(Error::Unsafe {
-            repository: mirror.repo().name(),
-            why: "a rollback changes other files".into(),
-        });
-    }
+    only_arms(mirror, head, &tree, subject, "a rollback").await?;
     let message = message(request, &target, own_fields_because.as_deref());
     let sha = mirror
         .commit_tree(&tree, head, &message.text(), identity, identity)
@@ -135,7 +130,7 @@ async fn target_of(
     canary_commit: Option<&str>,
 ) -> Result<Result<Target, RollbackOutcome>> {
     let subject = &request.subject;
-    let is_newer = request.keep_successor && revision_of(&arms.canary) != Some(&request.revision);
+    let is_newer = request.keep_successor && arms.canary.revision.as_ref() != Some(&request.revision);
     if let Some(promotion) = &request.promotion
         && let Some(target) = before_promotion(mirror, head, subject, arms, promotion, is_newer).await?
     {
@@ -145,7 +140,7 @@ async fn target_of(
         return Ok(Err(RollbackOutcome::AlreadyAtRest));
     }
     if is_newer {
-        let by = revision_of(&arms.canary).map(str::to_owned);
+        let by = arms.canary.revision.clone();
         return Ok(Err(RollbackOutcome::Superseded { by }));
     }
     let since = since_rest(mirror, head, subject).await?;
@@ -184,7 +179,7 @@ async fn ours(
     }
     let Some(rest) = commits.last().and_then(|oldest| oldest.parents.first()) else {
         // The file was moved with the canary in it: no commit of the new place brought it.
-        let is_moved = !found_rest && revision_of(&arms.canary) == Some(&request.revision);
+        let is_moved = !found_rest && arms.canary.revision.as_ref() == Some(&request.revision);
         return if is_moved {
             Ok(mirror.commit(sha).await?.map(|commit| (vec![commit], None)))
         } else {
@@ -249,8 +244,8 @@ const NAMED: usize = 5;
 
 /// The commits that changed the rollout's file after another one, newest first.
 async fn behind(mirror: &Mirror, head: &str, after: &str, subject: &Subject) -> Result<Vec<Commit>> {
-    let (range, file) = (format!("{after}..{head}"), subject.file_path());
-    mirror.log(&range, Walk::Branch { file: &file }, NAMED).await
+    let (range, files) = (format!("{after}..{head}"), subject.files());
+    mirror.log(&range, Walk::Branch { files: &files }, NAMED).await
 }
 
 /// As people speak of commits.
@@ -288,21 +283,8 @@ async fn blocked(
         repository: mirror.repo().name(),
         revision: request.revision.clone(),
         why,
-        paths: vec![subject.file_path()],
+        paths: subject.files(),
         commits: described(&commits),
-    })
-}
-
-/// The head's file with the arms as they shall be, and nothing else changed.
-fn own_fields(mirror: &Mirror, subject: &Subject, arms: &Arms, target: &Target) -> Result<String> {
-    let edit = || {
-        let stable = Values::parse(arms.values.with_subtree(&subject.stable_key(), &target.stable)?)?;
-        stable.with_subtree(&subject.canary_key(), &target.canary)
-    };
-    edit().map_err(|source| Error::Values {
-        repository: mirror.repo().name(),
-        file: subject.file_path(),
-        source,
     })
 }
 
@@ -337,11 +319,11 @@ async fn reverted(
     let Some(tree) = tree else {
         return Ok(Err("no commit was found that brought the canary".into()));
     };
-    let file = subject.file_path();
+    let files = subject.files();
     let changed = mirror.changed_paths(head, &tree).await?;
     let others: Vec<&str> = changed
         .iter()
-        .filter(|path| **path != file)
+        .filter(|path| !files.contains(path))
         .map(String::as_str)
         .take(5)
         .collect();
@@ -351,29 +333,22 @@ async fn reverted(
             others.join(", ")
         )));
     }
-    let text = mirror.read_file(&tree, &file).await?.unwrap_or_default();
-    let Ok(values) = Values::parse(text) else {
+    let Some(after) = Arms::once(mirror, &tree, subject).await? else {
         return Ok(Err(
             "reverting the commits would leave a file that is no valid YAML".into()
         ));
     };
-    let (stable, canary) = (subject.stable_key(), subject.canary_key());
-    let mut wanted = arms.values.root().clone();
-    let is_set =
-        wanted.set(&stable, target.stable.clone()).is_ok() && wanted.set(&canary, target.canary.clone()).is_ok();
-    let keys = [stable, canary];
-    if !is_set || *values.root() != wanted {
-        return Ok(Err("reverting the commits would not give the rest state: they changed other fields too, or stable has changed since".into()));
+    let is_rest = after.stable == target.stable && after.canary == target.canary;
+    match arms.beside(&after, &subject.layout) {
+        Beside::Same if is_rest => Ok(Ok(tree)),
+        Beside::Text if is_rest => Ok(Err("the commits changed the file's text outside of the arms too".into())),
+        _ => Ok(Err("reverting the commits would not give the rest state: they changed other fields too, or stable has changed since".into())),
     }
-    if values.around(&keys) != arms.values.around(&keys) {
-        return Ok(Err("the commits changed the file's text outside of the arms too".into()));
-    }
-    Ok(Ok(tree))
 }
 
 fn message(request: &RollbackRequest, target: &Target, own_fields_because: Option<&str>) -> Message {
     let rollout = request.subject.rollout();
-    let back_to = revision_of(&target.stable).unwrap_or("stable");
+    let back_to = target.stable.revision.as_deref().unwrap_or("stable");
     let mut paragraphs: Vec<String> = Vec::new();
     let names: Vec<String> = target
         .undone

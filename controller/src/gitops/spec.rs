@@ -2,7 +2,7 @@
 
 use super::credentials::{Credentials, Hand};
 use super::error::{Error, Result};
-use super::yaml::KeyPath;
+use super::layout::Layout;
 
 /// A branch of a config repository.
 #[derive(Debug, Clone)]
@@ -101,12 +101,8 @@ pub struct Subject {
     pub name: String,
     /// The rollout's folder in the repository; empty is the top.
     pub path: String,
-    /// The values file below the folder.
-    pub file: String,
-    /// The key of stable's subtree, with dots.
-    pub stable: String,
-    /// The key of the canary's subtree, with dots.
-    pub canary: String,
+    /// The files below the folder, and where the arms stand in them.
+    pub layout: Layout,
 }
 
 impl Subject {
@@ -118,14 +114,15 @@ impl Subject {
                 why,
             })
         };
-        let file = self.file_path();
-        let escapes = file.split('/').any(|part| matches!(part, "" | "." | ".." | ".git"));
-        if escapes || self.path.starts_with('/') || self.file.starts_with('/') || file.chars().any(char::is_control) {
-            return invalid(
-                "the path of the values file",
-                &file,
-                "it must be a plain path inside of the repository",
-            );
+        for (file, below) in self.files().iter().zip(self.layout.files()) {
+            let escapes = file.split('/').any(|part| matches!(part, "" | "." | ".." | ".git"));
+            if escapes || self.path.starts_with('/') || below.starts_with('/') || file.chars().any(char::is_control) {
+                return invalid(
+                    "the path of the arms' file",
+                    file,
+                    "it must be a plain path inside of the repository",
+                );
+            }
         }
         for (what, value) in [
             ("the cluster's id", &self.cluster),
@@ -136,20 +133,7 @@ impl Subject {
                 return invalid(what, value, "it must be one word");
             }
         }
-        let (stable, canary) = (self.stable_key(), self.canary_key());
-        let inside = |inner: &KeyPath, outer: &KeyPath| inner.keys().starts_with(outer.keys());
-        if inside(&stable, &canary)
-            || inside(&canary, &stable)
-            || stable.keys().contains(&String::new())
-            || canary.keys().contains(&String::new())
-        {
-            return invalid(
-                "the arms' keys",
-                &format!("{} and {}", self.stable, self.canary),
-                "they must be two subtrees apart",
-            );
-        }
-        Ok(())
+        self.layout.check()
     }
 
     /// `namespace/name`.
@@ -157,22 +141,17 @@ impl Subject {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// The values file, from the top of the repository.
-    pub fn file_path(&self) -> String {
+    /// The files that hold the arms, from the top of the repository, in the layout's order.
+    pub fn files(&self) -> Vec<String> {
         let path = self.path.trim_end_matches('/').trim_start_matches("./");
-        if path.is_empty() || path == "." {
-            self.file.clone()
-        } else {
-            format!("{path}/{}", self.file)
-        }
-    }
-
-    pub fn stable_key(&self) -> KeyPath {
-        KeyPath::parse(&self.stable)
-    }
-
-    pub fn canary_key(&self) -> KeyPath {
-        KeyPath::parse(&self.canary)
+        let at = |file: &str| {
+            if path.is_empty() || path == "." {
+                file.to_owned()
+            } else {
+                format!("{path}/{file}")
+            }
+        };
+        self.layout.files().into_iter().map(at).collect()
     }
 }
 
@@ -302,12 +281,14 @@ mod tests {
             namespace: "n".into(),
             name: "r".into(),
             path: path.into(),
-            file: file.into(),
-            stable: "stable".into(),
-            canary: "canary".into(),
+            layout: Layout::Helm {
+                file: file.into(),
+                stable: "stable".into(),
+                canary: "canary".into(),
+            },
         };
-        assert_eq!(subject("a/b/", "values.yaml").file_path(), "a/b/values.yaml");
-        assert_eq!(subject(".", "values.yaml").file_path(), "values.yaml");
+        assert_eq!(subject("a/b/", "values.yaml").files(), ["a/b/values.yaml"]);
+        assert_eq!(subject(".", "values.yaml").files(), ["values.yaml"]);
         assert!(subject("a/b", "values.yaml").check().is_ok());
         for (path, file) in [
             ("../x", "v"),

@@ -13,6 +13,7 @@ mod faults;
 mod hanging;
 mod histories;
 mod hosts;
+mod kustomize;
 mod protected;
 mod servers;
 mod signing;
@@ -41,6 +42,7 @@ struct World {
     folder: TempDir,
     gitops: GitOps,
     repo: RepoSpec,
+    subject: Subject,
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl World {
                 hand: Hand::default(),
             },
             folder,
+            subject: subject(),
         }
     }
 
@@ -109,7 +112,7 @@ impl World {
 
     async fn create(&self, revision: &str, set: &[(&str, &str)]) -> Result<Created> {
         let request = CreateRequest {
-            subject: subject(),
+            subject: self.subject.clone(),
             revision: revision.to_owned(),
             image_tag: revision.to_owned(),
             image_repository: None,
@@ -122,7 +125,7 @@ impl World {
 
     async fn roll_back(&self, revision: &str, promotion: Option<&str>) -> Result<RollbackOutcome> {
         let request = RollbackRequest {
-            subject: subject(),
+            subject: self.subject.clone(),
             revision: revision.to_owned(),
             canary_commit: None,
             promotion: promotion.map(str::to_owned),
@@ -134,7 +137,7 @@ impl World {
 
     async fn promote(&self, revision: &str, baseline: &str) -> Result<PromoteOutcome> {
         let request = PromoteRequest {
-            subject: subject(),
+            subject: self.subject.clone(),
             revision: revision.to_owned(),
             canary_commit: None,
             baseline: Some(baseline.to_owned()),
@@ -173,9 +176,11 @@ fn subject() -> Subject {
         namespace: "prod".to_owned(),
         name: "web".to_owned(),
         path: "envs/prod".to_owned(),
-        file: "values.yaml".to_owned(),
-        stable: "stable".to_owned(),
-        canary: "canary".to_owned(),
+        layout: Layout::Helm {
+            file: "values.yaml".to_owned(),
+            stable: "stable".to_owned(),
+            canary: "canary".to_owned(),
+        },
     }
 }
 

@@ -14,8 +14,8 @@ use super::yaml::{Entry, KeyPath, Node, Shape, Yaml, YamlError, is_ambiguous, pa
 /// A values file that has been read.
 #[derive(Debug)]
 pub struct Values {
-    text: String,
-    root: Node,
+    pub(super) text: String,
+    pub(super) root: Node,
 }
 
 impl Values {
@@ -62,23 +62,6 @@ impl Values {
             .ok_or_else(|| YamlError::Entangled(path.to_string()))
     }
 
-    /// The file's text without these subtrees, in pieces; none where one of them does not stand there by itself.
-    pub(super) fn around(&self, paths: &[KeyPath]) -> Option<Vec<&str>> {
-        let entries: Option<Vec<_>> = paths.iter().map(|path| find(&self.root, path)).collect();
-        let mut ranges: Vec<_> = entries?
-            .into_iter()
-            .map(|entry| entry.value_from..self.line_end(entry.end()))
-            .collect();
-        ranges.sort_by_key(|range| range.start);
-        let (mut pieces, mut at) = (Vec::new(), 0);
-        for range in ranges {
-            pieces.push(self.text.get(at..range.start)?);
-            at = range.end;
-        }
-        pieces.push(self.text.get(at..)?);
-        Some(pieces)
-    }
-
     fn is_only_that(&self, text: &str, entry: &Entry, expected: &Yaml) -> bool {
         let before = self.text.get(..entry.value_from).unwrap_or_default();
         // An entry added at the very end comes after the comment on the last line.
@@ -86,7 +69,7 @@ impl Values {
         text.starts_with(before) && text.ends_with(after) && parse(text).is_ok_and(|root| root.value == *expected)
     }
 
-    fn apply(&self, mut edits: Vec<Edit>) -> Option<String> {
+    pub(super) fn apply(&self, mut edits: Vec<Edit>) -> Option<String> {
         // Stable: of two insertions at one place, the inner mapping's was made first.
         edits.sort_by_key(|edit| edit.range.start);
         let mut text = String::with_capacity(self.text.len() + 256);
@@ -109,7 +92,7 @@ impl Values {
             .or_else(|| self.replace(entry, wanted).map(|edit| vec![edit]))
     }
 
-    fn inside(&self, node: &Node, wanted: &Yaml) -> Option<Vec<Edit>> {
+    pub(super) fn inside(&self, node: &Node, wanted: &Yaml) -> Option<Vec<Edit>> {
         if node.value == *wanted {
             return Some(Vec::new());
         }
@@ -128,6 +111,7 @@ impl Values {
                     .collect();
                 Some(edits?.into_iter().flatten().collect())
             }
+            (Shape::List { flow: false, items }, Yaml::List(wanted)) => self.block_list(items, wanted),
             (Shape::Map { flow: true, entries }, Yaml::Map(wanted)) => self.flow_map(node, entries, wanted),
             (Shape::Map { flow: false, entries }, Yaml::Map(wanted)) => self.block_map(node, entries, wanted),
             _ => None,
@@ -230,11 +214,11 @@ impl Values {
         ))
     }
 
-    fn newline(&self) -> &'static str {
+    pub(super) fn newline(&self) -> &'static str {
         if self.text.contains("\r\n") { "\r\n" } else { "\n" }
     }
 
-    fn newline_at(&self, at: usize) -> usize {
+    pub(super) fn newline_at(&self, at: usize) -> usize {
         let rest = self.text.get(at..).unwrap_or_default();
         ["\r\n", "\n"]
             .iter()
@@ -242,7 +226,7 @@ impl Values {
             .map_or(0, |newline| newline.len())
     }
 
-    fn line_start(&self, at: usize) -> usize {
+    pub(super) fn line_start(&self, at: usize) -> usize {
         self.text
             .get(..at)
             .unwrap_or_default()
@@ -251,7 +235,7 @@ impl Values {
     }
 
     /// Where the line ends, before its line break.
-    fn line_end(&self, at: usize) -> usize {
+    pub(super) fn line_end(&self, at: usize) -> usize {
         let rest = self.text.get(at..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
         at + line.strip_suffix('\r').unwrap_or(line).len()
@@ -263,13 +247,13 @@ impl Values {
 }
 
 #[derive(Debug)]
-struct Edit {
+pub(super) struct Edit {
     range: Range<usize>,
     text: String,
 }
 
 impl Edit {
-    fn new(range: Range<usize>, text: String) -> Self {
+    pub(super) fn new(range: Range<usize>, text: String) -> Self {
         Self { range, text }
     }
 }
@@ -357,13 +341,22 @@ fn block(value: &Yaml, column: usize, newline: &str) -> String {
             .iter()
             .map(|(key, value)| block_entry(key, value, column, newline))
             .collect(),
-        Yaml::List(items) => items
-            .iter()
-            .map(|item| format!("{}- {}", " ".repeat(column), flow(item)))
-            .collect(),
+        Yaml::List(items) => items.iter().map(|item| list_item(item, column, newline)).collect(),
         Yaml::Plain(_) | Yaml::Text(_) => vec![format!("{}{}", " ".repeat(column), flow(value))],
     };
     lines.join(newline)
+}
+
+/// An item of a block list with its dash; no line break at the end.
+pub(super) fn list_item(item: &Yaml, column: usize, newline: &str) -> String {
+    let dash = format!("{}- ", " ".repeat(column));
+    match item {
+        Yaml::Map(map) if !map.is_empty() => {
+            let lines = block(item, column + 2, newline);
+            format!("{dash}{}", lines.trim_start())
+        }
+        _ => format!("{dash}{}", flow(item)),
+    }
 }
 
 fn block_entry(key: &str, value: &Yaml, column: usize, newline: &str) -> String {

@@ -188,7 +188,7 @@ impl GitOps {
             Step::Settled(outcome) => Preview { outcome, diff: None },
             Step::Commit { sha, done } => Preview {
                 outcome: done,
-                diff: Some(mirror.diff(&head, &sha, &subject.file_path()).await?),
+                diff: Some(mirror.diff(&head, &sha, &subject.files()).await?),
             },
         })
     }

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 64;
 pub enum YamlError {
     #[error("it is not valid YAML: {0}; correct the file")]
     Syntax(String),
-    #[error("it is too large to be a values file ({0}); check git.path and git.helm.file")]
+    #[error("it is too large to be a values file ({0}); check git.path, and the file's name below it")]
     TooLarge(String),
     #[error("line {line} has {what}, which Serin does not edit; write it in another way")]
     Unsupported { what: &'static str, line: usize },
@@ -34,6 +34,21 @@ pub enum YamlError {
         "key {0} cannot be changed without changing something else too (an anchor in it is used elsewhere); write its value out"
     )]
     Entangled(String),
+    #[error(
+        "it is {found}, and Serin edits kustomizations and strategic-merge patches of a Deployment, the same for both arms; \
+         write the arm as one of these"
+    )]
+    Shape { found: String },
+    #[error("{key} has several entries ({names}); say in git.kustomize.image which one a revision is about")]
+    Several { key: String, names: String },
+    #[error(
+        "{key} names the file {path}, which would not go with a revision; write its content as literals, or share it from the base (../…)"
+    )]
+    OwnFile { key: String, path: String },
+    #[error(
+        "{0} cannot be set; with Kustomize only env.NAME can: a literal of an overlay's one configMapGenerator, or the container's env in a patch. Write other values into the file"
+    )]
+    NotSettable(String),
 }
 
 /// What a node means.
@@ -91,6 +106,27 @@ impl Yaml {
         Ok(())
     }
 
+    /// The same without what stands at these paths; a mapping that is empty then goes too.
+    #[must_use]
+    pub(super) fn without(&self, paths: &[KeyPath]) -> Self {
+        let mut rest = self.clone();
+        for path in paths {
+            rest.remove(path.keys());
+        }
+        rest
+    }
+
+    fn remove(&mut self, keys: &[String]) {
+        let (Self::Map(map), Some((key, below))) = (self, keys.split_first()) else {
+            return;
+        };
+        let Some(node) = map.get_mut(key) else { return };
+        node.remove(below);
+        if below.is_empty() || matches!(node, Self::Map(map) if map.is_empty()) {
+            map.remove(key);
+        }
+    }
+
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Plain(text) if text == "null" => "empty",
@@ -127,6 +163,11 @@ impl KeyPath {
 
     pub fn keys(&self) -> &[String] {
         &self.0
+    }
+
+    /// The paths on the way, the whole one too, from the top.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = Self> {
+        (1..=self.0.len()).map(|length| Self(self.0.iter().take(length).cloned().collect()))
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn act(
             }
             Effect::AskOrigin(revision) => {
                 asked.push(Question::Origin);
-                let job = || Job::of(cx, rollout).origin(revision.clone());
+                let job = || Job::of(cx, rollout, &world.parsed.layout).origin(revision.clone());
                 cx.desk.ask(&key, Question::Origin, revision, job);
             }
             Effect::CommitRollback {
@@ -80,7 +80,12 @@ pub(super) async fn act(
                         commit.as_ref().map(|c| c.id.clone()),
                         promoted.as_ref().map(|p| p.id.clone()),
                     ];
-                    Job::of(cx, rollout).roll_back(revision.clone(), commit, promoted, reason.clone())
+                    Job::of(cx, rollout, &world.parsed.layout).roll_back(
+                        revision.clone(),
+                        commit,
+                        promoted,
+                        reason.clone(),
+                    )
                 };
                 cx.desk.ask(&key, Question::Rollback, revision, job);
             }
@@ -92,7 +97,7 @@ pub(super) async fn act(
                 asked.push(Question::Promotion);
                 let job = || {
                     let commit = commit.as_ref().map(|c| c.id.clone());
-                    Job::of(cx, rollout).promote(revision.clone(), baseline.clone(), commit)
+                    Job::of(cx, rollout, &world.parsed.layout).promote(revision.clone(), baseline.clone(), commit)
                 };
                 cx.desk.ask(&key, Question::Promotion, revision, job);
             }

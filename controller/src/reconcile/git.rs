@@ -8,7 +8,7 @@ use serin_core::rollout::{Commit, Origin, PriorAnswer, PromotionOutcome, Revisio
 
 use super::desk::Reply;
 use super::{Context, repository};
-use crate::api::CanaryRollout;
+use crate::api::{CanaryRollout, Layout};
 use crate::gitops::{self, Action, GitOps, PromoteOutcome, PromoteRequest, RollbackRequest, Subject};
 use crate::runtime::clock;
 
@@ -21,11 +21,11 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn of(cx: &Context, rollout: &CanaryRollout) -> Self {
+    pub(super) fn of(cx: &Context, rollout: &CanaryRollout, layout: &Layout) -> Self {
         Self {
             client: cx.client.clone(),
             gitops: cx.gitops.clone(),
-            subject: subject(&cx.cluster, rollout),
+            subject: subject(&cx.cluster, rollout, layout),
             rollout: rollout.clone(),
         }
     }
@@ -117,15 +117,24 @@ impl Job {
 }
 
 /// The rollout's place in the config repository.
-fn subject(cluster: &str, rollout: &CanaryRollout) -> Subject {
+fn subject(cluster: &str, rollout: &CanaryRollout, layout: &Layout) -> Subject {
     let git = &rollout.spec.git;
     Subject {
         cluster: cluster.to_owned(),
         namespace: rollout.namespace().unwrap_or_default(),
         name: rollout.name_any(),
         path: git.path.clone(),
-        file: git.helm.file.clone(),
-        stable: git.helm.stable.clone(),
-        canary: git.helm.canary.clone(),
+        layout: match layout.clone() {
+            Layout::Helm(helm) => gitops::Layout::Helm {
+                file: helm.file,
+                stable: helm.stable,
+                canary: helm.canary,
+            },
+            Layout::Kustomize(kustomize) => gitops::Layout::Kustomize {
+                stable: kustomize.stable,
+                canary: kustomize.canary,
+                image: kustomize.image,
+            },
+        },
     }
 }

@@ -9,6 +9,7 @@
 //! # Caveats
 //! The rollout is read uncached for every decision: a cached one may be older than our own last write.
 
+mod access;
 mod act;
 mod adopt;
 mod arms;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use serin_core::rollout::{FieldError, NoteKind, PhaseName, State, transition};
@@ -40,6 +41,7 @@ use crate::traffic::Traffic;
 use desk::Desk;
 use observe::{Look, World};
 
+pub use access::Access;
 pub use run::{Options, run};
 
 /// The longest wait for any answer of the API server; the lease must last longer before a write is begun.
@@ -57,6 +59,10 @@ struct Context {
     leadership: Leadership,
     /// The cluster's name in commit trailers.
     cluster: String,
+    /// Who may have commits written where.
+    access: Access,
+    /// All rollouts, as they were last seen.
+    rollouts: Store<CanaryRollout>,
 }
 
 /// Why a reconcile did not come to its end; it is tried again.
@@ -155,8 +161,11 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     }
     let parsed = match parse(&rollout.spec) {
         Ok(parsed) => parsed,
-        Err(errors) => return refuse(cx, api, &rollout, &errors).await,
+        Err(errors) => return refuse(cx, api, &rollout, Refusal::InvalidField, &errors).await,
     };
+    if let Err((why, error)) = may_write(cx, &rollout, &parsed) {
+        return refuse(cx, api, &rollout, why, &[error]).await;
+    }
     let before = rollout.status.clone().unwrap_or_default();
     let state = status::memory(Some(&before)).map_err(Error::Memory)?;
 
@@ -165,7 +174,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     }
     let now = clock::now();
     let world = match observe::observe(cx, &rollout, &parsed, &state, now).await? {
-        Look::Refused(errors) => return refuse(cx, api, &rollout, &errors).await,
+        Look::Refused(errors) => return refuse(cx, api, &rollout, Refusal::InvalidField, &errors).await,
         Look::Gone => {
             act::stop(cx, &rollout).await?;
             release(cx, api, &rollout).await?;
@@ -191,6 +200,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
 
     let after = status::after(
         &before,
+        &state,
         rollout.metadata.generation,
         &parsed.plan,
         &world.observation,
@@ -252,15 +262,53 @@ fn differs(before: &CanaryRolloutStatus, after: &CanaryRolloutStatus) -> bool {
     before != *after
 }
 
-/// A rollout that makes no sense: said in status and in an event, and nothing is touched.
+/// Why a rollout is not worked on: the reason of its condition and of its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// A field makes no sense, or names what is not there.
+    InvalidField,
+    /// Serin's allow-list does not have it.
+    NotAllowed,
+    /// Another rollout has the same subtree.
+    SubtreeTaken,
+}
+
+impl Refusal {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::InvalidField => "InvalidField",
+            Self::NotAllowed => "NotAllowed",
+            Self::SubtreeTaken => "SubtreeTaken",
+        }
+    }
+}
+
+/// Whether Serin may write where the rollout asks for it, and nobody else does.
+fn may_write(cx: &Context, rollout: &CanaryRollout, parsed: &Parsed) -> Result<(), (Refusal, FieldError)> {
+    if rollout.metadata.deletion_timestamp.is_some() {
+        // It writes no more commits, and has to be let go of.
+        return Ok(());
+    }
+    let namespace = rollout.namespace().unwrap_or_default();
+    let (access, layout) = (&cx.access, &parsed.layout);
+    access
+        .check(&namespace, &rollout.spec.git, layout)
+        .map_err(|error| (Refusal::NotAllowed, error))?;
+    let others = cx.rollouts.state();
+    access::taken(access, rollout, layout, others.iter().map(|other| &**other))
+        .map_err(|error| (Refusal::SubtreeTaken, error))
+}
+
+/// A rollout that cannot be worked on: said in status and in an event, and nothing is touched.
 async fn refuse(
     cx: &Context,
     api: &Api<CanaryRollout>,
     rollout: &CanaryRollout,
+    why: Refusal,
     errors: &[FieldError],
 ) -> Result<Next, Error> {
     let before = rollout.status.clone().unwrap_or_default();
-    let after = status::refused(&before, rollout.metadata.generation, errors, clock::now());
+    let after = status::refused(&before, rollout.metadata.generation, why.reason(), errors, clock::now());
     let deleted = rollout.metadata.deletion_timestamp.is_some();
     let on_trial = |state: State| {
         matches!(
@@ -274,8 +322,8 @@ async fn refuse(
     }
     if differs(&before, &after) {
         let message = after.message.clone().unwrap_or_default();
-        tracing::warn!(rollout = %ObjectRef::from_obj(rollout), "the rollout makes no sense: {message}");
-        act::event(cx, rollout, NoteKind::Warning, "InvalidField", &message).await;
+        tracing::warn!(rollout = %ObjectRef::from_obj(rollout), "the rollout is refused: {message}");
+        act::event(cx, rollout, NoteKind::Warning, why.reason(), &message).await;
         write_status(cx, api, rollout, &after).await?;
     }
     if deleted {

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::desk::Desk;
 use super::observe::route_name;
-use super::{Context, Error, reconcile};
+use super::{Access, Context, Error, reconcile};
 use crate::api::CanaryRollout;
 use crate::gitops::GitOps;
 use crate::prometheus::Prometheus;
@@ -37,6 +37,8 @@ pub struct Options {
     pub gitops: Arc<GitOps>,
     /// Whether this process may write.
     pub leadership: Leadership,
+    /// Who may have commits written where.
+    pub access: Access,
 }
 
 /// Reconciles rollouts until the future ends and the last reconcile has come to its end.
@@ -52,9 +54,14 @@ pub async fn run(
         prometheus,
         gitops,
         leadership,
+        access,
     } = options;
     let (desk, news) = Desk::new();
     let traffic = Traffic::new(client.clone());
+    let rollouts: Api<CanaryRollout> = scoped(&client, namespace.as_deref());
+    let mut controller = Controller::new(rollouts, watcher::Config::default())
+        .with_config(Config::default().debounce(Duration::from_millis(10)));
+    let store = controller.store();
     let context = Arc::new(Context {
         client: client.clone(),
         traffic,
@@ -63,11 +70,9 @@ pub async fn run(
         desk,
         leadership,
         cluster,
+        access,
+        rollouts: store.clone(),
     });
-    let rollouts: Api<CanaryRollout> = scoped(&client, namespace.as_deref());
-    let mut controller = Controller::new(rollouts, watcher::Config::default())
-        .with_config(Config::default().debounce(Duration::from_millis(10)));
-    let store = controller.store();
     let of_deployment = store.clone();
     controller = controller
         .watches(

@@ -6,7 +6,7 @@ use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
     Answer, Decision, Ending, FieldError, NoteKind, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run,
-    State,
+    State, Way,
 };
 
 use crate::api::{
@@ -28,12 +28,13 @@ pub(super) fn memory(status: Option<&CanaryRolloutStatus>) -> Result<State, serd
     }
 }
 
-/// The status after a decision.
+/// The status after a decision; `memory` is the state that it was made on.
 ///
 /// # Errors
 /// When the memory can't be written as JSON, which no value of it can cause.
 pub(super) fn after(
     before: &CanaryRolloutStatus,
+    memory: &State,
     generation: Option<i64>,
     plan: &Plan,
     observation: &Observation,
@@ -85,7 +86,13 @@ pub(super) fn after(
     };
     judge(&mut status, phase, before);
     answers(&mut status, phase, before);
-    remember(&mut status.history, phase);
+    // What was counted when it ended; a revision that starts has counted nothing yet.
+    let counted = if status.evidence.is_empty() {
+        &before.evidence
+    } else {
+        &status.evidence
+    };
+    remember(&mut status.history, memory, phase, counted, now);
     status.conditions = conditions(&before.conditions, generation, state, observation, message, now);
     let unread = unusable.map(ToString::to_string).or_else(|| {
         let unusable = phase.run().and_then(|run| run.analysis.unusable());
@@ -107,11 +114,12 @@ pub(super) fn after(
     Ok(status)
 }
 
-/// The status of a rollout that can't be worked on: its spec, or what the spec names, makes no sense. Nothing else of the
-/// status changes.
+/// The status of a rollout that can't be worked on: its spec, or what the spec names, makes no sense or is not its to have.
+/// Nothing else of the status changes.
 pub(super) fn refused(
     before: &CanaryRolloutStatus,
     generation: Option<i64>,
+    reason: &str,
     errors: &[FieldError],
     now: Timestamp,
 ) -> CanaryRolloutStatus {
@@ -120,24 +128,8 @@ pub(super) fn refused(
     status.observed_generation = generation;
     status.message = Some(message.clone());
     let mut conditions = before.conditions.clone();
-    set(
-        &mut conditions,
-        generation,
-        "SpecValid",
-        false,
-        "InvalidField",
-        &message,
-        now,
-    );
-    set(
-        &mut conditions,
-        generation,
-        "Ready",
-        false,
-        "InvalidField",
-        &message,
-        now,
-    );
+    set(&mut conditions, generation, "SpecValid", false, reason, &message, now);
+    set(&mut conditions, generation, "Ready", false, reason, &message, now);
     status.conditions = conditions;
     status
 }
@@ -147,6 +139,7 @@ fn wanted(phase: &Phase, plan: &Plan) -> Weight {
     match phase {
         Phase::Progressing(p) => plan.step(p.step).weight,
         Phase::Paused(p) => p.weight,
+        Phase::Promoting(p) if p.way == Way::FastReturn => Weight::ZERO,
         Phase::Promoting(p) => match &p.stage {
             serin_core::rollout::PromoteStage::Committing | serin_core::rollout::PromoteStage::Applying => Weight::FULL,
             serin_core::rollout::PromoteStage::Returning { share, .. } => {
@@ -277,20 +270,62 @@ fn answers(status: &mut CanaryRolloutStatus, phase: &Phase, before: &CanaryRollo
     }
 }
 
-fn remember(history: &mut Vec<HistoryEntry>, phase: &Phase) {
-    let Some(e) = ended(phase) else { return };
-    let entry = HistoryEntry {
-        revision: e.revision.name.clone(),
-        outcome: phase.name().to_string(),
-        began: e.began,
-        ended: e.at,
-        reason: e.reason.clone(),
-        commit: e.answer.as_ref().map(|a| a.id.clone()),
+/// Adds the revision that came to its end in this decision.
+fn remember(
+    history: &mut Vec<HistoryEntry>,
+    before: &State,
+    phase: &Phase,
+    evidence: &[EvidenceStatus],
+    now: Timestamp,
+) {
+    let took_its_place = superseded(before, phase);
+    let entry = match (ended(phase), took_its_place) {
+        (_, Some(run)) => HistoryEntry {
+            revision: run.revision.name.clone(),
+            outcome: "Superseded".to_owned(),
+            began: run.began,
+            ended: now,
+            duration: span(run.began, now),
+            requests: requests(evidence),
+            reason: "another revision took its place".to_owned(),
+            canary_commit: run.commit.as_ref().map(|c| c.id.clone()),
+            commit: None,
+        },
+        // It stays in this phase until the next revision comes.
+        (Some(e), None) if ended(&before.phase) != Some(e) => HistoryEntry {
+            revision: e.revision.name.clone(),
+            outcome: phase.name().to_string(),
+            began: e.began,
+            ended: e.at,
+            duration: span(e.began, e.at),
+            requests: requests(evidence),
+            reason: e.reason.clone(),
+            canary_commit: e.commit.as_ref().map(|c| c.id.clone()),
+            commit: e.answer.as_ref().map(|a| a.id.clone()),
+        },
+        _ => return,
     };
-    if history.first() != Some(&entry) {
-        history.insert(0, entry);
-        history.truncate(HISTORY);
-    }
+    history.insert(0, entry);
+    history.truncate(HISTORY);
+}
+
+/// The trial that was under way and is neither under way nor ended by an answer now.
+fn superseded<'a>(before: &'a State, phase: &Phase) -> Option<&'a Run> {
+    let run = before.phase.run()?;
+    let goes_on = phase.run().is_some_and(|now| now.revision == run.revision);
+    let has_ended = ended(phase).is_some_and(|ending| ending.revision == run.revision);
+    (!goes_on && !has_ended).then_some(run)
+}
+
+fn span(began: Timestamp, ended: Timestamp) -> String {
+    let seconds = ended.duration_since(began).as_secs().max(0);
+    format!("{:#}", jiff::SignedDuration::from_secs(seconds))
+}
+
+/// The canary's calls: every metric counts the same ones.
+fn requests(evidence: &[EvidenceStatus]) -> i64 {
+    let of_canary = evidence.iter().filter(|e| e.arm == "canary");
+    of_canary.map(|e| e.total).max().unwrap_or(0)
 }
 
 fn conditions(
@@ -404,78 +439,5 @@ fn set(
 }
 
 #[cfg(test)]
-mod tests {
-    use serin_core::rollout::{Arm, GitView, LiveWeight};
-
-    use super::*;
-
-    fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Condition> {
-        let arm = Arm {
-            revision: None,
-            desired: 1,
-            ready: 1,
-            ready_any: 1,
-            settled: true,
-        };
-        let observation = Observation {
-            stable: arm.clone(),
-            canary: arm,
-            weight: LiveWeight::Absent,
-            pinned: None,
-            ticks: vec![],
-            sampling_problem: None,
-            baseline: None,
-            git: GitView {
-                rollback: reason.map(|_| Answer::Failed("envs/prod/values.yaml: changed by abc".to_owned())),
-                reason,
-                ..GitView::default()
-            },
-            command: None,
-            deleted: false,
-        };
-        conditions(
-            before,
-            Some(1),
-            &State::default(),
-            &observation,
-            "",
-            Timestamp::UNIX_EPOCH,
-        )
-    }
-
-    fn of<'c>(conditions: &'c [Condition], kind: &str) -> &'c Condition {
-        conditions.iter().find(|c| c.type_ == kind).unwrap()
-    }
-
-    #[test]
-    fn a_blocked_rollback_is_a_condition_of_its_own_and_names_the_paths() {
-        let now = conditions_for(&[], Some(ROLLBACK_BLOCKED));
-        let blocked = of(&now, ROLLBACK_BLOCKED);
-        assert_eq!(blocked.status, "True");
-        assert!(blocked.message.contains("values.yaml"), "{}", blocked.message);
-        let later = conditions_for(&now, Some("HostUnreachable"));
-        assert_eq!(of(&later, ROLLBACK_BLOCKED).status, "False");
-        assert_eq!(
-            (
-                of(&later, "GitPending").status.as_str(),
-                of(&later, "GitPending").reason.as_str()
-            ),
-            ("True", "HostUnreachable")
-        );
-    }
-
-    #[test]
-    fn an_event_tells_once_of_each_trouble_and_of_its_end() {
-        let good = conditions_for(&[], None);
-        assert!(news(&[], &good).is_none());
-        let refused = conditions_for(&good, Some("AuthenticationFailed"));
-        let (kind, reason, message) = news(&good, &refused).unwrap();
-        assert_eq!((kind, reason), (NoteKind::Warning, "AuthenticationFailed"));
-        assert!(message.contains("values.yaml"));
-        assert!(news(&refused, &refused).is_none(), "the same again is no news");
-        let blocked = conditions_for(&refused, Some(ROLLBACK_BLOCKED));
-        assert_eq!(news(&refused, &blocked).unwrap().1, ROLLBACK_BLOCKED);
-        let (kind, reason, _) = news(&blocked, &good).unwrap();
-        assert_eq!((kind, reason), (NoteKind::Normal, "GitAnswered"));
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

@@ -21,7 +21,14 @@ use crate::story::{SOON, eventually};
 pub(super) async fn promotes(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "promotes", json!({})).await?;
     environment.commit("1.1.0", None).await?;
-    let status = environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    let (status, verdict) = tokio::try_join!(
+        environment.until_phase("Promoted", "1.1.0", PROMOTION),
+        environment.verdict("1.1.0")
+    )?;
+    ensure!(
+        verdict.text()?.contains(r#""outcome":"promoted""#),
+        "the pipeline was told something else"
+    );
     is_promoted(&environment, "1.1.0").await?;
     ensure!(
         weights(&environment)? == [0, 10, 25, 50, 100, 75, 50, 0],
@@ -107,8 +114,21 @@ pub(super) async fn rolls_back_on_errors(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "errors", json!({})).await?;
     let before = environment.values().await?;
     let canary = environment.commit("1.2.0", None).await?;
-    let status = environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
+    let (status, verdict) = tokio::try_join!(
+        environment.until_phase("RolledBack", "1.2.0", ROLLBACK),
+        environment.verdict("1.2.0")
+    )?;
+    let said = String::from_utf8_lossy(&verdict.stderr);
+    ensure!(
+        verdict.status.code() == Some(3) && said.contains("1.2.0 was rolled back: ") && said.contains("calls failed"),
+        "{verdict:?}"
+    );
     is_rolled_back(&environment, &before, "1.2.0").await?;
+    let entry = status.history.first().context("status has no history")?;
+    ensure!(
+        entry.outcome == "RolledBack" && entry.requests > 0 && entry.canary_commit.as_ref() == Some(&canary),
+        "{entry:?}"
+    );
     let rollback = status.rollback.context("status has no rollback")?;
     let commit = rollback.commit.context("status has no rollback commit")?;
     let message = environment

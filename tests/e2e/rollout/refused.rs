@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use lab::{
     Lab, binary,
@@ -20,7 +20,7 @@ use super::{
     site::{environment, site},
     witness::weights,
 };
-use crate::story::SOON;
+use crate::story::{SOON, eventually};
 
 pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "refused", json!({ "load": { "rate": 5 } })).await?;
@@ -108,7 +108,40 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
         "a weight was written"
     );
 
+    someone_elses_subtree(&environment).await?;
     someone_elses_route(&environment).await
+}
+
+/// A later rollout on the subtree of this one: it is refused, and this one goes on.
+async fn someone_elses_subtree(environment: &Environment) -> anyhow::Result<()> {
+    let rollouts = environment.rollouts();
+    let mut later = environment.rollout().await?;
+    later.metadata = serde_json::from_value(json!({ "name": "later" }))?;
+    later.status = None;
+    rollouts.create(&PostParams::default(), &later).await?;
+    eventually("the later rollout is refused", SOON, || async {
+        let status = rollouts.get("later").await?.status.context("no status")?;
+        let refused = status.conditions.iter().find(|c| c.type_ == "SpecValid");
+        let refused = refused.context("no condition")?;
+        ensure!(
+            refused.reason == "SubtreeTaken" && refused.message.contains(&format!("/{SERVICE} ")),
+            "{refused:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    let events = environment.events().await?;
+    ensure!(
+        events.iter().any(|e| e.reason.as_deref() == Some("SubtreeTaken")),
+        "no event says so"
+    );
+    let valid = condition(&environment.status().await?, "SpecValid");
+    ensure!(
+        valid.as_ref().is_some_and(|c| c.0),
+        "the older one is touched: {valid:?}"
+    );
+    rollouts.delete("later", &DeleteParams::default()).await?;
+    Ok(())
 }
 
 /// A second rollout for another Service, whose route's name is taken.

@@ -25,6 +25,7 @@ use crate::{
     binary, clock,
     jenkins::Jenkins,
     load::record::{self, Call},
+    process::Output,
     project_root,
 };
 
@@ -150,26 +151,10 @@ impl Environment {
 
     /// Commits a canary revision with the commands of the Jenkinsfile's stage; returns the commit's id.
     pub async fn commit(&self, version: &str, set: Option<&str>) -> anyhow::Result<String> {
-        let serin = binary("serin")?;
-        let path = serin.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
-        let search = format!("{path}:{}", std::env::var("PATH").unwrap_or_default());
-        let mut env: BTreeMap<String, String> = [
-            ("PATH", search.as_str()),
-            ("VERSION", version),
-            ("GIT_TOKEN", self.site.lab.git.token()),
-            ("CONFIG_REPOSITORY", &self.site.lab.git.url(CONFIG)),
-            ("ENVIRONMENT", &self.name),
-            ("ROLLOUT", &format!("{}/{SERVICE}", self.namespace())),
-            ("CLUSTER", CLUSTER),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
-        if let Some(set) = set {
-            env.insert("SET".to_owned(), set.to_owned());
-        }
-        let jenkins = Jenkins::new(project_root().join("Jenkinsfile"))?;
-        let printed = jenkins
-            .run_stage("Canary revision", &env)
+        let mut more = vec![("GIT_TOKEN", self.site.lab.git.token())];
+        more.extend(set.map(|set| ("SET", set)));
+        let printed = self
+            .stage("Canary revision", version, &more)
             .await?
             .text()
             .context("the canary stage failed")?;
@@ -183,6 +168,36 @@ impl Environment {
             .and_then(Value::as_str)
             .context("it printed no commit")?;
         Ok(id.to_owned())
+    }
+
+    /// Waits for the verdict with the commands of the Jenkinsfile's stage; the exit code tells which it was.
+    pub async fn verdict(&self, version: &str) -> anyhow::Result<Output> {
+        let kubeconfig = self.site.lab.control_plane.kubeconfig_admin();
+        let more = [("KUBECONFIG", &*kubeconfig.to_string_lossy()), ("WAIT", "4m")];
+        self.stage("Verdict", version, &more).await
+    }
+
+    async fn stage(&self, name: &str, version: &str, more: &[(&str, &str)]) -> anyhow::Result<Output> {
+        let serin = binary("serin")?;
+        let path = serin.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+        let search = format!("{path}:{}", std::env::var("PATH").unwrap_or_default());
+        let (repository, rollout) = (self.site.lab.git.url(CONFIG), format!("{}/{SERVICE}", self.namespace()));
+        let env = [
+            ("PATH", search.as_str()),
+            ("VERSION", version),
+            ("CONFIG_REPOSITORY", &repository),
+            ("ENVIRONMENT", &self.name),
+            ("ROLLOUT", &rollout),
+            ("CLUSTER", CLUSTER),
+        ];
+        let env: BTreeMap<String, String> = env
+            .iter()
+            .chain(more)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Jenkins::new(project_root().join("Jenkinsfile"))?
+            .run_stage(name, &env)
+            .await
     }
 
     /// Edits the values file as a person would; returns the commit's id.

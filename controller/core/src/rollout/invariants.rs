@@ -3,7 +3,7 @@
 
 use super::effect::{Decision, Effect};
 use super::observation::Observation;
-use super::state::{Phase, State};
+use super::state::{Phase, State, Way};
 use crate::Weight;
 
 /// What a decision must never do.
@@ -19,6 +19,8 @@ pub enum Violation {
     CommitsBeforeTraffic,
     /// 5: the canary's weight rises while its pods cannot be seen.
     RisesBlind,
+    /// Fast return: a promotion without a trial begins for what is not among the revisions that were promoted lately.
+    ReturnsUnproven,
 }
 
 /// The violations of one decision; none, always.
@@ -36,6 +38,12 @@ pub fn violations(before: &State, observation: &Observation, decision: &Decision
             }
             _ => {}
         }
+    }
+    if let (Phase::Promoting(p), false) = (&decision.state.phase, matches!(before.phase, Phase::Promoting(_)))
+        && p.way == Way::FastReturn
+        && !before.promoted.contains(&p.run.revision)
+    {
+        found.push(Violation::ReturnsUnproven);
     }
     if rolls_back(before, decision) && !live.is_zero() {
         let first = decision.effects.first();

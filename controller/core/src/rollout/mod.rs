@@ -19,6 +19,6 @@ pub use observation::{
 pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft};
 pub use state::{
     Baseline, CommandAnswer, Commit, Ending, PauseReason, Paused, Phase, PhaseName, Progressing, PromoteStage,
-    Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting, State,
+    Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting, State, Way,
 };
 pub use transition::transition;

@@ -57,6 +57,9 @@ pub enum RouteOrigin {
     Adopted,
 }
 
+/// So many promoted revisions are remembered.
+pub const MOST_PROMOTED: usize = 10;
+
 /// All that the state machine needs to know of a spec. Only [`Plan::parse`] makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -81,6 +84,8 @@ pub struct Plan {
     pub interval: SignedDuration,
     /// How long the canary's first calls are not judged.
     pub warm_up: SignedDuration,
+    /// A revision among so many that were promoted last returns without a canary; 0 is none.
+    pub fast_return: usize,
     /// What a canary has to keep.
     pub objectives: Objectives,
 }
@@ -147,6 +152,8 @@ pub struct PlanDraft {
     pub interval: SignedDuration,
     /// See [`Plan::warm_up`].
     pub warm_up: SignedDuration,
+    /// See [`Plan::fast_return`]; from 0 to [`MOST_PROMOTED`].
+    pub fast_return: i64,
     /// See [`Plan::objectives`].
     pub objectives: Objectives,
 }
@@ -238,6 +245,14 @@ impl Plan {
                 errors.push(FieldError::new("spec.plan.minRequests", "it must be at least 1"));
                 1
             });
+        let fast_return = usize::try_from(draft.fast_return)
+            .ok()
+            .filter(|revisions| *revisions <= MOST_PROMOTED)
+            .unwrap_or_else(|| {
+                let problem = format!("it must be from 0 (none) to {MOST_PROMOTED}");
+                errors.push(FieldError::new("spec.plan.fastReturn", problem));
+                0
+            });
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -253,6 +268,7 @@ impl Plan {
             blind_deadline: draft.blind_deadline,
             interval: draft.interval,
             warm_up: draft.warm_up,
+            fast_return,
             objectives: draft.objectives,
         })
     }
@@ -322,6 +338,7 @@ pub(crate) mod tests {
             blind_deadline: secs(60),
             interval: secs(10),
             warm_up: SignedDuration::ZERO,
+            fast_return: 3,
             objectives: Objectives {
                 latency: vec![LatencyObjective {
                     share: 0.99,
@@ -351,6 +368,13 @@ pub(crate) mod tests {
         let mut two = draft(&[-5, 100]);
         two.min_requests = 0;
         assert_eq!(fields(two), ["spec.plan.steps[0].weight", "spec.plan.minRequests"]);
+        for fast_return in [-1, 11] {
+            let draft = PlanDraft {
+                fast_return,
+                ..draft(&[100])
+            };
+            assert_eq!(fields(draft), ["spec.plan.fastReturn"]);
+        }
     }
 
     #[test]

@@ -77,6 +77,9 @@ pub struct State {
     /// The command that was answered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_command: Option<CommandAnswer>,
+    /// Revisions that were promoted, newest first; one that was rolled back since is not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub promoted: Vec<Revision>,
     /// Where it stands.
     pub phase: Phase,
 }
@@ -228,11 +231,24 @@ pub enum PromoteStage {
     Draining,
 }
 
+/// What a promotion rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Way {
+    /// The revision passed its last step; all traffic is on the canary.
+    #[default]
+    Trial,
+    /// It was promoted before, and lately; all traffic stays on stable, and the canary has none.
+    FastReturn,
+}
+
 /// See [`Phase::Promoting`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Promoting {
     /// The trial.
     pub run: Run,
+    /// What it rests on.
+    #[serde(default)]
+    pub way: Way,
     /// How far it is.
     pub stage: PromoteStage,
     /// When it began.

@@ -39,12 +39,31 @@ fn flags_become_a_request() {
         (repo.branch.as_str(), request.subject.rollout().as_str()),
         ("main", "ns/user-service")
     );
-    assert_eq!(request.subject.file_path(), "deploy/environments/prod/values.yaml");
+    assert_eq!(request.subject.files(), ["deploy/environments/prod/values.yaml"]);
     assert_eq!(
         request.set,
         [("env.A".into(), "b=c".into()), ("env.B".into(), String::new())]
     );
     assert!(request.check().is_ok() && repo.check().is_ok());
+}
+
+#[test]
+fn the_layout_decides_what_stable_and_canary_name() {
+    let with = |more: &[&str]| {
+        let line = Line::try_parse_from(GIVEN.iter().chain(more).copied()).unwrap();
+        create_request(line.create, None)
+    };
+    let (_, request, _) = with(&["--layout", "kustomize", "--image", "web"]).unwrap();
+    assert_eq!(
+        request.subject.files(),
+        [
+            "deploy/environments/prod/stable/kustomization.yaml",
+            "deploy/environments/prod/canary/kustomization.yaml"
+        ]
+    );
+    assert!(with(&["--image", "web"]).unwrap_err().to_string().contains("--layout"));
+    let error = with(&["--layout", "kustomize", "--file", "x"]).unwrap_err().to_string();
+    assert!(error.contains("--canary"), "{error}");
 }
 
 #[test]

@@ -140,6 +140,11 @@ async fn what_cannot_be_read_is_said_with_what_to_do() {
         assert_eq!(world.head(), head, "{what}: nothing is pushed");
         world.person(FILE, &good, "Mend it");
     }
+    let helm = |file: &str, canary: &str| Layout::Helm {
+        file: file.to_owned(),
+        stable: "stable".to_owned(),
+        canary: canary.to_owned(),
+    };
     for (place, says) in [
         (
             Subject {
@@ -150,14 +155,14 @@ async fn what_cannot_be_read_is_said_with_what_to_do() {
         ),
         (
             Subject {
-                file: "nothing.yaml".to_owned(),
+                layout: helm("nothing.yaml", "canary"),
                 ..subject()
             },
-            "git.helm.file",
+            "nothing.yaml",
         ),
         (
             Subject {
-                canary: "nobody".to_owned(),
+                layout: helm("values.yaml", "nobody"),
                 ..subject()
             },
             "nobody",

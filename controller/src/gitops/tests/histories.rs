@@ -9,7 +9,83 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What the values file and its neighbourhood say.
+/// How the arms stand in the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Two subtrees of a values file.
+    Values,
+    /// Two overlays of Kustomize.
+    Overlays,
+    /// Two patches of Deployments.
+    Patches,
+}
+
+const KINDS: [Kind; 3] = [Kind::Values, Kind::Overlays, Kind::Patches];
+
+impl Kind {
+    fn layout(self, of: &str) -> Layout {
+        let file = |arm: &str| match self {
+            Self::Patches => format!("{of}{arm}.yaml"),
+            _ => format!("{of}{arm}/kustomization.yaml"),
+        };
+        let key = |arm: &str| {
+            if of.is_empty() {
+                arm.to_owned()
+            } else {
+                format!("{of}.{arm}")
+            }
+        };
+        match self {
+            Self::Values => Layout::Helm {
+                file: "values.yaml".to_owned(),
+                stable: key("stable"),
+                canary: key("canary"),
+            },
+            _ => Layout::Kustomize {
+                stable: file("stable"),
+                canary: file("canary"),
+                image: None,
+            },
+        }
+    }
+
+    /// What the names of another rollout's keys or files begin with.
+    fn other(self) -> &'static str {
+        match self {
+            Self::Values => "other",
+            Self::Overlays | Self::Patches => "other-",
+        }
+    }
+
+    fn subject(self) -> Subject {
+        Subject {
+            layout: self.layout(""),
+            ..subject()
+        }
+    }
+
+    /// The lines below which an arm's own values stand.
+    fn keys(self, arms: &[&str]) -> Vec<String> {
+        match self {
+            Self::Values => arms.iter().map(|arm| format!("{arm}:")).collect(),
+            Self::Overlays => ["images:", "configMapGenerator:", "commonAnnotations:"]
+                .map(str::to_owned)
+                .to_vec(),
+            Self::Patches => ["      annotations:", "    spec:"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    /// The files that a commit may change.
+    fn files(self, arms: &[&str]) -> Vec<String> {
+        let mut files = self.subject().files();
+        if self != Self::Values {
+            files.retain(|file| arms.iter().any(|arm| file.contains(arm)));
+        }
+        files
+    }
+}
+
+/// What the arms' files and their neighbourhood say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct State {
     stable: (u32, u32),
@@ -24,6 +100,74 @@ struct State {
 }
 
 impl State {
+    /// Every file, by its path.
+    fn files(&self, kind: Kind) -> Vec<(String, String)> {
+        let texts = match kind {
+            Kind::Values => vec![self.values()],
+            Kind::Overlays => vec![self.overlay(self.stable, false), self.overlay(self.canary, true)],
+            Kind::Patches => vec![self.patch(self.stable, false), self.patch(self.canary, true)],
+        };
+        let mut files: Vec<_> = kind.subject().files().into_iter().zip(texts).collect();
+        if kind != Kind::Values {
+            let other = Subject {
+                layout: kind.layout(kind.other()),
+                ..subject()
+            };
+            let (one, two) = ((1, 0), self.other);
+            let texts = match kind {
+                Kind::Patches => [self.patch(one, false), self.patch(two, false)],
+                _ => [self.overlay(one, false), self.overlay(two, false)],
+            };
+            files.extend(other.files().into_iter().zip(texts));
+        }
+        files.push(("README.md".to_owned(), format!("{}\n", self.readme)));
+        files.push(("envs/prod/notes.md".to_owned(), format!("{}\n", self.comment)));
+        files.push((
+            "envs/staging/values.yaml".to_owned(),
+            format!("canary: {}\n", self.neighbour),
+        ));
+        files
+    }
+
+    /// An arm's kustomization; the canary's has the comment and breaks, stable's has the replicas.
+    fn overlay(&self, (revision, env): (u32, u32), is_canary: bool) -> String {
+        let config = if env == 0 {
+            String::new()
+        } else {
+            format!("configMapGenerator:\n  - name: web\n    literals:\n      - LEVEL={env} # of all\n")
+        };
+        let own = if is_canary {
+            format!("# Note {}.\nnameSuffix: -canary\n", self.comment)
+        } else {
+            format!("replicas:\n  - name: web\n    count: {}\n", self.replicas)
+        };
+        let broken = if is_canary && self.broken { "broken: [\n" } else { "" };
+        format!(
+            "{own}resources: [../base]\nimages:\n  # ours\n  - name: web\n    newTag: \"{revision}.0.0\" # the tag\ncommonAnnotations:\n  serin.dev/revision: \"{revision}.0.0\"\n{config}{broken}"
+        )
+    }
+
+    /// The same as a patch of an arm's Deployment.
+    fn patch(&self, (revision, env): (u32, u32), is_canary: bool) -> String {
+        let config = if env == 0 {
+            String::new()
+        } else {
+            format!("          env:\n            - name: LEVEL\n              value: \"{env}\"\n")
+        };
+        let own = if is_canary {
+            format!("# Note {}.\nmetadata: {{name: web-canary}}\n", self.comment)
+        } else {
+            format!(
+                "metadata: {{name: web, annotations: {{size: \"{}\"}}}}\n",
+                self.replicas
+            )
+        };
+        let broken = if is_canary && self.broken { "broken: [\n" } else { "" };
+        format!(
+            "{own}apiVersion: apps/v1\nkind: Deployment\nspec:\n  template:\n    metadata:\n      labels: {{arm: \"{is_canary}\"}}\n      annotations:\n        serin.dev/revision: \"{revision}.0.0\"\n    spec:\n      containers:\n        - name: web # the only one\n          image: registry.example.com/web:{revision}.0.0\n{config}{broken}"
+        )
+    }
+
     fn values(&self) -> String {
         let arm = |(revision, env): (u32, u32)| {
             let env = if env == 0 {
@@ -58,6 +202,7 @@ struct Made {
 /// A branch while it is made; `line` holds its commits by first parents.
 #[derive(Debug)]
 struct Model {
+    kind: Kind,
     commits: Vec<Made>,
     line: Vec<usize>,
     revision: u32,
@@ -116,7 +261,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(kind: Kind) -> Self {
         let state = State {
             stable: (1, 0),
             canary: (1, 0),
@@ -133,6 +278,7 @@ impl Model {
             message: "Begin".to_owned(),
         };
         Self {
+            kind,
             commits: vec![begin],
             line: vec![0],
             revision: 1,
@@ -292,14 +438,9 @@ impl Model {
                 writeln!(stream, "{word} :{}", parent + 1).unwrap();
             }
             stream.push_str("deleteall\n");
-            let state = &made.state;
-            let mut file = |path: &str, text: &str| {
+            for (path, text) in made.state.files(self.kind) {
                 write!(stream, "M 100644 inline {path}\ndata {}\n{text}\n", text.len()).unwrap();
-            };
-            file(FILE, &state.values());
-            file("README.md", &format!("{}\n", state.readme));
-            file("envs/prod/notes.md", &format!("{}\n", state.comment));
-            file("envs/staging/values.yaml", &format!("canary: {}\n", state.neighbour));
+            }
         }
         let head = self.line.last().unwrap() + 1;
         writeln!(stream, "reset refs/heads/main\nfrom :{head}\n").unwrap();
@@ -323,7 +464,10 @@ impl Model {
             .write_all(self.stream().as_bytes())
             .unwrap();
         assert!(import.wait().unwrap().success());
-        World::over(folder)
+        World {
+            subject: self.kind.subject(),
+            ..World::over(folder)
+        }
     }
 }
 
@@ -337,45 +481,58 @@ fn name((revision, _): (u32, u32)) -> String {
     format!("{revision}.0.0")
 }
 
-/// The lines that stand outside of these top-level keys.
-fn outside<'t>(text: &'t str, keys: &[&str]) -> Vec<&'t str> {
-    let mut inside = false;
+/// The lines that stand neither at these keys nor below them; keys are whole lines.
+fn outside<'t>(text: &'t str, keys: &[String]) -> Vec<&'t str> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut inside: Option<usize> = None;
     let is_outside = |line: &&str| {
-        if !line.starts_with(' ') {
-            inside = keys.contains(line);
+        if inside.is_none_or(|column| indent(line) <= column) {
+            inside = keys.iter().any(|key| key == line).then(|| indent(line));
         }
-        !inside
+        inside.is_none()
     };
     text.lines().filter(is_outside).collect()
 }
 
-/// One commit on the old head, which touches the values file only, and there nothing outside of these keys.
-fn only_that(world: &World, old: &str, before: &str, keys: &[&str]) {
+/// The texts of the arms' files.
+fn texts(world: &World) -> Vec<String> {
+    let files = world.subject.files().into_iter();
+    files
+        .map(|file| world.origin(&["show", &format!("main:{file}")]))
+        .collect()
+}
+
+/// One commit on the old head, which touches the files of these arms only, and there nothing but the arms.
+fn only_that(model: &Model, world: &World, old: &str, before: &[String], arms: &[&str]) {
     let new = world.head();
     assert_eq!(
         world.origin(&["rev-parse", "main^"]).trim(),
         old,
         "no commit of anybody is lost"
     );
-    assert_eq!(
-        world.origin(&["diff-tree", "-r", "--name-only", old, &new]).trim(),
-        FILE
-    );
-    assert_eq!(
-        outside(&world.file(), keys),
-        outside(before, keys),
-        "nothing else changed"
-    );
+    let changed = world.origin(&["diff-tree", "-r", "--name-only", old, &new]);
+    let mut files = model.kind.files(arms);
+    files.sort();
+    assert_eq!(changed.lines().collect::<Vec<_>>(), files);
+    let keys = model.kind.keys(arms);
+    for (after, before) in texts(world).iter().zip(before) {
+        assert_eq!(outside(after, &keys), outside(before, &keys), "nothing else changed");
+    }
 }
 
-fn arm(world: &World, key: &str) -> Yaml {
-    let values = Values::parse(world.file()).unwrap();
-    values.subtree(&KeyPath::parse(key)).unwrap().clone()
+/// What the arms' files mean is what they mean in a state of the model.
+fn means(model: &Model, world: &World, state: &State) {
+    let files = state.files(model.kind);
+    for (text, file) in texts(world).iter().zip(world.subject.files()) {
+        let (_, wanted) = files.iter().find(|(path, _)| *path == file).unwrap();
+        let read = |text: &str| serde_saphyr::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(text), read(wanted), "{file}:\n{text}");
+    }
 }
 
 async fn rollback_holds(model: &Model) {
     let (world, head) = (model.world(), model.head());
-    let (old, before) = (world.head(), world.file());
+    let (old, before) = (world.head(), texts(&world));
     let outcome = world.roll_back(&name(head.canary), None).await.unwrap();
     if head.canary == head.stable {
         assert_eq!(outcome, RollbackOutcome::AlreadyAtRest);
@@ -402,14 +559,19 @@ async fn rollback_holds(model: &Model) {
         own_fields_because.is_some(),
         "the commit says what it is: {message}"
     );
-    let stable = Values::parse(before.as_str()).unwrap();
-    assert_eq!(
-        arm(&world, "canary"),
-        *stable.subtree(&KeyPath::parse("stable")).unwrap(),
-        "the canary rests"
-    );
-    only_that(&world, &old, &before, &["canary:"]);
-    world.gitops.create_canary(&world.repo, &other_rollout()).await.unwrap();
+    let rest = State {
+        canary: head.stable,
+        ..head.clone()
+    };
+    means(model, &world, &rest);
+    only_that(model, &world, &old, &before, &["canary"]);
+    let rest = world.gitops.rest_state(&world.repo, &world.subject).await.unwrap();
+    assert!(rest.at_rest, "{rest:?}");
+    world
+        .gitops
+        .create_canary(&world.repo, &other_rollout(model.kind))
+        .await
+        .unwrap();
     let later = world.head();
     let again = world.roll_back(&name(head.canary), None).await.unwrap();
     assert!(
@@ -422,13 +584,12 @@ async fn rollback_holds(model: &Model) {
     assert_eq!(world.head(), later, "a second run changes nothing");
 }
 
-/// A rollout that stands in the same file.
-fn other_rollout() -> CreateRequest {
+/// A rollout that stands in the same file, or beside it.
+fn other_rollout(kind: Kind) -> CreateRequest {
     CreateRequest {
         subject: Subject {
             name: "other".to_owned(),
-            stable: "other.stable".to_owned(),
-            canary: "other.canary".to_owned(),
+            layout: kind.layout(kind.other()),
             ..subject()
         },
         revision: "77.0.0".to_owned(),
@@ -442,7 +603,7 @@ fn other_rollout() -> CreateRequest {
 
 async fn promotion_holds(model: &Model) {
     let (world, head) = (model.world(), model.head());
-    let (old, before) = (world.head(), world.file());
+    let (old, before) = (world.head(), texts(&world));
     let outcome = world.promote(&name(head.canary), &name(head.stable)).await.unwrap();
     let may_be_made = head.canary != head.stable && model.has_canary() && model.baseline() == head.stable;
     let PromoteOutcome::Committed { sha } = &outcome else {
@@ -451,26 +612,28 @@ async fn promotion_holds(model: &Model) {
         return;
     };
     assert!(head.canary != head.stable, "{outcome:?}");
-    assert_eq!(
-        arm(&world, "stable"),
-        arm(&world, "canary"),
-        "stable has the canary's values whole"
-    );
-    only_that(&world, &old, &before, &["stable:"]);
+    let promoted = State {
+        stable: head.canary,
+        ..head.clone()
+    };
+    means(model, &world, &promoted);
+    only_that(model, &world, &old, &before, &["stable"]);
     let again = world.promote(&name(head.canary), &name(head.stable)).await.unwrap();
     assert_eq!(again, PromoteOutcome::AlreadyCommitted { sha: sha.clone() });
     assert_eq!(world.head(), *sha, "a second run changes nothing");
 
-    world.gitops.create_canary(&world.repo, &other_rollout()).await.unwrap();
-    let (old, before) = (world.head(), world.file());
+    world
+        .gitops
+        .create_canary(&world.repo, &other_rollout(model.kind))
+        .await
+        .unwrap();
+    let (old, before) = (world.head(), texts(&world));
     let outcome = world.roll_back(&name(head.canary), Some(sha)).await.unwrap();
     assert!(matches!(outcome, RollbackOutcome::Committed { .. }), "{outcome:?}");
-    assert_eq!(arm(&world, "stable"), arm(&world, "canary"));
-    assert_eq!(
-        arm(&world, "stable").get("revision").unwrap().as_scalar(),
-        Some(name(head.stable).as_str())
-    );
-    only_that(&world, &old, &before, &["stable:", "canary:"]);
+    let rest = world.gitops.rest_state(&world.repo, &world.subject).await.unwrap();
+    assert!(rest.at_rest, "{rest:?}");
+    assert_eq!(rest.stable_revision, Some(name(head.stable)));
+    only_that(model, &world, &old, &before, &["stable", "canary"]);
 }
 
 /// A file that nobody can read any more blocks the rollback; when it is mended, the rollback is made.
@@ -497,8 +660,8 @@ async fn a_blocked_rollback_holds(model: &mut Model) {
     rollback_holds(model).await;
 }
 
-fn played(events: &[Event]) -> Model {
-    let mut model = Model::new();
+fn played(kind: Kind, events: &[Event]) -> Model {
+    let mut model = Model::new(kind);
     for event in events {
         model.play(*event);
     }
@@ -516,7 +679,7 @@ fn run(test: impl Future<Output = ()>) {
 
 fn few() -> ProptestConfig {
     ProptestConfig {
-        cases: 16,
+        cases: 10,
         max_shrink_iters: 40,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -530,20 +693,24 @@ proptest! {
     fn a_rollback_rests_the_canary_changes_nothing_else_and_loses_nobodys_commit(
         events in prop::collection::vec(event(), 1..10)
     ) {
-        run(rollback_holds(&played(&events)));
+        for kind in KINDS {
+            run(rollback_holds(&played(kind, &events)));
+        }
     }
 
     #[test]
     fn a_rollback_is_blocked_while_nobody_can_read_the_file_and_made_when_it_is_mended(
         events in prop::collection::vec(event(), 1..8)
     ) {
-        run(a_blocked_rollback_holds(&mut played(&events)));
+        run(a_blocked_rollback_holds(&mut played(Kind::Values, &events)));
     }
 
     #[test]
     fn a_promotion_changes_stables_subtree_only_and_can_be_rolled_back(
         events in prop::collection::vec(event(), 1..10)
     ) {
-        run(promotion_holds(&played(&events)));
+        for kind in KINDS {
+            run(promotion_holds(&played(kind, &events)));
+        }
     }
 }

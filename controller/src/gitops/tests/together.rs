@@ -85,7 +85,7 @@ async fn writes_that_wait_together_are_commits_of_their_own_in_one_push() {
 async fn a_write_that_makes_no_sense_or_is_refused_holds_up_no_other() {
     let world = World::new();
     let mut subjects = environments(&world, 4);
-    subjects[1].file = "missing.yaml".to_owned();
+    subjects[1].path = "missing".to_owned();
     hook(
         &world,
         "pre-receive",

@@ -159,6 +159,10 @@ fn retry(cx: &mut Context<'_>, phase: Phase) -> (Phase, Done) {
             Done::No("Git is at rest: commit the canary revision again, then retry"),
         ),
         Considered::Start(starting) => (Phase::Starting(*starting), Done::Yes(format!("{canary} starts again"))),
+        Considered::Return(promoting) => (
+            Phase::Promoting(*promoting),
+            Done::Yes(format!("{canary} returns without a canary")),
+        ),
         Considered::Held | Considered::Recorded => {
             let commit = match &cx.obs.git.origin {
                 Some(crate::rollout::observation::Answer::Is((_, origin))) => origin.commit.clone(),

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::effect::{Decision, Effect, Note, NoteKind};
 use super::observation::{LiveWeight, Observation};
-use super::plan::{Capacity, Plan};
+use super::plan::{Capacity, MOST_PROMOTED, Plan};
 use super::state::{CommandAnswer, Phase, Revision, RollbackGit, RollbackReason, RollingBack, Run, State, after};
 use crate::Weight;
 use crate::analysis::Outcome;
@@ -63,6 +63,7 @@ struct Context<'a> {
     quiet_since: Option<Timestamp>,
     routeless_since: Option<Timestamp>,
     last_command: Option<CommandAnswer>,
+    promoted: Vec<Revision>,
     effects: Vec<Effect>,
     message: String,
     wake: Option<Timestamp>,
@@ -75,6 +76,7 @@ impl<'a> Context<'a> {
             quiet_since,
             routeless_since,
             last_command,
+            promoted,
             phase: _,
         } = state;
         let quiet_since = obs.weight.canary().is_zero().then(|| quiet_since.unwrap_or(now));
@@ -88,6 +90,7 @@ impl<'a> Context<'a> {
             quiet_since,
             routeless_since,
             last_command: last_command.clone(),
+            promoted: promoted.clone(),
             effects: Vec::new(),
             message: String::new(),
             wake: None,
@@ -100,6 +103,7 @@ impl<'a> Context<'a> {
             quiet_since,
             routeless_since,
             last_command,
+            promoted,
             effects,
             message,
             wake,
@@ -111,6 +115,7 @@ impl<'a> Context<'a> {
                 quiet_since,
                 routeless_since,
                 last_command,
+                promoted,
                 phase,
             },
             effects,
@@ -212,9 +217,28 @@ impl<'a> Context<'a> {
             .is_none_or(|stable| *stable == run.baseline)
     }
 
+    /// Remembers what was promoted.
+    fn remember(&mut self, revision: &Revision) {
+        self.promoted.retain(|promoted| promoted != revision);
+        self.promoted.insert(0, revision.clone());
+        self.promoted.truncate(MOST_PROMOTED);
+    }
+
+    /// What is rolled back never returns without a canary, whatever carries its name.
+    fn forget(&mut self, revision: &Revision) {
+        self.promoted.retain(|promoted| promoted.name != revision.name);
+    }
+
+    /// Whether the very revision is among those that were promoted last, the name and what it stands for.
+    fn returns(&self, revision: &Revision) -> bool {
+        let mut lately = self.promoted.iter().take(self.plan.fast_return);
+        lately.any(|promoted| promoted == revision)
+    }
+
     /// Fails a revision whose promotion is not pushed: weight 0 now, everything else after it.
     fn roll_back(&mut self, run: Run, reason: RollbackReason) -> Phase {
         let gone = self.take_away();
+        self.forget(&run.revision);
         self.say(format!("rolling {} back: {reason}", run.revision));
         self.note(
             NoteKind::Warning,

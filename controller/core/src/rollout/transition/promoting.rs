@@ -8,7 +8,7 @@ use crate::analysis::Judged;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, PromotionOutcome};
 use crate::rollout::state::{
-    Ending, PauseReason, Phase, PromoteStage, Promoting, Pushed, RollbackGit, RollbackReason, RollingBack,
+    Ending, PauseReason, Phase, PromoteStage, Promoting, Pushed, RollbackGit, RollbackReason, RollingBack, Way,
 };
 
 /// What is left on the canary while traffic returns to stable in shares of 25, 50 and 100 %.
@@ -124,12 +124,12 @@ fn applying(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
             weight_at: None,
         };
         p.since = cx.now;
-        cx.say(format!("stable runs {}; traffic returns to it", p.run.revision));
-        cx.note(
-            NoteKind::Normal,
-            "StableUpdated",
-            format!("stable runs {}; traffic returns to it", p.run.revision),
-        );
+        let message = match p.way {
+            Way::Trial => format!("stable runs {}; traffic returns to it", p.run.revision),
+            Way::FastReturn => format!("stable runs {} again; it is judged for a while", p.run.revision),
+        };
+        cx.say(message.clone());
+        cx.note(NoteKind::Normal, "StableUpdated", message);
         cx.wake = Some(cx.now);
         return Phase::Promoting(p);
     }
@@ -171,7 +171,10 @@ fn returning(cx: &mut Context<'_>, mut p: Promoting, share: usize, weight_at: Op
             weight_at: Some(at),
         }
     };
-    cx.say(format!("traffic returns to stable: {want} stays on the canary"));
+    cx.say(match p.way {
+        Way::Trial => format!("traffic returns to stable: {want} stays on the canary"),
+        Way::FastReturn => format!("stable runs {} again and is judged", p.run.revision),
+    });
     Phase::Promoting(p)
 }
 
@@ -187,7 +190,12 @@ fn begin_share(p: &mut Promoting, share: usize) {
 fn draining(cx: &mut Context<'_>, p: Promoting) -> Phase {
     cx.take_away();
     if cx.idle_canary() {
-        let reason = "passed every step".to_owned();
+        let reason = match p.way {
+            Way::Trial => "passed every step",
+            Way::FastReturn => "was promoted before and returned without a canary",
+        };
+        let reason = reason.to_owned();
+        cx.remember(&p.run.revision);
         cx.say(format!("{} is promoted", p.run.revision));
         cx.note(
             NoteKind::Normal,
@@ -213,6 +221,7 @@ pub(super) fn fail(cx: &mut Context<'_>, p: Promoting, reason: RollbackReason) -
     let Some(pushed) = p.commit else {
         return cx.roll_back(p.run, reason);
     };
+    cx.forget(&p.run.revision);
     let canary_failed = matches!(&reason, RollbackReason::Failed(e) if e.arm == Judged::Canary)
         || matches!(reason, RollbackReason::Aborted(_));
     let on_canary = if canary_failed {

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, Origin, PriorAnswer};
-use crate::rollout::state::{Baseline, Phase, RestNote, Revision, Run, Starting};
+use crate::rollout::state::{Baseline, Commit, Phase, PromoteStage, Promoting, RestNote, Revision, Run, Starting, Way};
 
 pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
     cx.take_away();
@@ -24,6 +24,7 @@ pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
         },
         Considered::Held => Phase::Idle(RestNote::Held),
         Considered::Start(starting) => Phase::Starting(*starting),
+        Considered::Return(promoting) => Phase::Promoting(*promoting),
     }
 }
 
@@ -74,6 +75,8 @@ pub(super) enum Considered {
     Held,
     /// A trial begins.
     Start(Box<Starting>),
+    /// It was promoted lately: its promotion begins, without a trial.
+    Return(Box<Promoting>),
 }
 
 /// Asks Git where the canary's revision comes from, and decides on its answer.
@@ -113,6 +116,10 @@ pub(super) fn consider(cx: &mut Context<'_>, canary: &Revision, stable: &Revisio
         ));
         return Considered::Recorded;
     }
+    // Without its commit nobody could promote it.
+    if commit.is_some() && cx.returns(canary) {
+        return Considered::Return(Box::new(fast_return(cx, canary, stable, commit)));
+    }
     cx.say(format!("{canary} starts"));
     let by = commit
         .as_ref()
@@ -129,6 +136,22 @@ pub(super) fn consider(cx: &mut Context<'_>, canary: &Revision, stable: &Revisio
         baseline: Baseline::Wanted,
         since: cx.now,
     }))
+}
+
+/// The promotion of what was promoted before. No traffic moves: stable takes it up under its own Deployment's guard, and is
+/// judged for a while then.
+fn fast_return(cx: &mut Context<'_>, canary: &Revision, stable: &Revision, commit: Option<Commit>) -> Promoting {
+    let message = format!("{canary} was promoted lately and returns without a canary; stable is {stable}");
+    cx.say(message.clone());
+    cx.note(NoteKind::Normal, "FastReturn", message);
+    cx.wake = Some(cx.now);
+    Promoting {
+        run: Run::begin(canary.clone(), stable.clone(), commit, cx.plan, cx.now),
+        way: Way::FastReturn,
+        stage: PromoteStage::Committing,
+        since: cx.now,
+        commit: None,
+    }
 }
 
 /// The first twelve characters of an object id.

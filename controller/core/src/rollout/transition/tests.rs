@@ -15,6 +15,8 @@ use crate::rollout::{
     invariants, transition,
 };
 
+mod returns;
+
 fn rev(name: &str, hash: &str) -> Revision {
     Revision {
         name: name.into(),

@@ -8,8 +8,8 @@ use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, LiveWeight};
 use crate::rollout::plan::OnInconclusive;
 use crate::rollout::state::{
-    Baseline, Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, RollbackReason, Run,
-    Starting,
+    Baseline, Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, Revision,
+    RollbackReason, Run, Starting, Way,
 };
 
 pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
@@ -221,6 +221,7 @@ pub(super) fn promote(cx: &mut Context<'_>, run: Run) -> Phase {
     cx.wake = Some(cx.now);
     Phase::Promoting(Promoting {
         run,
+        way: Way::Trial,
         stage: PromoteStage::Committing,
         since: cx.now,
         commit: None,
@@ -360,14 +361,19 @@ fn interrupted(cx: &mut Context<'_>, run: &Run, phase: impl FnOnce() -> Phase) -
         }
         Considered::Held => Phase::Idle(RestNote::Held),
         Considered::Start(starting) => {
-            cx.note(
-                NoteKind::Normal,
-                "Superseded",
-                format!("{} gives way to {canary}", run.revision),
-            );
+            gives_way(cx, run, &canary);
             Phase::Starting(*starting)
         }
+        Considered::Return(promoting) => {
+            gives_way(cx, run, &canary);
+            Phase::Promoting(*promoting)
+        }
     })
+}
+
+fn gives_way(cx: &mut Context<'_>, run: &Run, to: &Revision) {
+    let message = format!("{} gives way to {to}", run.revision);
+    cx.note(NoteKind::Normal, "Superseded", message);
 }
 
 /// The end of a trial that needed no commit of ours.

@@ -1,0 +1,181 @@
+use serin_core::rollout::state::Pushed;
+use serin_core::rollout::{Arm, Commit, GitView, LiveWeight, RestNote, Revision, Starting};
+
+use super::*;
+use crate::api::parse;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+}
+
+fn revision_of(name: &str) -> Revision {
+    Revision {
+        name: name.to_owned(),
+        hash: format!("hash-of-{name}"),
+    }
+}
+
+fn commit(id: &str) -> Commit {
+    Commit {
+        id: id.to_owned(),
+        author: String::new(),
+        subject: String::new(),
+    }
+}
+
+fn starting(name: &str) -> State {
+    let spec = serde_json::from_value(serde_json::json!({
+        "service": {"name": "web", "port": 80}, "stable": {"deployment": "web"}, "canary": {"deployment": "web-canary"},
+        "git": {"repository": "https://git.example.com/x.git", "path": "prod"},
+    }));
+    let plan = parse(&spec.unwrap()).unwrap().plan;
+    let run = Run::begin(
+        revision_of(name),
+        revision_of("1.0.0"),
+        Some(commit("brought")),
+        &plan,
+        at(0),
+    );
+    State {
+        phase: Phase::Starting(Starting {
+            run,
+            baseline: serin_core::rollout::Baseline::default(),
+            since: at(0),
+        }),
+        ..State::default()
+    }
+}
+
+fn counted(total: i64) -> Vec<EvidenceStatus> {
+    let of = |arm: &str, total| EvidenceStatus {
+        arm: arm.to_owned(),
+        total,
+        ..EvidenceStatus::default()
+    };
+    vec![of("stable", 9_999), of("canary", total)]
+}
+
+#[test]
+fn a_revision_that_ended_is_remembered_once_with_what_it_took() {
+    let ended = Phase::RolledBack(Ending {
+        revision: revision_of("1.1.0"),
+        commit: Some(commit("brought")),
+        began: at(0),
+        at: at(725),
+        answer: Some(Pushed {
+            id: "answer".to_owned(),
+            at: at(700),
+        }),
+        reason: "20 % of calls failed".to_owned(),
+        traffic_at: None,
+    });
+    let mut history = Vec::new();
+    remember(&mut history, &starting("1.1.0"), &ended, &counted(120), at(725));
+    let [entry] = history.as_slice() else {
+        panic!("{history:?}")
+    };
+    assert_eq!(
+        (entry.outcome.as_str(), entry.duration.as_str(), entry.requests),
+        ("RolledBack", "12m 5s", 120)
+    );
+    assert_eq!(
+        (entry.canary_commit.as_deref(), entry.commit.as_deref()),
+        (Some("brought"), Some("answer"))
+    );
+    let rests = State {
+        phase: ended.clone(),
+        ..State::default()
+    };
+    remember(&mut history, &rests, &ended, &counted(120), at(900));
+    assert_eq!(history.len(), 1, "it stays in its phase");
+}
+
+#[test]
+fn a_revision_whose_place_another_one_took_is_remembered_as_superseded() {
+    let mut history = Vec::new();
+    let before = starting("1.1.0");
+    remember(&mut history, &before, &starting("1.1.0").phase, &[], at(5));
+    assert_eq!(history, [], "it goes on");
+    remember(&mut history, &before, &starting("1.2.0").phase, &counted(7), at(65));
+    remember(&mut history, &before, &Phase::Idle(RestNote::Held), &counted(7), at(65));
+    let outcomes: Vec<_> = history
+        .iter()
+        .map(|entry| (entry.revision.as_str(), entry.outcome.as_str()))
+        .collect();
+    assert_eq!(outcomes, [("1.1.0", "Superseded"); 2]);
+    assert_eq!((history[0].duration.as_str(), history[0].requests), ("1m 5s", 7));
+    for _ in 0..20 {
+        remember(&mut history, &before, &starting("1.2.0").phase, &[], at(70));
+    }
+    assert_eq!(history.len(), HISTORY);
+}
+
+fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Condition> {
+    let arm = Arm {
+        revision: None,
+        desired: 1,
+        ready: 1,
+        ready_any: 1,
+        settled: true,
+    };
+    let observation = Observation {
+        stable: arm.clone(),
+        canary: arm,
+        weight: LiveWeight::Absent,
+        pinned: None,
+        ticks: vec![],
+        sampling_problem: None,
+        baseline: None,
+        git: GitView {
+            rollback: reason.map(|_| Answer::Failed("envs/prod/values.yaml: changed by abc".to_owned())),
+            reason,
+            ..GitView::default()
+        },
+        command: None,
+        deleted: false,
+    };
+    conditions(
+        before,
+        Some(1),
+        &State::default(),
+        &observation,
+        "",
+        Timestamp::UNIX_EPOCH,
+    )
+}
+
+fn of<'c>(conditions: &'c [Condition], kind: &str) -> &'c Condition {
+    conditions.iter().find(|c| c.type_ == kind).unwrap()
+}
+
+#[test]
+fn a_blocked_rollback_is_a_condition_of_its_own_and_names_the_paths() {
+    let now = conditions_for(&[], Some(ROLLBACK_BLOCKED));
+    let blocked = of(&now, ROLLBACK_BLOCKED);
+    assert_eq!(blocked.status, "True");
+    assert!(blocked.message.contains("values.yaml"), "{}", blocked.message);
+    let later = conditions_for(&now, Some("HostUnreachable"));
+    assert_eq!(of(&later, ROLLBACK_BLOCKED).status, "False");
+    assert_eq!(
+        (
+            of(&later, "GitPending").status.as_str(),
+            of(&later, "GitPending").reason.as_str()
+        ),
+        ("True", "HostUnreachable")
+    );
+}
+
+#[test]
+fn an_event_tells_once_of_each_trouble_and_of_its_end() {
+    let good = conditions_for(&[], None);
+    assert!(news(&[], &good).is_none());
+    let refused = conditions_for(&good, Some("AuthenticationFailed"));
+    let (kind, reason, message) = news(&good, &refused).unwrap();
+    assert_eq!((kind, reason), (NoteKind::Warning, "AuthenticationFailed"));
+    assert!(message.contains("values.yaml"));
+    assert!(news(&refused, &refused).is_none(), "the same again is no news");
+    let blocked = conditions_for(&refused, Some(ROLLBACK_BLOCKED));
+    assert_eq!(news(&refused, &blocked).unwrap().1, ROLLBACK_BLOCKED);
+    let (kind, reason, _) = news(&blocked, &good).unwrap();
+    assert_eq!((kind, reason), (NoteKind::Normal, "GitAnswered"));
+}
