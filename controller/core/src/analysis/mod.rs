@@ -7,6 +7,8 @@ pub mod baseline;
 pub mod custom;
 pub mod judgement;
 pub mod objectives;
+pub mod outlook;
+pub mod pods;
 pub mod sample;
 pub mod sequential;
 
@@ -14,4 +16,6 @@ pub use baseline::{Baseline, Frozen, PodCounts};
 pub use custom::{CustomCounts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Unusable};
 pub use judgement::{Analysis, Evidence, Judged, Outcome, Verdict};
 pub use objectives::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
+pub use outlook::{Need, Prospects};
+pub use pods::{PodCalls, PodEvidence};
 pub use sample::{ArmSample, Counts, Sight, Tick};

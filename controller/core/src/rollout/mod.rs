@@ -5,6 +5,7 @@
 pub mod effect;
 pub mod invariants;
 pub mod observation;
+pub mod outlook;
 pub mod plan;
 pub mod state;
 pub mod transition;
@@ -14,6 +15,7 @@ pub use observation::{
     Answer, Arm, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome, RollbackOutcome,
     Verb,
 };
+pub use outlook::{Outlook, StepOutlook};
 pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, Step, StepDraft};
 pub use state::{
     Baseline, CommandAnswer, Commit, Ending, PauseReason, Paused, Phase, PhaseName, Progressing, PromoteStage,
