@@ -8,8 +8,10 @@ use serin_core::rollout::{
     Answer, Decision, Ending, FieldError, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run, State,
 };
 
+use super::forecast;
 use crate::api::{
-    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,
+    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, PodStatus, RevisionStatus,
+    WeightStatus,
 };
 
 /// Ended revisions that status remembers.
@@ -69,6 +71,7 @@ pub(super) fn after(
         }),
         verdict: None,
         evidence: vec![],
+        forecast: forecast::of(phase, plan, now),
         rollback: None,
         promotion: None,
         history: before.history.clone(),
@@ -229,6 +232,15 @@ fn evidence(e: &Evidence) -> EvidenceStatus {
         towards_fail: e.towards_fail.into(),
         towards_pass: e.towards_pass.into(),
         dry_run: e.dry_run,
+        pods: e
+            .pods
+            .iter()
+            .map(|p| PodStatus {
+                pod: p.pod.clone(),
+                bad: count(p.bad),
+                total: count(p.total),
+            })
+            .collect(),
         sentence: e.sentence.clone(),
     }
 }

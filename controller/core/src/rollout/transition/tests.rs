@@ -149,6 +149,7 @@ impl World {
                 } else {
                     Counts::default()
                 },
+                pods: Vec::new(),
             };
             ticks.push(Tick {
                 start: Timestamp::from_second(end - interval).unwrap(),
