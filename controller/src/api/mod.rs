@@ -12,7 +12,8 @@ pub use rollout::{
     RouteSpec, SecretRef, ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
-    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,
+    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry, PodStatus,
+    RevisionStatus, StepForecast, WeightStatus,
 };
 
 /// The API group.

@@ -251,7 +251,8 @@ pub struct AnalysisSpec {
     #[serde(default = "defaults::four_hours")]
     #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 4h"))]
     pub baseline: String,
-    /// The bound on rolling a good revision back, over one start: by metrics of counts, which are all that are judged.
+    /// The bound on rolling a good revision back, over one start, by all judged metrics of counts together. Single values
+    /// of your own (`metrics[].query`) lie outside of it.
     #[serde(default = "defaults::one_percent")]
     #[schemars(regex(pattern = r"^\d{1,3}(\.\d+)?%$"))]
     pub false_rollbacks: String,

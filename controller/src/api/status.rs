@@ -29,6 +29,9 @@ pub struct CanaryRolloutStatus {
     pub verdict: Option<String>,
     /// Per metric, the deciding one first.
     pub evidence: Vec<EvidenceStatus>,
+    /// What the steps still take, if the canary is as good as stable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<ForecastStatus>,
     /// The rollback, while it happens and after it.
     pub rollback: Option<AnswerStatus>,
     /// The promotion, while it happens and after it.
@@ -76,13 +79,13 @@ pub struct WeightStatus {
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EvidenceStatus {
-    /// `success-rate`, `latency-<bound>ms` or `latency-<bound>ms-against-stable`.
+    /// `success-rate`, `latency-<bound>ms`, `latency-<bound>ms-against-stable`, or the name of a metric of your own.
     pub metric: String,
     /// `canary` or `stable`.
     pub arm: String,
-    /// Calls that count against the arm.
+    /// Calls that count against the arm; of a single value, ticks outside of its limits.
     pub bad: i64,
-    /// All its calls.
+    /// All its calls; of a single value, ticks in which it had one.
     pub total: i64,
     /// Calls that count against the arm that it is compared with.
     pub other_bad: i64,
@@ -95,8 +98,48 @@ pub struct EvidenceStatus {
     /// Whether it is reported only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Of the success rate: the pods with the most failures, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<PodStatus>,
     /// A sentence that a person understands.
     pub sentence: String,
+}
+
+/// What one pod answered since the trial began.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PodStatus {
+    /// Its name.
+    pub pod: String,
+    /// Calls that count against it.
+    pub bad: i64,
+    /// All its calls.
+    pub total: i64,
+}
+
+/// How the steps are expected to go at the present traffic. An estimate; nothing is decided by it.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ForecastStatus {
+    /// In words.
+    pub message: String,
+    /// From the present step on.
+    pub steps: Vec<StepForecast>,
+}
+
+/// What one step is expected to take.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StepForecast {
+    /// Its number, from 1.
+    pub step: i32,
+    /// The canary's share in percent.
+    pub weight: i32,
+    /// Calls on the canary that it still takes; none if no number would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<i64>,
+    /// The time that these take, such as `4m 20s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Whether that is within the step's time.
+    pub decides: bool,
 }
 
 /// A promotion or a rollback.

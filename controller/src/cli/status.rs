@@ -1,4 +1,6 @@
-//! `serin status`: one line a rollout, and what each is about to do.
+//! `serin status`: one line a rollout, and what each is about to do; of a single one, the evidence and the forecast as well.
+
+use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use kube::api::ListParams;
@@ -58,11 +60,50 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     match args.output {
-        Output::Table => print!("{}", table(&rollouts, args.all_namespaces)),
+        Output::Table => {
+            print!("{}", table(&rollouts, args.all_namespaces));
+            if let (Some(_), [one]) = (&args.name, rollouts.as_slice()) {
+                print!("{}", details(one));
+            }
+        }
         Output::Json => println!("{}", serde_json::to_string_pretty(&rollouts)?),
         Output::Yaml => print!("{}", serde_saphyr::to_string(&serde_json::to_value(&rollouts)?)?),
     }
     Ok(())
+}
+
+/// Evidence and forecast of one rollout.
+pub fn details(rollout: &CanaryRollout) -> String {
+    let none = CanaryRolloutStatus::default();
+    let status = rollout.status.as_ref().unwrap_or(&none);
+    let mut out = String::new();
+    if !status.evidence.is_empty() {
+        out.push_str("\nEvidence (towards fail, towards pass)\n");
+    }
+    for one in &status.evidence {
+        let dry = if one.dry_run { " (dry run)" } else { "" };
+        let _ = writeln!(
+            out,
+            "  {}{dry}: {} %, {} %; {}",
+            one.metric, one.towards_fail, one.towards_pass, one.sentence
+        );
+        for pod in &one.pods {
+            let _ = writeln!(out, "    {}: {} of {}", pod.pod, pod.bad, pod.total);
+        }
+    }
+    if let Some(forecast) = &status.forecast {
+        let _ = writeln!(out, "\nForecast: {}", forecast.message);
+        for step in &forecast.steps {
+            let needs = match (step.calls, &step.time) {
+                (Some(calls), Some(time)) => format!("about {calls} calls, {time}"),
+                (Some(calls), None) => format!("about {calls} calls"),
+                (None, _) => "no number of calls would do".to_owned(),
+            };
+            let late = if step.decides { "" } else { " - longer than it has" };
+            let _ = writeln!(out, "  step {} ({} %): {needs}{late}", step.step, step.weight);
+        }
+    }
+    out
 }
 
 /// The rollouts as a table.
@@ -137,8 +178,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn shows_evidence_and_forecast_of_one() {
+        let mut rollout = rollout();
+        rollout.status = serde_json::from_value(serde_json::json!({
+            "phase": "Progressing",
+            "evidence": [{
+                "metric": "success-rate", "towardsFail": 61, "towardsPass": 0,
+                "sentence": "10.0 % of 100 canary calls failed", "pods": [{"pod": "web-5d4f-x", "bad": 10, "total": 50}],
+            }, {"metric": "memory", "dryRun": true, "sentence": "memory is 7"}],
+            "forecast": {
+                "message": "if the canary is as good as stable, step 2 of 4 takes about 480 more calls on it",
+                "steps": [
+                    {"step": 2, "weight": 25, "calls": 480, "time": "48s", "decides": true},
+                    {"step": 3, "weight": 50, "decides": false},
+                ],
+            },
+        }))
+        .unwrap();
+        insta::assert_snapshot!(details(&rollout), @r"
+
+        Evidence (towards fail, towards pass)
+          success-rate: 61 %, 0 %; 10.0 % of 100 canary calls failed
+            web-5d4f-x: 10 of 50
+          memory (dry run): 0 %, 0 %; memory is 7
+
+        Forecast: if the canary is as good as stable, step 2 of 4 takes about 480 more calls on it
+          step 2 (25 %): about 480 calls, 48s
+          step 3 (50 %): no number of calls would do - longer than it has
+        ");
+    }
+
+    #[test]
     fn shows_a_line_a_rollout() {
-        let rollout: CanaryRollout = serde_json::from_value(serde_json::json!({
+        let rollout = rollout();
+        insta::assert_snapshot!(table(&[rollout], true), @r"
+        NAMESPACE   NAME           PHASE         STEP   WEIGHT     REVISION   VERDICT   MESSAGE
+        prod        user-service   Progressing   2/4    5 → 25 %   1.1.0      pass      step 2 of 4
+        ");
+    }
+
+    fn rollout() -> CanaryRollout {
+        serde_json::from_value(serde_json::json!({
             "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
             "metadata": {"name": "user-service", "namespace": "prod"},
             "spec": {
@@ -151,10 +231,6 @@ mod tests {
                 "revision": {"name": "1.1.0"}, "message": "step 2 of 4",
             },
         }))
-        .unwrap();
-        insta::assert_snapshot!(table(&[rollout], true), @r"
-        NAMESPACE   NAME           PHASE         STEP   WEIGHT     REVISION   VERDICT   MESSAGE
-        prod        user-service   Progressing   2/4    5 → 25 %   1.1.0      pass      step 2 of 4
-        ");
+        .unwrap()
     }
 }

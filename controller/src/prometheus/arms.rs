@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_core::analysis::{ArmSample, Counts, Sight};
+use serin_core::analysis::{ArmSample, Counts, PodCalls, Sight};
 
 use super::answer::Series;
 use super::counters::{Baseline, Window, growth};
@@ -62,9 +62,21 @@ pub(super) fn count(series: &[Series], what: &What<'_>) -> ArmCount {
         counts.add(&pod.counts);
     }
     let sees = pods.by_name.values().any(|pod| pod.seen_at_end);
+    let by_pod = pods.by_name.iter().filter(|(_, pod)| pod.counts.requests > 0);
+    let by_pod = by_pod
+        .map(|(name, pod)| PodCalls {
+            pod: (*name).to_owned(),
+            requests: pod.counts.requests,
+            failures: pod.counts.failures,
+        })
+        .collect();
     let sight = if sees { Sight::Fresh } else { Sight::Blind };
     ArmCount {
-        sample: ArmSample { sight, counts },
+        sample: ArmSample {
+            sight,
+            counts,
+            pods: by_pod,
+        },
         garbage: pods.tally.garbage,
         missing_bounds: pods.tally.missing_bounds,
     }

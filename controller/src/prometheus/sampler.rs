@@ -291,6 +291,9 @@ impl Prometheus {
         Ok(Baseline {
             bounds_ms: target.thresholds_ms.clone(),
             codes: target.codes_apart.clone(),
+            tick_ms: ticks.first().map_or(0, |(start, end)| {
+                u64::try_from(millis(end.duration_since(*start))).unwrap_or(0)
+            }),
             ticks: out,
         })
     }

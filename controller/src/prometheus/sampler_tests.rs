@@ -172,7 +172,8 @@ async fn an_empty_answer_is_blindness_not_an_error() {
             counts: Counts {
                 slow: vec![0],
                 ..Counts::default()
-            }
+            },
+            pods: vec![],
         }
     );
 }

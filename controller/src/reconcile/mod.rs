@@ -14,6 +14,7 @@ mod act;
 mod adopt;
 mod arms;
 mod desk;
+mod forecast;
 mod git;
 mod observe;
 mod own;

@@ -9,8 +9,10 @@ use serin_core::rollout::{
     State, Way,
 };
 
+use super::forecast;
 use crate::api::{
-    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, RevisionStatus, WeightStatus,
+    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, PodStatus, RevisionStatus,
+    WeightStatus,
 };
 use crate::gitops::ROLLBACK_BLOCKED;
 
@@ -72,6 +74,7 @@ pub(super) fn after(
         }),
         verdict: None,
         evidence: vec![],
+        forecast: forecast::of(phase, plan, now),
         rollback: None,
         promotion: None,
         history: before.history.clone(),
@@ -224,6 +227,15 @@ fn evidence(e: &Evidence) -> EvidenceStatus {
         towards_fail: e.towards_fail.into(),
         towards_pass: e.towards_pass.into(),
         dry_run: e.dry_run,
+        pods: e
+            .pods
+            .iter()
+            .map(|p| PodStatus {
+                pod: p.pod.clone(),
+                bad: count(p.bad),
+                total: count(p.total),
+            })
+            .collect(),
         sentence: e.sentence.clone(),
     }
 }

@@ -44,17 +44,23 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     let (namespace, url) = (environment.namespace(), lab.prometheus.url());
     let of = [SERVICE, "-n", namespace.as_str()];
 
-    // By itself it finds the trial, its pods and its end.
-    let replayed = replay(&lab, url, &of).await?;
-    ensure!(*at(&replayed, "/replay/end/outcome")? == "rolledBack", "{replayed}");
-    ensure!(*at(&replayed, "/replay/end/metric")? == evidence.metric, "{replayed}");
-
-    // From the very instant of the first weight it judges the very calls that the controller judged.
     let weights = environment.weights()?;
     let first = weights
         .iter()
         .find(|write| write.percent() > 0)
         .context("no weight was written")?;
+
+    // By itself it finds the trial and its pods, and about when they got their first calls.
+    let replayed = replay(&lab, url, &of).await?;
+    let began: Timestamp = serde_json::from_value(at(&replayed, "/replay/began")?.clone())?;
+    let apart = began.duration_since(first.at).abs();
+    ensure!(
+        apart <= SignedDuration::from_secs(4),
+        "the first weight was written at {}, in the replay at {began}",
+        first.at
+    );
+
+    // From the very instant of the first weight it judges the very calls that the controller judged.
     let file = tempfile::NamedTempFile::new()?;
     let recording = file.path().to_string_lossy().into_owned();
     let rollout: Value = serde_json::to_value(environment.rollout().await?)?;
@@ -85,6 +91,8 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
         tried.push(judged);
     }
     let replayed = found.with_context(|| format!("the controller judged {live:?}, replays {tried:?}"))?;
+    ensure!(*at(&replayed, "/replay/end/outcome")? == "rolledBack", "{replayed}");
+    ensure!(*at(&replayed, "/replay/end/metric")? == evidence.metric, "{replayed}");
     let highest = weights.iter().map(lab::audit::WeightWrite::percent).max();
     ensure!(at(&replayed, "/replay/end/weight")?.as_i64() == highest, "{replayed}");
     let when: Timestamp = serde_json::from_value(at(&replayed, "/replay/end/at")?.clone())?;

@@ -16,6 +16,8 @@ pub struct Baseline {
     pub bounds_ms: Vec<u64>,
     /// The gRPC codes of [`PodCounts::codes`].
     pub codes: Vec<u8>,
+    /// The length of a tick, in milliseconds.
+    pub tick_ms: u64,
     /// Tick by tick, in order: each pod in a place of its own, which stays the same from tick to tick.
     pub ticks: Vec<Vec<PodCounts>>,
 }
@@ -45,6 +47,9 @@ pub struct Frozen {
     /// gRPC codes that are failures besides those that the mesh takes for failures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failure_codes: Vec<u8>,
+    /// How much time was looked at, in milliseconds.
+    #[serde(default)]
+    pub(super) ms: u64,
     /// For each metric of [`Objectives::test`] in order: φ, and stable's calls before the trial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     metrics: Vec<FrozenMetric>,
@@ -88,6 +93,9 @@ impl Baseline {
         Frozen {
             bounds_ms: compared,
             failure_codes,
+            ms: self
+                .tick_ms
+                .saturating_mul(u64::try_from(self.ticks.len()).unwrap_or(u64::MAX)),
             metrics,
         }
     }
@@ -182,6 +190,7 @@ mod tests {
         Baseline {
             bounds_ms: vec![10, 50, 100, 500],
             codes: Vec::new(),
+            tick_ms: 20_000,
             ticks,
         }
     }

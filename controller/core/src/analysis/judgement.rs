@@ -5,8 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::custom::ValueState;
+use super::objectives::SUCCESS_RATE;
+use super::pods::Pods;
 use super::sequential::{Arms, Decision, Report, Role, StepInfo, Tally, TestSpec, TestState};
-use super::{Counts, CustomMetric, CustomValue, Frozen, Objectives, Reading, Tick, Unusable};
+use super::{Counts, CustomMetric, CustomValue, Frozen, Objectives, PodEvidence, Reading, Tick, Unusable};
 
 /// Whose counts are judged; the other arm is what it is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,6 +49,9 @@ pub struct Evidence {
     pub towards_pass: u8,
     /// Whether it is reported only.
     pub dry_run: bool,
+    /// Of the success rate: the pods with the most failures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<PodEvidence>,
     /// A sentence that a person understands.
     pub sentence: String,
 }
@@ -98,10 +103,18 @@ pub struct Analysis {
     /// Steps of the plan.
     steps: usize,
     /// What was frozen on stable before the trial.
-    frozen: Frozen,
+    pub(super) frozen: Frozen,
     /// The judged arm's calls in this step.
     step_requests: u64,
-    test: TestState,
+    /// Both arms' calls in this step, and the milliseconds in which they came.
+    #[serde(default)]
+    pub(super) step_calls: u64,
+    #[serde(default)]
+    pub(super) step_ms: u64,
+    pub(super) test: TestState,
+    /// The judged arm's calls by pod.
+    #[serde(default, skip_serializing_if = "Pods::is_empty")]
+    pods: Pods,
     /// For each of the user's own values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     values: Vec<ValueState>,
@@ -119,7 +132,10 @@ impl Analysis {
             steps,
             frozen,
             step_requests: 0,
+            step_calls: 0,
+            step_ms: 0,
             test: TestState::default(),
+            pods: Pods::default(),
             values: Vec::new(),
             unusable: Vec::new(),
         };
@@ -133,6 +149,9 @@ impl Analysis {
         let mut analysis = Self {
             judged: Judged::Stable,
             step_requests: 0,
+            step_calls: 0,
+            step_ms: 0,
+            pods: Pods::default(),
             ..self.clone()
         };
         analysis.forget();
@@ -181,6 +200,8 @@ impl Analysis {
     /// calls, 0 to 1, that the arm gets which it is compared with.
     pub fn begin_step(&mut self, index: usize, other_share: f64) {
         self.step_requests = 0;
+        self.step_calls = 0;
+        self.step_ms = 0;
         self.test.begin_step(StepInfo {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             stable_share: other_share,
@@ -193,9 +214,15 @@ impl Analysis {
     /// Adds a tick's counts.
     pub fn observe(&mut self, tick: &Tick) -> Outcome {
         let (judged, other) = match self.judged {
-            Judged::Canary => (&tick.canary.counts, &tick.stable.counts),
-            Judged::Stable => (&tick.stable.counts, &tick.canary.counts),
+            Judged::Canary => (&tick.canary, &tick.stable),
+            Judged::Stable => (&tick.stable, &tick.canary),
         };
+        self.pods.observe(&judged.pods);
+        let (judged, other) = (&judged.counts, &other.counts);
+        let ms = tick.end.as_millisecond().saturating_sub(tick.start.as_millisecond());
+        self.step_ms = self.step_ms.saturating_add(u64::try_from(ms).unwrap_or(0));
+        let calls = judged.requests.saturating_add(other.requests);
+        self.step_calls = self.step_calls.saturating_add(calls);
         let arms = |of: &dyn Fn(&Counts) -> u64| Arms {
             canary: Tally::new(of(judged), judged.requests),
             stable: Tally::new(of(other), other.requests),
@@ -315,6 +342,7 @@ impl Analysis {
             towards_fail: if state.failed { 100 } else { percent(breaches, 1.0) },
             towards_pass: if state.fine { 100 } else { 0 },
             dry_run: metric.role == Role::DryRun,
+            pods: Vec::new(),
             sentence: self.sentence(&state.sentence(&metric.name, spec)),
         }
     }
@@ -334,10 +362,16 @@ impl Analysis {
                 towards_fail: percent(fail + metric.share.ln(), report.ln_fail_threshold),
                 towards_pass: percent(pass, report.ln_pass_threshold),
                 dry_run: metric.role == Role::DryRun,
+                pods: Vec::new(),
                 sentence: self.sentence(&metric.sentence),
             }
         });
-        metrics.collect()
+        let mut metrics: Vec<_> = metrics.collect();
+        if let Some(success) = metrics.iter_mut().find(|one| one.metric == SUCCESS_RATE) {
+            success.pods = self.pods.worst();
+            success.sentence += &self.pods.alone().unwrap_or_default();
+        }
+        metrics
     }
 
     /// The test speaks of canary and stable; here they have changed places when stable is judged.
@@ -352,7 +386,7 @@ impl Analysis {
     }
 
     #[expect(clippy::expect_used, reason = "the message states the invariant")]
-    fn spec(&self) -> TestSpec {
+    pub(super) fn spec(&self) -> TestSpec {
         self.objectives
             .test(self.steps, &self.frozen.bounds_ms)
             .expect("Plan::parse lets only objectives through that make a test")

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::analysis::{ArmSample, Baseline, CustomCounts, CustomKind, CustomTick, LatencyObjective, Sight};
+use crate::analysis::{Need, PodCalls};
 
 fn analysis() -> Analysis {
     let objectives = Objectives {
@@ -28,10 +29,11 @@ fn tick(canary: (u64, u64, u64), stable: (u64, u64, u64)) -> Tick {
             failures,
             slow: vec![slow],
         },
+        pods: Vec::new(),
     };
     Tick {
         start: Timestamp::UNIX_EPOCH,
-        end: Timestamp::UNIX_EPOCH,
+        end: Timestamp::from_second(20).unwrap(),
         canary: arm(canary),
         stable: arm(stable),
         custom: CustomTick::default(),
@@ -277,4 +279,106 @@ fn users_metrics_go_on_where_they_were_as_well() {
         one.observe(&tick);
     }
     assert_eq!(analysis, read);
+}
+
+#[test]
+fn one_bad_pod_is_told_from_a_bad_revision() {
+    let mut one_bad = tick((100, 20, 0), (900, 1, 0));
+    one_bad.canary.pods = [("a", 0), ("b", 20)]
+        .map(|(pod, failures)| PodCalls {
+            pod: pod.to_owned(),
+            requests: 50,
+            failures,
+        })
+        .to_vec();
+    let verdict = observed(analysis(), 5, &one_bad).verdict();
+    let first = &verdict.evidence[0];
+    assert_eq!(
+        (verdict.outcome, first.metric.as_str()),
+        (Outcome::Fail, "success-rate")
+    );
+    assert!(
+        first
+            .sentence
+            .ends_with("; pod b alone: 100 of its 250 calls, 0 of 250 on the others"),
+        "{}",
+        first.sentence
+    );
+    assert_eq!((first.pods.len(), first.pods[0].pod.as_str()), (1, "b"));
+}
+
+#[test]
+fn says_how_many_calls_a_pass_still_takes() {
+    assert_eq!(analysis().prospects().need(0.9, true), Need::Unknown);
+    assert_eq!(analysis().traffic(), None);
+    let good = tick((100, 0, 0), (900, 0, 0));
+    let after = |ticks| match observed(analysis(), ticks, &good).prospects().need(0.9, true) {
+        Need::Calls(calls) => calls,
+        other => panic!("{other:?}"),
+    };
+    let (one, five, twelve) = (after(1), after(5), after(12));
+    assert!((500..1_500).contains(&one), "{one}");
+    assert!(five < one && twelve == 0, "{one} {five} {twelve}");
+    let started = observed(analysis(), 1, &good);
+    assert!((started.traffic().unwrap() - 50.0).abs() < 1e-9, "1,000 calls in 20 s");
+    let all = started.prospects().need(0.0, false);
+    assert!(matches!(all, Need::Calls(calls) if calls > 100), "{all:?}");
+    // Stable itself breaks the objective: no canary that is like it can pass.
+    let bad = tick((100, 5, 0), (900, 45, 0));
+    assert_eq!(observed(analysis(), 1, &bad).prospects().need(0.9, true), Need::Never);
+}
+
+#[test]
+fn the_memory_of_the_largest_trial_fits_into_status() {
+    let custom = (0..8).map(|n| {
+        let query = format!("{n}").repeat(1024);
+        CustomMetric {
+            name: format!("{n}").repeat(63),
+            role: Role::Judged,
+            kind: CustomKind::Counts(CustomCounts {
+                bad: query.clone(),
+                total: query,
+                objective: Some(0.999),
+                tolerance: 0.002,
+                pass_tolerance: 0.005,
+            }),
+        }
+    });
+    let latency = |within_ms| LatencyObjective {
+        share: 0.99,
+        within_ms,
+        role: Role::Supporting,
+    };
+    let objectives = Objectives {
+        latency: [100, 500, 1000].map(latency).to_vec(),
+        custom: custom.collect(),
+        ..Objectives::default()
+    };
+    let frozen = Baseline::default().freeze(&objectives);
+    let mut analysis = Analysis::begin(objectives, 50, frozen);
+    analysis.begin_step(0, 0.9);
+    for n in 0..200u64 {
+        let mut tick = tick((1_000, n, n), (9_000, n, n));
+        tick.custom.counts = vec![
+            Arms {
+                canary: Tally::new(n, 1_000),
+                stable: Tally::new(n, 9_000),
+            };
+            8
+        ];
+        tick.canary.pods = vec![PodCalls {
+            pod: format!("{n:0>60}"),
+            requests: 1_000,
+            failures: n,
+        }];
+        analysis.observe(&tick);
+    }
+    let size = |value: &serde_json::Value| value.to_string().len();
+    let all = serde_json::to_value(&analysis).unwrap();
+    assert!(
+        size(&all["test"]) <= 8 << 10,
+        "{} bytes of tests' state",
+        size(&all["test"])
+    );
+    assert!(size(&all) <= 32 << 10, "{} bytes in all", size(&all));
 }

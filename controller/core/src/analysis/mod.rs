@@ -7,7 +7,9 @@ pub mod baseline;
 pub mod custom;
 pub mod judgement;
 pub mod objectives;
+pub mod outlook;
 pub mod peers;
+pub mod pods;
 pub mod sample;
 pub mod sequential;
 
@@ -15,4 +17,6 @@ pub use baseline::{Baseline, Frozen, PodCounts};
 pub use custom::{CustomCounts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Unusable};
 pub use judgement::{Analysis, Evidence, Judged, Outcome, Verdict};
 pub use objectives::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
+pub use outlook::{Need, Prospects};
+pub use pods::{PodCalls, PodEvidence};
 pub use sample::{ArmSample, Counts, Sight, Tick};

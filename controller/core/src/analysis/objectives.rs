@@ -8,6 +8,9 @@ use super::sequential::{
     TestSpec, bounds,
 };
 
+/// The name of the metric of success.
+pub const SUCCESS_RATE: &str = "success-rate";
+
 /// What the canary has to keep; frozen with a trial, as a change of it would void the test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,7 +116,7 @@ impl Objectives {
             custom,
         } = self;
         let mut metrics = vec![MetricSpec {
-            name: "success-rate".to_owned(),
+            name: SUCCESS_RATE.to_owned(),
             verb: "failed".to_owned(),
             relative: Some(Comparison::against_stable(
                 1.0,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::CustomTick;
+use super::{CustomTick, PodCalls};
 
 /// Calls that one arm answered in one tick.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct ArmSample {
     pub sight: Sight,
     /// What was counted.
     pub counts: Counts,
+    /// The same by pod, as far as calls and failures go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<PodCalls>,
 }
 
 /// Both arms over `(start, end]`. `end` is a multiple of the interval since the epoch, so that a restart computes

@@ -6,6 +6,7 @@ mod absorb;
 pub mod effect;
 pub mod invariants;
 pub mod observation;
+pub mod outlook;
 pub mod plan;
 pub mod replay;
 pub mod state;
@@ -16,6 +17,7 @@ pub use observation::{
     Answer, Arm, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome, RollbackOutcome,
     Verb,
 };
+pub use outlook::{Outlook, StepOutlook};
 pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft};
 pub use state::{
     Baseline, CommandAnswer, Commit, Ending, PauseReason, Paused, Phase, PhaseName, Progressing, PromoteStage,

@@ -89,7 +89,7 @@ pub enum ReplayError {
 /// Replays a stretch.
 ///
 /// With recorded calls the first weight is taken to have been written when the recording begins, if the canary's first counted call
-/// can be of then; else in the middle of the first tick in which it has one.
+/// can be of then; else it is estimated from how many calls its first tick has beside the next one.
 ///
 /// # Errors
 /// A recording that does not fit to the plan.
@@ -136,10 +136,29 @@ fn begin(recording: &Recording, rules: &Rules<'_>) -> Result<Timestamp, ReplayEr
     Ok(if at_once {
         draft.from
     } else {
-        // Somewhere in that tick: from its middle it is half a tick at most.
-        let half = SignedDuration::from_millis(recording.length() / 2);
-        recording.start(first).checked_add(half).unwrap_or(first)
+        estimated(recording, rules, first).clamp(draft.from, first)
     })
+}
+
+/// When the first weight was written, by how many calls the canary's first tick has beside the next one: half a scrape passes until
+/// a call is counted. Without a next one it is the middle of the tick.
+fn estimated(recording: &Recording, rules: &Rules<'_>, first: Timestamp) -> Timestamp {
+    let of = |end: Option<Timestamp>| {
+        let tick = end.and_then(|end| recording.tick(end));
+        tick.map_or(0, |tick| u128::from(calls(&tick.canary)))
+    };
+    let interval = recording.draft().interval;
+    let length = u128::from(recording.length().unsigned_abs());
+    let whole = of(first.checked_add(interval).ok());
+    let late = rules.settle.as_millis().unsigned_abs() / 2;
+    let before_end = if whole == 0 {
+        length / 2
+    } else {
+        // No call is older than one scrape before the tick.
+        (length * of(Some(first)) / whole + late).min(length + 2 * late)
+    };
+    let span = SignedDuration::from_millis(i64::try_from(before_end).unwrap_or(i64::MAX));
+    first.checked_sub(span).unwrap_or(first)
 }
 
 fn calls(pods: &PodRecords) -> u64 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::analysis::{ArmSample, Baseline, Counts, PodCounts, Sight};
+use crate::analysis::{ArmSample, Baseline, Counts, PodCalls, PodCounts, Sight};
 
 /// A longer stretch is given up: at ticks of 20 s these are 46 days.
 const MOST_TICKS: i64 = 200_000;
@@ -256,6 +256,7 @@ impl Recording {
         Baseline {
             bounds_ms: self.0.bounds_ms.clone(),
             codes: codes.to_vec(),
+            tick_ms: self.length().unsigned_abs(),
             ticks,
         }
     }
@@ -272,16 +273,27 @@ pub(super) fn arm(pods: Option<&PodRecords>, bounds: usize, failure_codes: &[u8]
         ..Counts::default()
     };
     let mut seen = false;
-    for pod in pods.into_iter().flat_map(BTreeMap::values) {
+    let mut by_pod = Vec::new();
+    for (name, pod) in pods.into_iter().flatten() {
+        let mut failures = pod.counts.failures;
         counts.add(&pod.counts);
         for code in failure_codes {
+            failures = failures.saturating_add(with_code(pod, *code));
             counts.failures = counts.failures.saturating_add(with_code(pod, *code));
+        }
+        if pod.counts.requests > 0 {
+            by_pod.push(PodCalls {
+                pod: name.clone(),
+                requests: pod.counts.requests,
+                failures,
+            });
         }
         seen |= pod.seen;
     }
     ArmSample {
         sight: if seen { Sight::Fresh } else { Sight::Blind },
         counts,
+        pods: by_pod,
     }
 }
 

@@ -189,11 +189,16 @@ fn recorded_calls_begin_where_the_canary_answered_first() {
         .into()
     };
     let recording = recording(60, |tick| {
-        let canary = if tick < 7 { silent() } else { pod(100, 20, 0) };
+        let canary = match tick {
+            ..7 => silent(),
+            7 => pod(50, 10, 0),
+            _ => pod(100, 20, 0),
+        };
         (canary, pod(900, 0, 0))
     });
     let replay = replay(&recording, &rules(&plan)).unwrap();
-    assert_eq!(replay.began, at(FROM + 7 * TICK + TICK / 2));
+    // Half of a tick's calls: half of the tick, and half a scrape until a call is counted.
+    assert_eq!(replay.began, at(FROM + 7 * TICK + TICK / 2 - 1));
     assert!(!replay.ticks[0].judged, "the weight changed in that tick");
     assert!(replay.ticks[1].judged);
 }

@@ -84,10 +84,13 @@ impl<'a> Divider<'a> {
         let mut picks = Picks::new(seed, end);
         let canary = ArmSample {
             counts: picks.some(&canary.counts, wanted),
+            // Calls are picked from the whole arm.
+            pods: Vec::new(),
             ..canary
         };
         let stable = ArmSample {
             counts: picks.some(&stable.counts, all - wanted),
+            pods: Vec::new(),
             ..stable
         };
         let short = canary.counts.requests < wanted;

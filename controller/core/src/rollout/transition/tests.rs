@@ -153,6 +153,7 @@ impl World {
                 } else {
                     Counts::default()
                 },
+                pods: Vec::new(),
             };
             ticks.push(Tick {
                 start: Timestamp::from_second(end - interval).unwrap(),
