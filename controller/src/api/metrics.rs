@@ -1,11 +1,12 @@
 //! Users' own metrics, from the spec to the core's: each mistake by its field's path. Must not know a server.
 
 use serin_core::analysis::sequential::Role;
-use serin_core::analysis::{CustomCounts, CustomKind, CustomMetric, CustomValue};
+use serin_core::analysis::{CustomCounts, CustomKind, CustomMetric, CustomValue, SuccessObjective};
 use serin_core::rollout::FieldError;
 
 use super::parse::parse_share;
-use super::rollout::MetricSpec;
+use super::rollout::{JudgingSpec, MetricSpec, RouteKindSpec};
+use crate::linkerd::outbound::{self, OUTBOUND};
 use crate::query::{CounterQuery, ValueQuery};
 
 /// What a pair of counters is held to when the spec does not say.
@@ -32,6 +33,32 @@ pub(super) fn parse(specs: &[MetricSpec], errors: &mut Vec<FieldError>) -> Vec<C
     metrics
 }
 
+/// The clients' view of success, held to the margins of `success`; none where the route has no metrics of its own.
+pub(super) fn outbound(kind: RouteKindSpec, success: &SuccessObjective, judging: JudgingSpec) -> Option<CustomMetric> {
+    let role = match judging {
+        JudgingSpec::Judged => Role::Judged,
+        JudgingSpec::DryRun => Role::DryRun,
+        JudgingSpec::Off => return None,
+    };
+    let [bad, total] = match kind {
+        RouteKindSpec::GrpcRoute => outbound::grpc_route(),
+        RouteKindSpec::HttpRoute | RouteKindSpec::PolicyHttpRoute => outbound::http_route(),
+        RouteKindSpec::TrafficSplit => return None,
+    };
+    Some(CustomMetric {
+        name: OUTBOUND.to_owned(),
+        role,
+        kind: CustomKind::Counts(CustomCounts {
+            bad,
+            total,
+            verb: Some("failed as clients saw it".to_owned()),
+            objective: None,
+            tolerance: success.tolerance,
+            pass_tolerance: success.pass_tolerance,
+        }),
+    })
+}
+
 /// Reads one metric.
 struct Reader<'a> {
     place: usize,
@@ -48,7 +75,7 @@ impl Reader<'_> {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || !name.chars().all(letters) || name.starts_with('-') || name.ends_with('-') {
             self.wrong("name", format!("{name:?} is no name; use a to z, 0 to 9 and -"));
-        } else if name == "success-rate" || name.starts_with("latency-") {
+        } else if name == "success-rate" || name == OUTBOUND || name.starts_with("latency-") {
             self.wrong(
                 "name",
                 format!("{name} is the name of a metric of Serin's own; choose another"),
@@ -141,6 +168,7 @@ impl Reader<'_> {
         let counts = CustomCounts {
             bad: bad.to_owned(),
             total: total.to_owned(),
+            verb: None,
             objective: objective?,
             tolerance: tolerance?,
             pass_tolerance: pass_tolerance?,
@@ -190,6 +218,32 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clients_view_can_be_asked_for_each_arm() {
+        let success = SuccessObjective {
+            objective: 0.99,
+            tolerance: 0.002,
+            pass_tolerance: 0.005,
+            role: Role::Judged,
+        };
+        for kind in [
+            RouteKindSpec::GrpcRoute,
+            RouteKindSpec::HttpRoute,
+            RouteKindSpec::PolicyHttpRoute,
+        ] {
+            let metric = outbound(kind, &success, JudgingSpec::DryRun).unwrap();
+            let counts = metric.counts().unwrap();
+            for query in [&counts.bad, &counts.total] {
+                assert!(CounterQuery::parse(query).is_ok(), "{query}");
+            }
+        }
+        assert_eq!(
+            outbound(RouteKindSpec::TrafficSplit, &success, JudgingSpec::DryRun),
+            None
+        );
+        assert_eq!(outbound(RouteKindSpec::GrpcRoute, &success, JudgingSpec::Off), None);
+    }
 
     const PAIR: &str = r#"{name: checkout, bad: 'bad{pod=~"{{pods}}"}', total: 'sum(all{pod=~"{{pods}}"})'"#;
 

@@ -176,7 +176,8 @@ fn objectives(spec: &CanaryRolloutSpec, bounds: &[SignedDuration], errors: &mut 
             ));
         }
     }
-    let custom = metrics::parse(&spec.analysis.metrics, errors);
+    let mut custom = metrics::parse(&spec.analysis.metrics, errors);
+    custom.extend(metrics::outbound(spec.route.kind, &success, spec.analysis.outbound));
     if !(false_rollbacks > 0.0 && false_rollbacks <= 0.5) {
         let problem = format!(
             "`{}` bounds nothing; choose above 0% and up to 50%",

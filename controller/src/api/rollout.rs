@@ -266,6 +266,10 @@ pub struct AnalysisSpec {
     /// Latency against stable's, at up to three bounds that stable itself keeps for 75, 95 and 99 % of its calls.
     #[serde(default)]
     pub latency_against_stable: JudgingSpec,
+    /// Success as the clients' proxies see it: with calls that never reached a pod, and of meshed clients only. A second
+    /// opinion, against stable's with the margins of `successRate`. Judge it only where most calls come from meshed clients.
+    #[serde(default = "defaults::dry_run")]
+    pub outbound: JudgingSpec,
     /// Metrics of your own: pairs of counters, or single values with limits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -507,6 +511,7 @@ impl Default for AnalysisSpec {
             success_rate: SuccessRateSpec::default(),
             latency: defaults::latency(),
             latency_against_stable: JudgingSpec::default(),
+            outbound: defaults::dry_run(),
             metrics: Vec::new(),
         }
     }
@@ -535,7 +540,11 @@ impl Default for HelmSpec {
 }
 
 mod defaults {
-    use super::{ApprovalSpec, LatencySpec, StepSpec};
+    use super::{ApprovalSpec, JudgingSpec, LatencySpec, StepSpec};
+
+    pub(super) fn dry_run() -> JudgingSpec {
+        JudgingSpec::DryRun
+    }
 
     pub(super) fn zero() -> String {
         "0s".to_owned()

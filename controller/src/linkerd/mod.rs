@@ -4,5 +4,6 @@
 pub mod failure;
 pub mod latency;
 pub mod metrics;
+pub mod outbound;
 pub mod preflight;
 pub mod promql;

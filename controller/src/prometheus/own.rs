@@ -240,13 +240,7 @@ pub(super) fn tick(own: &[Own], target: &Target, of: Span) -> CustomTick {
                 wrong
             }
             Own::Unusable(field, problem) => {
-                // Of a query that could not even be asked, the kind is told by the field that is wrong.
-                let value = match &asked.query {
-                    CustomQuery::Counts { .. } => false,
-                    CustomQuery::Value { .. } => true,
-                    CustomQuery::Unusable { field, .. } => *field == "query",
-                };
-                if value {
+                if asked.query.is_value() {
                     out.values.push(Reading::default());
                 } else {
                     out.counts.push(Arms::default());
@@ -272,7 +266,7 @@ pub(super) fn stable_pods(own: &[Own], target: &Target, of: Span) -> Vec<BTreeMa
         .zip(&target.custom)
         .filter_map(|(one, asked)| match (one, &asked.query) {
             (Own::Counts { stable, .. }, _) => Some(stable.count(target.window(of), false)),
-            (Own::Unusable(..), CustomQuery::Counts { .. }) => Some(BTreeMap::new()),
+            (Own::Unusable(..), query) if !query.is_value() => Some(BTreeMap::new()),
             _ => None,
         });
     counts.collect()

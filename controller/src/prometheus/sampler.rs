@@ -92,6 +92,17 @@ pub enum CustomQuery {
     },
 }
 
+impl CustomQuery {
+    /// Whether the metric is a single value. Of a query that could not even be asked, the field that is wrong tells it.
+    pub(super) fn is_value(&self) -> bool {
+        match self {
+            Self::Counts { .. } => false,
+            Self::Value { .. } => true,
+            Self::Unusable { field, .. } => *field == "query",
+        }
+    }
+}
+
 /// The selectors of two counters; each one's series are added up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairQuery {

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 /// The variables, with what each stands for.
-pub const VARIABLES: [(&str, &str); 8] = [
+pub const VARIABLES: [(&str, &str); 9] = [
     ("namespace", "the rollout's namespace"),
     ("service", "the apex Service"),
     ("stable", "stable's Deployment"),
     ("canary", "the canary's Deployment"),
     ("deployment", "the Deployment of the arm that is asked about"),
     ("pods", "a regular expression for the pods of that arm"),
+    ("backend", "the Service of that arm, as the route names it"),
     ("revision", "the revision of that arm"),
     ("interval", "the length of a tick, such as 20s"),
 ];
@@ -40,6 +41,8 @@ pub struct Variables<'a> {
     pub deployment: &'a str,
     /// The template hash of the arm's pods; `None`: whatever it is.
     pub hash: Option<&'a str>,
+    /// The arm's Service.
+    pub backend: &'a str,
     /// The arm's revision.
     pub revision: &'a str,
     /// The length of a tick, as PromQL writes durations.
@@ -56,6 +59,7 @@ impl Variables<'static> {
             canary: "canary",
             deployment: "canary",
             hash: Some("5d4f8c7b9"),
+            backend: "service-canary",
             revision: "revision",
             interval: "20s",
         }
@@ -80,6 +84,7 @@ enum Variable {
     Canary,
     Deployment,
     Pods,
+    Backend,
     Revision,
     Interval,
 }
@@ -113,7 +118,7 @@ impl Template {
         let of_the_arm = |part: &Part| {
             matches!(
                 part,
-                Part::Variable(Variable::Deployment | Variable::Pods | Variable::Revision)
+                Part::Variable(Variable::Deployment | Variable::Pods | Variable::Backend | Variable::Revision)
             )
         };
         self.0.iter().any(of_the_arm)
@@ -144,6 +149,7 @@ impl Variable {
             "canary" => Self::Canary,
             "deployment" => Self::Deployment,
             "pods" => Self::Pods,
+            "backend" => Self::Backend,
             "revision" => Self::Revision,
             "interval" => Self::Interval,
             other => {
@@ -164,6 +170,7 @@ impl Variable {
             Self::Canary => of.canary,
             Self::Deployment => of.deployment,
             Self::Pods => return Ok(pods(of.deployment, of.hash)),
+            Self::Backend => of.backend,
             Self::Revision => of.revision,
             Self::Interval => of.interval,
         };

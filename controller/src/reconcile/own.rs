@@ -7,8 +7,10 @@ use serin_core::analysis::{CustomKind, CustomMetric, Judged};
 use serin_core::rollout::Run;
 
 use crate::api::{CanaryRollout, Parsed};
+use crate::linkerd::outbound::OUTBOUND;
 use crate::prometheus::{CustomQuery, CustomTarget, PairQuery};
 use crate::query::{CounterQuery, Problem, ValueQuery, Variables};
+use crate::traffic;
 
 /// What the arms run.
 pub(super) struct Revisions {
@@ -39,6 +41,11 @@ pub(super) fn targets(
 ) -> Vec<CustomTarget> {
     let (spec, namespace) = (&rollout.spec, rollout.namespace().unwrap_or_default());
     let interval = promql_duration(parsed.plan.interval);
+    let backends = [
+        traffic::canary_service(&spec.service.name),
+        traffic::stable_service(&spec.service.name),
+    ];
+    let [canary_backend, stable_backend] = &backends;
     let shared = Variables {
         namespace: &namespace,
         service: &spec.service.name,
@@ -46,6 +53,7 @@ pub(super) fn targets(
         canary: &spec.canary.deployment,
         deployment: &spec.canary.deployment,
         hash: revisions.canary_hash.as_deref(),
+        backend: canary_backend,
         revision: &revisions.canary,
         interval: &interval,
     };
@@ -54,12 +62,18 @@ pub(super) fn targets(
         Variables {
             deployment: &spec.stable.deployment,
             hash: None,
+            backend: stable_backend,
             revision: &revisions.stable,
             ..shared
         },
     ];
     let target = |(place, metric): (usize, &CustomMetric)| CustomTarget {
-        field: format!("spec.analysis.metrics[{place}]"),
+        // Serin's own come after the spec's.
+        field: if metric.name == OUTBOUND {
+            "spec.analysis.outbound".to_owned()
+        } else {
+            format!("spec.analysis.metrics[{place}]")
+        },
         judged: metric.role != Role::DryRun,
         query: query(&metric.kind, &arms),
     };
@@ -140,6 +154,7 @@ mod tests {
             bad: r#"sum(bad_total{namespace="{{namespace}}",pod=~"{{pods}}"})"#.to_owned(),
             total: r#"all_total{app="{{service}}",version="{{revision}}"}"#.to_owned(),
             objective: None,
+            verb: None,
             tolerance: 0.0,
             pass_tolerance: 0.0,
         };

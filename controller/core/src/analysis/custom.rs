@@ -38,6 +38,9 @@ pub struct CustomCounts {
     pub bad: String,
     /// The query for all.
     pub total: String,
+    /// What bad calls did, for sentences; `None`: they were bad by the metric's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
     /// The least share that must be good, 0 to 1; `None`: only stable is the measure.
     pub objective: Option<f64>,
     /// How much worse than stable a canary may be before that can fail it, a share.

@@ -137,6 +137,7 @@ fn with_custom(role: Role) -> Analysis {
     let counts = CustomCounts {
         bad: "errors".to_owned(),
         total: "all".to_owned(),
+        verb: None,
         objective: None,
         tolerance: 0.002,
         pass_tolerance: 0.01,
@@ -338,6 +339,7 @@ fn the_memory_of_the_largest_trial_fits_into_status() {
             kind: CustomKind::Counts(CustomCounts {
                 bad: query.clone(),
                 total: query,
+                verb: None,
                 objective: Some(0.999),
                 tolerance: 0.002,
                 pass_tolerance: 0.005,

@@ -151,7 +151,10 @@ impl Objectives {
             let allowed = counts.objective.map(|objective| Comparison::objective(1.0 - objective));
             metrics.push(MetricSpec {
                 name: metric.name.clone(),
-                verb: format!("were bad by {}", metric.name),
+                verb: counts
+                    .verb
+                    .clone()
+                    .unwrap_or_else(|| format!("were bad by {}", metric.name)),
                 relative: Some(Comparison::against_stable(
                     1.0,
                     counts.tolerance,
