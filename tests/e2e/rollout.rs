@@ -4,6 +4,7 @@
 mod adopted;
 mod ends;
 mod faults;
+mod preflight;
 mod refused;
 mod site;
 mod witness;
@@ -43,6 +44,7 @@ pub(crate) fn stories() -> Vec<Story> {
         ),
         Story::new("a_controller_that_is_killed_goes_on_where_it_was", faults::is_killed),
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
+        Story::new("every_line_of_the_preflight_passes_and_does_not_pass", preflight::lines),
         Story::new(
             "revision_create_says_what_is_wrong_and_pushes_nothing",
             refused::revision_create,

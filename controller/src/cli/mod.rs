@@ -48,7 +48,7 @@ enum Revision {
 /// Runs a command line; an error goes to standard error, with all that led to it.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Check(args) => check::run(args).await,
+        Command::Check(args) => return check::run(args).await,
         Command::Controller(args) => controller::run(args).await,
         Command::Crd => crd::run(),
         Command::Revision(Revision::Create(args)) => revision::create(args).await,

@@ -7,6 +7,7 @@ mod answer;
 mod arms;
 mod client;
 mod counters;
+mod glance;
 mod sampler;
 mod ticks;
 

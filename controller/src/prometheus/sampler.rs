@@ -131,6 +131,10 @@ impl Prometheus {
         })
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The server's address, without a password that may stand in it.
     pub fn url(&self) -> String {
         self.client.url()

@@ -13,6 +13,7 @@ mod act;
 mod adopt;
 mod arms;
 mod desk;
+pub mod facts;
 mod git;
 mod observe;
 mod run;
@@ -55,6 +56,17 @@ struct Context {
     leadership: Leadership,
     /// The cluster's name in commit trailers.
     cluster: String,
+}
+
+impl Context {
+    /// Where the preflight reads.
+    fn sources(&self) -> facts::Sources {
+        facts::Sources {
+            client: self.client.clone(),
+            traffic: self.traffic.clone(),
+            prometheus: self.prometheus.clone(),
+        }
+    }
 }
 
 /// Why a reconcile did not come to its end; it is tried again.
