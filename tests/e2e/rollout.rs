@@ -46,6 +46,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
         Story::new("every_line_of_the_preflight_passes_and_does_not_pass", preflight::lines),
         Story::new(
+            "a_start_that_could_not_work_is_refused_until_it_is_mended",
+            preflight::refuses,
+        ),
+        Story::new(
             "revision_create_says_what_is_wrong_and_pushes_nothing",
             refused::revision_create,
         ),

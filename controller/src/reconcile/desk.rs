@@ -34,6 +34,8 @@ struct File {
     rollback: Slot<RollbackOutcome>,
     promotion: Slot<PromotionOutcome>,
     baseline: Slot<Baseline>,
+    /// Its answer is what warns; what stands in the way is a failure, and asked again.
+    preflight: Slot<Vec<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +64,7 @@ pub(super) enum Question {
     Rollback,
     Promotion,
     Baseline,
+    Preflight,
 }
 
 /// An answer of any kind.
@@ -70,6 +73,7 @@ pub(super) enum Reply {
     Rollback(RollbackOutcome),
     Promotion(PromotionOutcome),
     Baseline(Baseline),
+    Preflight(Vec<String>),
 }
 
 impl Desk {
@@ -102,6 +106,11 @@ impl Desk {
         self.with(key, |file| file.baseline.view().map(|(_, answer)| answer))
     }
 
+    /// Whether a trial would work, if that was answered.
+    pub(super) fn preflight(&self, key: &Key) -> Option<Answer<Vec<String>>> {
+        self.with(key, |file| file.preflight.view().map(|(_, answer)| answer))
+    }
+
     /// Forgets the answers that are no longer asked for.
     pub(super) fn keep_only(&self, key: &Key, asked: &[Question]) {
         self.with(key, |file| {
@@ -117,6 +126,9 @@ impl Desk {
             if !asked.contains(&Question::Baseline) {
                 file.baseline.forget();
             }
+            if !asked.contains(&Question::Preflight) {
+                file.preflight.forget();
+            }
         });
     }
 
@@ -130,6 +142,7 @@ impl Desk {
             Question::Rollback => file.rollback.start(about),
             Question::Promotion => file.promotion.start(about),
             Question::Baseline => file.baseline.start(about),
+            Question::Preflight => file.preflight.start(about),
         });
         let Some(failures) = failures else { return };
         let (desk, key, about, job) = (self.clone(), key.clone(), about.clone(), job());
@@ -168,6 +181,7 @@ impl File {
             Ok(Reply::Rollback(answer)) => self.rollback.settle(about, answer),
             Ok(Reply::Promotion(answer)) => self.promotion.settle(about, answer),
             Ok(Reply::Baseline(answer)) => self.baseline.settle(about, answer),
+            Ok(Reply::Preflight(answer)) => self.preflight.settle(about, answer),
             Err(error) => {
                 let why = format!("{error:#}");
                 tracing::warn!(revision = %about, ?question, "not answered: {why}");
@@ -177,6 +191,7 @@ impl File {
                     Question::Rollback => self.rollback.fail(about, why, failures, wait),
                     Question::Promotion => self.promotion.fail(about, why, failures, wait),
                     Question::Baseline => self.baseline.fail(about, why, failures, wait),
+                    Question::Preflight => self.preflight.fail(about, why, failures, wait),
                 }
                 return Some(wait);
             }

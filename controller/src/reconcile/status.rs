@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
-    Answer, Decision, Ending, FieldError, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run, State,
+    Answer, Decision, Ending, FieldError, Observation, PauseReason, Phase, Plan, Preflight, RestNote, RollbackGit, Run,
+    Starting, State,
 };
 
 use crate::api::{
@@ -305,6 +306,23 @@ fn conditions(
         stale,
         if stale { "StableMoved" } else { "UpToDate" },
         text,
+    );
+    let refused = match &state.phase {
+        Phase::Starting(Starting {
+            preflight: Preflight::Refused(why),
+            ..
+        }) => Some(why.as_str()),
+        _ => None,
+    };
+    put(
+        "PreflightFailed",
+        refused.is_some(),
+        if refused.is_some() {
+            "LineFailed"
+        } else {
+            "NothingInTheWay"
+        },
+        refused.unwrap_or("no start is refused"),
     );
     let blind = matches!(&state.phase, Phase::Paused(p) if p.reason == PauseReason::Blind);
     let text = observation

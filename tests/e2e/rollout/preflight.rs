@@ -13,7 +13,10 @@ use lab::{
 };
 use serde_json::{Value, json};
 
-use super::site::environment;
+use super::{
+    site::environment,
+    witness::{ROLLBACK, weights},
+};
 use crate::story::{SOON, eventually};
 
 const GATEWAY: &str = "gateway.networking.k8s.io/v1";
@@ -618,5 +621,46 @@ async fn unchecked(ground: &Ground) -> anyhow::Result<()> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let heading = format!("{}/{SERVICE}\n\nkubernetes-api\n", ground.environment.namespace());
     ensure!(text.contains(&heading) && text.contains("√ "), "{text}");
+    Ok(())
+}
+
+/// A start that could not work: refused with the line's words, nothing touched, and it goes on by itself when that is mended.
+pub(super) async fn refuses(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let environment = environment(&lab, "inert", json!({})).await?;
+    let namespace = environment.namespace();
+    let profile = json!({
+        "apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile",
+        "metadata": { "name": format!("{SERVICE}.{namespace}.svc.cluster.local"), "namespace": namespace },
+        "spec": { "routes": [{ "name": "all", "condition": { "pathRegex": ".*" } }] },
+    });
+    let profile = profile.to_string();
+    let site = environment.site.clone();
+    site.kubectl(&["apply", "-f", "-"], profile.as_bytes()).await?;
+    environment.commit("1.1.0", None).await?;
+    let refused = |s: &serin::api::CanaryRolloutStatus| {
+        let said = |c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+            c.type_ == "PreflightFailed"
+                && c.status == "True"
+                && c.message.contains("ServiceProfile user-service-inert/")
+        };
+        s.phase.as_deref() == Some("Starting") && s.conditions.iter().any(|c| said(&c))
+    };
+    environment.until("the start is refused", ROLLBACK, refused).await?;
+    let replicas = environment
+        .deployment(CANARY)
+        .await?
+        .spec
+        .and_then(|spec| spec.replicas);
+    ensure!(replicas == Some(0), "the canary was scaled to {replicas:?}");
+    ensure!(weights(&environment)?.iter().all(|w| *w == 0), "a weight was written");
+    let events = environment.events().await?;
+    let told = events
+        .iter()
+        .filter(|e| e.reason.as_deref() == Some("PreflightFailed"))
+        .count();
+    ensure!(told == 1, "{told} events say it");
+    site.kubectl(&["delete", "-f", "-"], profile.as_bytes()).await?;
+    let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 10);
+    environment.until("1.1.0 gets traffic", ROLLBACK, shifting).await?;
     Ok(())
 }

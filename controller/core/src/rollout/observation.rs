@@ -15,12 +15,16 @@ pub struct Observation {
     pub canary: Arm,
     /// The canary's weight on the route.
     pub weight: LiveWeight,
+    /// What Linkerd says of the route; `None` while it says nothing.
+    pub route_accepted: Option<bool>,
     /// The `pod-template-hash` that the canary's Service selects, if it stands.
     pub pinned: Option<String>,
     /// Ticks since [`super::Phase::samples_since`], in order.
     pub ticks: Vec<Tick>,
     /// Why ticks could not be had, if so.
     pub sampling_problem: Option<String>,
+    /// The answer to [`super::Effect::AskPreflight`]: warnings, or what stands in the way of a start.
+    pub preflight: Option<Answer<Vec<String>>>,
     /// The answer to [`super::Effect::AskBaseline`]: what stable did before the trial.
     pub baseline: Option<Answer<Baseline>>,
     /// What the config repository answered so far.

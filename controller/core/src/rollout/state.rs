@@ -143,11 +143,26 @@ pub enum Baseline {
     Frozen,
 }
 
+/// Whether a start would work, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Preflight {
+    /// It has to be asked for.
+    #[default]
+    Wanted,
+    /// This stands in its way: nothing is begun until it is mended.
+    Refused(String),
+    /// Nothing stands in its way.
+    Passed,
+}
+
 /// See [`Phase::Starting`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Starting {
     /// The trial.
     pub run: Run,
+    /// Whether it can work at all.
+    #[serde(default)]
+    pub preflight: Preflight,
     /// Whether its baseline is frozen.
     pub baseline: Baseline,
     /// When the wait for capacity began.

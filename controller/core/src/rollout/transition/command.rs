@@ -5,7 +5,8 @@ use super::trial::{again, enter, next, pause, promote};
 use super::{Context, promoting};
 use crate::rollout::observation::Verb;
 use crate::rollout::state::{
-    Baseline, CommandAnswer, PauseReason, Paused, Phase, Progressing, RestNote, RollbackReason, Run, Starting,
+    Baseline, CommandAnswer, PauseReason, Paused, Phase, Preflight, Progressing, RestNote, RollbackReason, Run,
+    Starting,
 };
 
 /// Whether a command changed the phase.
@@ -159,6 +160,7 @@ fn retry(cx: &mut Context<'_>, phase: Phase) -> (Phase, Done) {
             (
                 Phase::Starting(Starting {
                     run,
+                    preflight: Preflight::Wanted,
                     baseline: Baseline::Wanted,
                     since: cx.now,
                 }),

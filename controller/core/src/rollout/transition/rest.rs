@@ -3,7 +3,7 @@
 use super::Context;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, Origin, PriorAnswer};
-use crate::rollout::state::{Baseline, Phase, RestNote, Revision, Run, Starting};
+use crate::rollout::state::{Baseline, Phase, Preflight, RestNote, Revision, Run, Starting};
 
 pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
     cx.take_away();
@@ -126,6 +126,7 @@ pub(super) fn consider(cx: &mut Context<'_>, canary: &Revision, stable: &Revisio
     let run = Run::begin(canary.clone(), stable.clone(), commit, cx.plan, cx.now);
     Considered::Start(Box::new(Starting {
         run,
+        preflight: Preflight::Wanted,
         baseline: Baseline::Wanted,
         since: cx.now,
     }))

@@ -8,8 +8,8 @@ use crate::analysis::{ArmSample, Baseline, Counts, Sight, Tick};
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
     Answer, Arm, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason, Phase,
-    PhaseName, Plan, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackOutcome, State, Verb, invariants,
-    transition,
+    PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackOutcome, State, Verb,
+    invariants, transition,
 };
 
 fn rev(name: &str, hash: &str) -> Revision {
@@ -33,6 +33,10 @@ struct World {
     canary: Arm,
     weight: LiveWeight,
     pinned: Option<String>,
+    preflight: Option<Answer<Vec<String>>>,
+    /// What stands in the way of a start.
+    obstacle: Option<String>,
+    accepted: Option<bool>,
     baseline: Option<Answer<Baseline>>,
     git: GitView,
     git_down: bool,
@@ -70,6 +74,9 @@ impl World {
             canary: arm("c1", 0),
             weight: LiveWeight::Absent,
             pinned: None,
+            preflight: None,
+            obstacle: None,
+            accepted: None,
             baseline: None,
             git: GitView::default(),
             git_down: false,
@@ -161,9 +168,11 @@ impl World {
             stable: self.stable.clone(),
             canary: self.canary.clone(),
             weight: self.weight,
+            route_accepted: self.accepted,
             pinned: self.pinned.clone(),
             ticks: self.ticks(),
             sampling_problem: None,
+            preflight: self.preflight.clone(),
             baseline: self.baseline.clone(),
             git: self.git.clone(),
             command: self.command.clone(),
@@ -179,6 +188,7 @@ impl World {
         assert_eq!(broken, [], "at {}: {:?} → {decision:?}", self.now, self.state.phase);
         self.git = GitView::default();
         self.baseline = None;
+        self.preflight = None;
         for effect in &decision.effects {
             self.carry_out(effect);
         }
@@ -202,6 +212,11 @@ impl World {
                 self.weight = LiveWeight::At(self.weight.canary());
             }
             Effect::ScaleCanary(replicas) => self.canary.desired = *replicas,
+            Effect::AskPreflight(_) => {
+                let warnings = vec!["a warning".to_owned()];
+                let obstacle = self.obstacle.clone();
+                self.preflight = Some(obstacle.map_or(Answer::Is(warnings), Answer::Failed));
+            }
             Effect::AskBaseline(_) => self.baseline = Some(Answer::Is(Baseline::default())),
             Effect::AskOrigin(revision) => {
                 self.git.origin = Some(if self.git_down {
@@ -400,6 +415,52 @@ fn a_lowered_weight_is_never_restored_by_itself() {
     assert_eq!(world.weights.len(), before);
     world.order(Verb::Resume);
     world.until_phase(PhaseName::Promoted, 400);
+}
+
+#[test]
+fn what_fails_the_preflight_starts_nothing_and_starts_by_itself_when_mended() {
+    let mut w = World::new(&[50, 100]).with_canary("1.1.0");
+    w.obstacle = Some("a ServiceProfile".to_owned());
+    let refused = |w: &World| matches!(&w.state.phase, Phase::Starting(s) if s.preflight == Preflight::Refused("a ServiceProfile".into()));
+    w.until("the start is refused", 10, refused);
+    let mut told = 0;
+    // Far longer than the progress deadline.
+    for _ in 0..600 {
+        let decision = w.step();
+        w.now += 1;
+        assert!(
+            decision.message.contains("does not start: a ServiceProfile"),
+            "{}",
+            decision.message
+        );
+        told += decision.effects.iter().filter(|e| matches!(e, Effect::Note(_))).count();
+        assert!(
+            !decision
+                .effects
+                .iter()
+                .any(|e| matches!(e, Effect::EnsureObjects { .. } | Effect::ScaleCanary(_)))
+        );
+    }
+    assert_eq!((told, w.weights.len(), w.canary.desired), (0, 0, 0));
+    w.obstacle = None;
+    w.until("the trial begins", 20, |w| {
+        w.state.phase.name() == PhaseName::Progressing
+    });
+}
+
+#[test]
+fn a_route_that_is_not_accepted_gets_no_weight() {
+    let mut w = World::new(&[50, 100]).with_canary("1.1.0");
+    w.accepted = Some(false);
+    for _ in 0..60 {
+        w.step();
+        w.now += 1;
+    }
+    assert_eq!((w.state.phase.name(), w.weights.len()), (PhaseName::Starting, 0));
+    w.accepted = Some(true);
+    w.until("the trial begins", 20, |w| {
+        w.state.phase.name() == PhaseName::Progressing
+    });
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, LiveWeight};
 use crate::rollout::plan::OnInconclusive;
 use crate::rollout::state::{
-    Baseline, Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, RollbackReason, Run,
-    Starting, after,
+    Baseline, Ending, PauseReason, Paused, Phase, Preflight, Progressing, PromoteStage, Promoting, RestNote,
+    RollbackReason, Run, Starting, after,
 };
 
 pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
@@ -23,6 +23,9 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
     if let Some(stable) = &cx.obs.stable.revision {
         // Nothing was compared yet: what stable runs now is what the canary is judged beside.
         starting.run.baseline = stable.clone();
+    }
+    if !passes_preflight(cx, &mut starting) {
+        return Phase::Starting(starting);
     }
     let hash = &starting.run.revision.hash;
     let stands = cx.obs.weight != LiveWeight::Absent && cx.obs.pinned.as_ref() == Some(hash);
@@ -41,10 +44,47 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
         cx.plan.replicas_for(first, cx.obs.stable.desired)
     ));
     freeze(cx, &mut starting, ready);
+    if stands && cx.obs.route_accepted == Some(false) {
+        // It stands only now, and is not served: its line says why.
+        starting.preflight = Preflight::Wanted;
+        return Phase::Starting(starting);
+    }
     if stands && ready && starting.baseline == Baseline::Frozen {
         return enter(cx, starting.run, 0, Weight::ZERO);
     }
     Phase::Starting(starting)
+}
+
+/// Whether nothing stands in the way of the start. What does is said once, and asked again until it is mended; the time that
+/// takes is nobody's fault, so the wait for capacity begins after it.
+fn passes_preflight(cx: &mut Context<'_>, starting: &mut Starting) -> bool {
+    let told = match &starting.preflight {
+        Preflight::Passed => return true,
+        Preflight::Wanted => None,
+        Preflight::Refused(why) => Some(why.clone()),
+    };
+    let revision = starting.run.revision.clone();
+    match (cx.obs.preflight.clone(), told) {
+        (Some(Answer::Is(warnings)), _) => {
+            for warning in warnings {
+                cx.note(NoteKind::Warning, "PreflightWarning", warning);
+            }
+            starting.preflight = Preflight::Passed;
+            starting.since = cx.now;
+            return true;
+        }
+        (Some(Answer::Failed(why)), told) => {
+            cx.say(format!("{revision} does not start: {why}"));
+            if told.as_ref() != Some(&why) {
+                cx.note(NoteKind::Warning, "PreflightFailed", why.clone());
+            }
+            starting.preflight = Preflight::Refused(why);
+        }
+        (None, Some(why)) => cx.say(format!("{revision} does not start: {why}")),
+        (None, None) => cx.say(format!("asking whether a trial of {revision} would work")),
+    }
+    cx.effects.push(Effect::AskPreflight(revision));
+    false
 }
 
 /// Asks what stable did before, and freezes what the whole trial is judged by.
@@ -319,6 +359,7 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
 pub(super) fn again(cx: &Context<'_>, run: Run) -> Phase {
     Phase::Starting(Starting {
         run,
+        preflight: Preflight::Wanted,
         baseline: Baseline::Frozen,
         since: cx.now,
     })
