@@ -37,7 +37,7 @@ pub struct CanaryRolloutStatus {
     pub history: Vec<HistoryEntry>,
     /// The answer to the last command.
     pub last_command: Option<CommandStatus>,
-    /// Ready, SpecValid, PreflightFailed, GitPending, CanaryStale, Blind.
+    /// Ready, SpecValid, PreflightFailed, TrafficNotFollowing, WeightContested, GitPending, CanaryStale, Blind.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// The state machine's memory; read the other fields instead.

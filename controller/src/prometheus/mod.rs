@@ -9,6 +9,7 @@ mod client;
 mod counters;
 mod glance;
 mod sampler;
+mod sent;
 mod ticks;
 
 pub use client::SampleError;

@@ -61,6 +61,7 @@ fn target() -> Target {
         },
         thresholds_ms: vec![500],
         extra_failure_codes: vec![],
+        services: vec![],
         scrape_interval: SignedDuration::from_secs(10),
         began: at(0),
     }

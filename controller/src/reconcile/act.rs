@@ -64,6 +64,11 @@ pub(super) async fn act(
                 let job = || preflight(cx.sources(), rollout.clone());
                 cx.desk.ask(&key, Question::Preflight, revision, job);
             }
+            Effect::AskCauses(revision) => {
+                asked.push(Question::Causes);
+                let job = || causes(cx.sources(), rollout.clone());
+                cx.desk.ask(&key, Question::Causes, revision, job);
+            }
             Effect::AskBaseline(revision) => {
                 asked.push(Question::Baseline);
                 let job = || past(cx, rollout, world, clock::now()).baseline();
@@ -120,6 +125,13 @@ async fn preflight(sources: Sources, rollout: CanaryRollout) -> anyhow::Result<R
         Some(why) => Err(anyhow::anyhow!(why)),
         None => Ok(Reply::Preflight(preflight::warnings(&lines))),
     }
+}
+
+/// Why traffic may not follow the weights.
+async fn causes(sources: Sources, rollout: CanaryRollout) -> anyhow::Result<Reply> {
+    Ok(Reply::Causes(
+        preflight::causes(&sources.facts(&rollout).await).join("; "),
+    ))
 }
 
 /// All traffic to stable, for a rollout without a plan.

@@ -36,6 +36,7 @@ struct File {
     baseline: Slot<Baseline>,
     /// Its answer is what warns; what stands in the way is a failure, and asked again.
     preflight: Slot<Vec<String>>,
+    causes: Slot<String>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +66,7 @@ pub(super) enum Question {
     Promotion,
     Baseline,
     Preflight,
+    Causes,
 }
 
 /// An answer of any kind.
@@ -74,6 +76,7 @@ pub(super) enum Reply {
     Promotion(PromotionOutcome),
     Baseline(Baseline),
     Preflight(Vec<String>),
+    Causes(String),
 }
 
 impl Desk {
@@ -111,6 +114,11 @@ impl Desk {
         self.with(key, |file| file.preflight.view().map(|(_, answer)| answer))
     }
 
+    /// Why traffic does not follow, if that was answered.
+    pub(super) fn causes(&self, key: &Key) -> Option<Answer<String>> {
+        self.with(key, |file| file.causes.view().map(|(_, answer)| answer))
+    }
+
     /// Forgets the answers that are no longer asked for.
     pub(super) fn keep_only(&self, key: &Key, asked: &[Question]) {
         self.with(key, |file| {
@@ -129,6 +137,9 @@ impl Desk {
             if !asked.contains(&Question::Preflight) {
                 file.preflight.forget();
             }
+            if !asked.contains(&Question::Causes) {
+                file.causes.forget();
+            }
         });
     }
 
@@ -143,6 +154,7 @@ impl Desk {
             Question::Promotion => file.promotion.start(about),
             Question::Baseline => file.baseline.start(about),
             Question::Preflight => file.preflight.start(about),
+            Question::Causes => file.causes.start(about),
         });
         let Some(failures) = failures else { return };
         let (desk, key, about, job) = (self.clone(), key.clone(), about.clone(), job());
@@ -182,6 +194,7 @@ impl File {
             Ok(Reply::Promotion(answer)) => self.promotion.settle(about, answer),
             Ok(Reply::Baseline(answer)) => self.baseline.settle(about, answer),
             Ok(Reply::Preflight(answer)) => self.preflight.settle(about, answer),
+            Ok(Reply::Causes(answer)) => self.causes.settle(about, answer),
             Err(error) => {
                 let why = format!("{error:#}");
                 tracing::warn!(revision = %about, ?question, "not answered: {why}");
@@ -192,6 +205,7 @@ impl File {
                     Question::Promotion => self.promotion.fail(about, why, failures, wait),
                     Question::Baseline => self.baseline.fail(about, why, failures, wait),
                     Question::Preflight => self.preflight.fail(about, why, failures, wait),
+                    Question::Causes => self.causes.fail(about, why, failures, wait),
                 }
                 return Some(wait);
             }

@@ -7,7 +7,7 @@ use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
-use serin_core::analysis::Tick;
+use serin_core::analysis::{Sides, Tick};
 use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, State, Verb};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
@@ -107,6 +107,9 @@ pub(super) async fn observe(
         stable: stable_arm,
         canary: canary_arm,
         weight,
+        sides: live.as_ref().map_or(Sides::Neither, |live| live.sides),
+        writer: live.as_ref().and_then(|live| live.writer.clone()),
+        causes: cx.desk.causes(&ObjectRef::from_obj(rollout)),
         route_accepted: live.as_ref().and_then(|live| live.accepted),
         pinned,
         ticks,
@@ -314,9 +317,19 @@ fn target(
         stable,
         thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
         extra_failure_codes: vec![],
+        services: services(&rollout.spec.service.name),
         scrape_interval: parsed.scrape_interval,
         began,
     }
+}
+
+/// The Services through which clients reach the arms.
+fn services(apex: &str) -> Vec<String> {
+    vec![
+        apex.to_owned(),
+        traffic::stable_service(apex),
+        traffic::canary_service(apex),
+    ]
 }
 
 /// The pods of this revision of the canary, and all of stable's.

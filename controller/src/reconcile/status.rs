@@ -324,6 +324,44 @@ fn conditions(
         },
         refused.unwrap_or("no start is refused"),
     );
+    let strays = state
+        .phase
+        .run()
+        .and_then(|run| run.following.deviation())
+        .map(|deviation| {
+            let causes = observation.causes.as_ref().and_then(|causes| match causes {
+                Answer::Is(causes) => Some(format!("; likely causes: {causes}")),
+                Answer::Failed(_) => None,
+            });
+            format!("{deviation}{}", causes.unwrap_or_default())
+        });
+    put(
+        "TrafficNotFollowing",
+        strays.is_some(),
+        if strays.is_some() { "ShareOff" } else { "Follows" },
+        strays
+            .as_deref()
+            .unwrap_or("no share of the calls is proven to be off its weight"),
+    );
+    let contest = match &state.phase {
+        Phase::Paused(p) if p.reason == PauseReason::WeightContested => {
+            Some(p.run.contest.as_ref().map_or("somebody", |contest| contest.by.as_str()))
+        }
+        _ => None,
+    };
+    put(
+        "WeightContested",
+        contest.is_some(),
+        if contest.is_some() { "OtherWriter" } else { "OneWriter" },
+        &contest.map_or_else(
+            || "nobody else writes the weights".to_owned(),
+            |by| {
+                format!(
+                    "{by} writes the weights too (managedFields); take the route out of its hands, then `serin resume`"
+                )
+            },
+        ),
+    );
     let blind = matches!(&state.phase, Phase::Paused(p) if p.reason == PauseReason::Blind);
     let text = observation
         .sampling_problem

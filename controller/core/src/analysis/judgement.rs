@@ -285,6 +285,7 @@ mod tests {
             end: Timestamp::UNIX_EPOCH,
             canary: arm(canary),
             stable: arm(stable),
+            sent: crate::analysis::Sent::default(),
         }
     }
 

@@ -4,12 +4,14 @@
 //! evidence at any time. [`sequential`] is the statistics behind it.
 
 pub mod baseline;
+pub mod following;
 pub mod judgement;
 pub mod objectives;
 pub mod sample;
 pub mod sequential;
 
 pub use baseline::{Baseline, Frozen, PodCounts};
+pub use following::{Deviation, Following, Sent, Sides};
 pub use judgement::{Analysis, Evidence, Judged, Outcome, Verdict};
 pub use objectives::{LatencyObjective, Objectives, SuccessObjective};
 pub use sample::{ArmSample, Counts, Sight, Tick};

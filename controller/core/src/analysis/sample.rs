@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Sent;
+
 /// Calls that one arm answered in one tick.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,4 +61,7 @@ pub struct Tick {
     pub canary: ArmSample,
     /// Stable's pods.
     pub stable: ArmSample,
+    /// Where the clients' proxies sent calls; none where nobody asked for it.
+    #[serde(default)]
+    pub sent: Sent,
 }

@@ -19,6 +19,8 @@ pub enum Effect {
     ScaleCanary(i32),
     /// Ask whether the trial of this revision would work at all.
     AskPreflight(Revision),
+    /// Ask why the traffic of this revision does not follow its weight.
+    AskCauses(Revision),
     /// Ask for what stable did before the trial of this revision.
     AskBaseline(Revision),
     /// Ask the config repository where the canary's revision comes from.

@@ -16,7 +16,7 @@ pub use observation::{
 };
 pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, Step, StepDraft};
 pub use state::{
-    Baseline, CommandAnswer, Commit, Ending, PauseReason, Paused, Phase, PhaseName, Preflight, Progressing,
+    Baseline, CommandAnswer, Commit, Contest, Ending, PauseReason, Paused, Phase, PhaseName, Preflight, Progressing,
     PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting, State,
 };
 pub use transition::transition;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::state::{Commit, Revision};
 use crate::Weight;
-use crate::analysis::{Baseline, Tick};
+use crate::analysis::{Baseline, Sides, Tick};
 
 /// One look at everything that a decision needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,12 @@ pub struct Observation {
     pub weight: LiveWeight,
     /// What Linkerd says of the route; `None` while it says nothing.
     pub route_accepted: Option<bool>,
+    /// Whether every call goes by the weights.
+    pub sides: Sides,
+    /// Who wrote the weights last, if it was not Serin.
+    pub writer: Option<String>,
+    /// The answer to [`super::Effect::AskCauses`].
+    pub causes: Option<Answer<String>>,
     /// The `pod-template-hash` that the canary's Service selects, if it stands.
     pub pinned: Option<String>,
     /// Ticks since [`super::Phase::samples_since`], in order.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use crate::Weight;
-use crate::analysis::{Analysis, Evidence};
+use crate::analysis::{Analysis, Evidence, Following};
 
 /// What an arm runs: the name that the config repository gave it, and the hash of the pod template that carries it.
 ///
@@ -40,6 +40,15 @@ pub struct Commit {
     pub subject: String,
 }
 
+/// Somebody else wrote the weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contest {
+    /// Who, as far as the route tells.
+    pub by: String,
+    /// How often in this trial.
+    pub times: u32,
+}
+
 /// One trial of one revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,6 +68,12 @@ pub struct Run {
     pub fresh_at: Timestamp,
     /// The analysis's memory.
     pub analysis: Analysis,
+    /// Whether traffic follows the step's weight.
+    #[serde(default)]
+    pub following: Following,
+    /// Who wrote the weights beside Serin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contest: Option<Contest>,
 }
 
 /// The memory of a rollout.
@@ -199,8 +214,10 @@ pub enum PauseReason {
     Blind,
     /// Stable no longer runs the baseline.
     StableChanged,
-    /// Somebody lowered the canary's weight.
+    /// Somebody lowered the canary's weight, or raises it again and again.
     WeightContested,
+    /// The step's time is over, and its calls do not go where the weight says.
+    TrafficNotFollowing,
 }
 
 /// See [`Phase::Paused`].
@@ -421,6 +438,8 @@ impl Run {
             as_of: now,
             fresh_at: now,
             analysis: plan.analysis(&crate::analysis::Baseline::default()),
+            following: Following::default(),
+            contest: None,
         }
     }
 }

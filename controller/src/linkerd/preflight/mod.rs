@@ -2,6 +2,7 @@
 //! and what to do. Pure: facts in, lines out; must not know who read the facts or who reads the lines.
 
 mod capacity;
+mod causes;
 mod facts;
 mod ingress;
 mod metrics;
@@ -11,6 +12,7 @@ mod services;
 
 use serde::Serialize;
 
+pub use causes::causes;
 pub use facts::{Facts, Proxy, Read, Route, Sight};
 
 /// How a line ends.

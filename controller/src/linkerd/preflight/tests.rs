@@ -415,6 +415,51 @@ fn argo_cd_must_leave_alone_what_is_serins() {
 }
 
 #[test]
+fn the_causes_of_strayed_calls_are_named() {
+    let all = |edit: fn(&mut Facts)| {
+        let mut facts = sound();
+        edit(&mut facts);
+        causes(&facts)
+    };
+    let sound = all(|_| {});
+    assert!(
+        matches!(sound.as_slice(), [only] if only.contains("restart the clients")),
+        "{sound:?}"
+    );
+    for (words, edit) in [
+        (
+            "clients/web.prod.svc",
+            (|f| {
+                let name = "web.prod.svc.cluster.local";
+                f.profiles = Ok(vec![
+                    json!({ "metadata": { "namespace": "clients", "name": name }, "spec": { "routes": [{}] } }),
+                ]);
+            }) as fn(&mut Facts),
+        ),
+        ("50.0 % of stable's", |f| f.sight.as_mut().unwrap().unmeshed = Some(0.5)),
+        ("not ready: web-1", |f| {
+            set(
+                &mut f.pods,
+                0,
+                "/status/conditions",
+                json!([{ "type": "Ready", "status": "False" }]),
+            );
+        }),
+        ("circuit breakers are set on web", |f| {
+            set(
+                &mut f.services,
+                0,
+                "/metadata/annotations",
+                json!({ "balancer.linkerd.io/failure-accrual": "consecutive" }),
+            );
+        }),
+    ] {
+        let found = all(edit);
+        assert!(found.len() == 2 && found[0].contains(words), "{words}: {found:?}");
+    }
+}
+
+#[test]
 fn a_refusal_names_every_line_that_fails_and_what_to_do() {
     let good = Line::new("mesh", "the pods of web are meshed");
     let bad = |what: &str| Line::new("route", what).fail("there is one", "remove it");

@@ -97,7 +97,7 @@ fn carry_out(cx: &mut Context<'_>, phase: Phase, verb: Verb, reason: &str) -> (P
 fn goes_on(reason: PauseReason) -> bool {
     matches!(
         reason,
-        PauseReason::Operator | PauseReason::Approval | PauseReason::Inconclusive
+        PauseReason::Operator | PauseReason::Approval | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing
     )
 }
 
@@ -121,7 +121,9 @@ fn skip_all(cx: &mut Context<'_>, run: Run) -> (Phase, Done) {
 fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
     match p.reason {
         PauseReason::Approval => next(cx, p.run, p.step),
-        PauseReason::Operator | PauseReason::Inconclusive => enter(cx, p.run, p.step, p.weight),
+        PauseReason::Operator | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing => {
+            enter(cx, p.run, p.step, p.weight)
+        }
         PauseReason::Blind | PauseReason::StableChanged | PauseReason::WeightContested => {
             cx.take_away();
             again(cx, p.run)

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::Weight;
-use crate::analysis::{ArmSample, Baseline, Counts, Sight, Tick};
+use crate::analysis::{ArmSample, Baseline, Counts, Sent, Sides, Sight, Tick};
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
     Answer, Arm, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason, Phase,
@@ -37,6 +37,10 @@ struct World {
     /// What stands in the way of a start.
     obstacle: Option<String>,
     accepted: Option<bool>,
+    /// Whether the weights do what they say.
+    inert: bool,
+    writer: Option<String>,
+    causes: Option<Answer<String>>,
     baseline: Option<Answer<Baseline>>,
     git: GitView,
     git_down: bool,
@@ -77,6 +81,9 @@ impl World {
             preflight: None,
             obstacle: None,
             accepted: None,
+            inert: false,
+            writer: None,
+            causes: None,
             baseline: None,
             git: GitView::default(),
             git_down: false,
@@ -157,6 +164,17 @@ impl World {
                 end: Timestamp::from_second(end).unwrap(),
                 canary: arm(requests, failures),
                 stable: arm(10_000 - requests, 0),
+                sent: if self.inert {
+                    Sent {
+                        canary: 0,
+                        stable: 10_000,
+                    }
+                } else {
+                    Sent {
+                        canary: requests,
+                        stable: 10_000 - requests,
+                    }
+                },
             });
             end += interval;
         }
@@ -169,6 +187,9 @@ impl World {
             canary: self.canary.clone(),
             weight: self.weight,
             route_accepted: self.accepted,
+            sides: Sides::Both,
+            writer: self.writer.clone(),
+            causes: self.causes.clone(),
             pinned: self.pinned.clone(),
             ticks: self.ticks(),
             sampling_problem: None,
@@ -189,6 +210,7 @@ impl World {
         self.git = GitView::default();
         self.baseline = None;
         self.preflight = None;
+        self.causes = None;
         for effect in &decision.effects {
             self.carry_out(effect);
         }
@@ -217,6 +239,7 @@ impl World {
                 let obstacle = self.obstacle.clone();
                 self.preflight = Some(obstacle.map_or(Answer::Is(warnings), Answer::Failed));
             }
+            Effect::AskCauses(_) => self.causes = Some(Answer::Is("a ServiceProfile".to_owned())),
             Effect::AskBaseline(_) => self.baseline = Some(Answer::Is(Baseline::default())),
             Effect::AskOrigin(revision) => {
                 self.git.origin = Some(if self.git_down {
@@ -464,14 +487,68 @@ fn a_route_that_is_not_accepted_gets_no_weight() {
 }
 
 #[test]
-fn a_raised_weight_is_corrected_at_once() {
+fn a_raised_weight_is_corrected_at_once_and_who_goes_on_raising_it_is_named() {
     let mut world = World::new(STEPS).with_canary("1.1.0");
-    world.until("5 %", 100, |w| {
-        w.weight.canary().percent() == 5 && w.state.phase.samples_since().is_some()
-    });
+    world.writer = Some("argocd-controller".to_owned());
+    let at_five = |w: &World| w.weight.canary().percent() == 5 && w.state.phase.samples_since().is_some();
+    world.until("5 %", 100, at_five);
+    world.weight = LiveWeight::At(Weight::FULL);
+    let first = world.step();
+    assert_eq!(
+        first.effects.first(),
+        Some(&Effect::SetWeight(Weight::try_from(5).unwrap()))
+    );
+    assert_eq!(world.state.phase.name(), PhaseName::Progressing, "once may be a slip");
+    world.until("5 % again", 10, at_five);
+    world.weight = LiveWeight::At(Weight::FULL);
+    let second = world.step();
+    assert_eq!(
+        second.effects.first(),
+        Some(&Effect::SetWeight(Weight::try_from(5).unwrap()))
+    );
+    assert_eq!(world.pause_reason(), Some(PauseReason::WeightContested));
+    assert!(
+        second.message.contains("waits at 5 %: argocd-controller writes"),
+        "{}",
+        second.message
+    );
+    // While it waits it goes on to lower, and never raises.
     world.weight = LiveWeight::At(Weight::FULL);
     world.step();
     assert_eq!(world.weight.canary().percent(), 5);
+    world.weight = LiveWeight::At(Weight::ZERO);
+    for _ in 0..100 {
+        world.step();
+        world.now += 1;
+    }
+    assert!(world.weight.canary().is_zero());
+}
+
+#[test]
+fn a_step_does_not_pass_on_traffic_that_never_came() {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    world.inert = true;
+    world.until("it is known", 100, |w| {
+        w.state
+            .phase
+            .run()
+            .is_some_and(|run| run.following.deviation().is_some())
+    });
+    assert_eq!(world.weight.canary().percent(), 5);
+    world.until("the step's time is over", 100, |w| {
+        w.pause_reason() == Some(PauseReason::TrafficNotFollowing)
+    });
+    assert_eq!(world.weights, [5]);
+    world.step();
+    let said = world.step().message;
+    assert!(
+        said.contains("the weight is 5 %, and 0 of") && said.contains("likely causes: a ServiceProfile"),
+        "{said}"
+    );
+    // Mended, and a person says so.
+    world.inert = false;
+    world.order(Verb::Resume);
+    world.until_phase(PhaseName::Promoted, 400);
 }
 
 #[test]

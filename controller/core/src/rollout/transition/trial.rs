@@ -1,7 +1,7 @@
 //! A revision on trial: from waiting for its pods, through the steps, to the verdict.
 
 use super::rest::{Considered, consider};
-use super::{Context, failure};
+use super::{Context, contest, failure, traffic};
 use crate::Weight;
 use crate::analysis::Outcome;
 use crate::rollout::effect::{Effect, NoteKind};
@@ -119,6 +119,7 @@ pub(super) fn enter(cx: &mut Context<'_>, mut run: Run, step: usize, from: Weigh
     let weight = cx.plan.step(step).weight;
     let stable_share = f64::from(100 - weight.percent()) / 100.0;
     run.analysis.begin_step(step, stable_share);
+    run.following.begin_step();
     cx.say(format!("step {} of {}: {weight}", step + 1, cx.plan.steps().len()));
     let message = format!(
         "{} goes to {weight} (step {} of {})",
@@ -157,6 +158,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     } else {
         weight_at
     };
+    traffic::follow(cx, &mut p.run, weight_at, step.weight);
     let outcome = cx.absorb(&mut p.run, counts_from);
     if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
@@ -168,16 +170,14 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         return pause(cx, p.run, p.step, PauseReason::StableChanged);
     }
     if live > step.weight {
-        cx.first(step.weight);
-        cx.say(format!("correcting the weight from {live} to {}", step.weight));
-        return Phase::Progressing(p);
+        return contest::raised(cx, p, step.weight);
     }
     if live < step.weight {
-        // It may be a rollback that a killed controller did not record: never up again without a person's word.
-        return pause(cx, p.run, p.step, PauseReason::WeightContested);
+        return contest::lowered(cx, p.run, p.step);
     }
+    let strays = traffic::strays(cx, &p.run);
     let held = cx.elapsed(weight_at, step.hold);
-    if held && outcome == Outcome::Pass {
+    if held && outcome == Outcome::Pass && strays.is_none() {
         if step.approval {
             return pause(cx, p.run, p.step, PauseReason::Approval);
         }
@@ -187,6 +187,9 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         let enough = p.run.analysis.step_requests() >= cx.plan.min_requests;
         let clear = outcome != Outcome::Hold && !p.run.analysis.verdict().suspect;
         return match step.on_inconclusive {
+            OnInconclusive::Advance | OnInconclusive::Pause if strays.is_some() => {
+                pause(cx, p.run, p.step, PauseReason::TrafficNotFollowing)
+            }
             OnInconclusive::Advance if enough && clear => next(cx, p.run, p.step),
             OnInconclusive::Advance | OnInconclusive::Pause => pause(cx, p.run, p.step, PauseReason::Inconclusive),
             OnInconclusive::RollBack => cx.roll_back(p.run, RollbackReason::Inconclusive),
@@ -203,6 +206,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         .as_ref()
         .map(|why| format!("; no samples: {why}"))
         .unwrap_or_default();
+    let problem = strays.map(|why| format!("{problem}; {why}")).unwrap_or(problem);
     cx.say(format!(
         "step {} of {}: {}, verdict {} on {} calls, {next}{problem}",
         p.step + 1,
@@ -217,11 +221,10 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
 /// The step's weight is not on the route yet: write it as soon as the pods for it are ready.
 fn rise(cx: &mut Context<'_>, p: Progressing, weight: Weight) -> Phase {
     if cx.live() < p.from {
-        return pause(cx, p.run, p.step, PauseReason::WeightContested);
+        return contest::lowered(cx, p.run, p.step);
     }
     if cx.live() > weight {
-        cx.first(weight);
-        return Phase::Progressing(p);
+        return contest::raised(cx, p, weight);
     }
     if !cx.baseline_holds(&p.run) {
         return pause(cx, p.run, p.step, PauseReason::StableChanged);
@@ -271,7 +274,12 @@ pub(super) fn promote(cx: &mut Context<'_>, run: Run) -> Phase {
 /// Holds the present weight for a person.
 pub(super) fn pause(cx: &mut Context<'_>, run: Run, step: usize, reason: PauseReason) -> Phase {
     let weight = cx.live();
-    let message = format!("{} waits at {weight}: {}", run.revision, why(reason));
+    pause_at(cx, run, step, reason, weight)
+}
+
+/// Holds this weight, which is written already or is being written.
+pub(super) fn pause_at(cx: &mut Context<'_>, run: Run, step: usize, reason: PauseReason, weight: Weight) -> Phase {
+    let message = format!("{} waits at {weight}: {}", run.revision, why(&run, reason));
     cx.say(message.clone());
     let kind = if reason == PauseReason::Approval {
         NoteKind::Normal
@@ -311,8 +319,11 @@ fn go_blind(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
     })
 }
 
-fn why(reason: PauseReason) -> &'static str {
-    match reason {
+fn why(run: &Run, reason: PauseReason) -> String {
+    if let (PauseReason::WeightContested, Some(contest)) = (reason, &run.contest) {
+        return format!("{} writes its weight too (`serin resume` starts again)", contest.by);
+    }
+    let why = match reason {
         PauseReason::Operator => "an operator paused it",
         PauseReason::Approval => "the step asks for an approval (`serin approve`)",
         PauseReason::Inconclusive => "the step's time is over without a verdict (`serin promote`, `resume` or `abort`)",
@@ -321,12 +332,20 @@ fn why(reason: PauseReason) -> &'static str {
             "stable no longer runs the baseline (`serin resume` starts again beside the new one)"
         }
         PauseReason::WeightContested => "somebody lowered its weight (`serin resume` starts again)",
-    }
+        PauseReason::TrafficNotFollowing => {
+            "its calls do not go where the weight says (`serin resume` tries the step again)"
+        }
+    };
+    why.to_owned()
 }
 
 pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     if let Some(phase) = interrupted(cx, &p.run, || Phase::Paused(p.clone())) {
         return phase;
+    }
+    if cx.live() == p.weight {
+        let (since, weight) = (p.since, p.weight);
+        traffic::follow(cx, &mut p.run, since, weight);
     }
     let outcome = cx.absorb(&mut p.run, p.since);
     if let Some(reason) = failure(&p.run, outcome) {
@@ -334,6 +353,7 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     }
     let live = cx.live();
     if live > p.weight {
+        contest::tell(cx, &mut p.run, p.weight);
         let weight = p.weight;
         cx.first(weight);
     } else {
@@ -351,7 +371,16 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     } else if !p.weight.is_zero() && cx.is_blind(&p.run, p.since) {
         return go_blind(cx, p.run, p.step);
     }
-    cx.say(format!("{} waits at {}: {}", p.run.revision, p.weight, why(p.reason)));
+    let strays = traffic::strays(cx, &p.run)
+        .map(|why| format!("; {why}"))
+        .unwrap_or_default();
+    let message = format!(
+        "{} waits at {}: {}{strays}",
+        p.run.revision,
+        p.weight,
+        why(&p.run, p.reason)
+    );
+    cx.say(message);
     Phase::Paused(p)
 }
 
