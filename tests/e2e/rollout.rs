@@ -4,6 +4,7 @@
 mod adopted;
 mod ends;
 mod faults;
+mod preflight;
 mod refused;
 mod replayed;
 mod site;
@@ -52,6 +53,11 @@ pub(crate) fn stories() -> Vec<Story> {
             replayed::incident_story,
         ),
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
+        Story::new("every_line_of_the_preflight_passes_and_does_not_pass", preflight::lines),
+        Story::new(
+            "a_start_that_could_not_work_is_refused_until_it_is_mended",
+            preflight::refuses,
+        ),
         Story::new(
             "revision_create_says_what_is_wrong_and_pushes_nothing",
             refused::revision_create,

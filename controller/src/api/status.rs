@@ -40,7 +40,8 @@ pub struct CanaryRolloutStatus {
     pub history: Vec<HistoryEntry>,
     /// The answer to the last command.
     pub last_command: Option<CommandStatus>,
-    /// Ready, SpecValid, MetricsReadable, GitPending, RollbackBlocked, CanaryStale, Blind.
+    /// Ready, SpecValid, PreflightFailed, MetricsReadable, TrafficNotFollowing, WeightContested, GitPending, RollbackBlocked,
+    /// CanaryStale, Blind.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// The state machine's memory; read the other fields instead.

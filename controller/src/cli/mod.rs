@@ -53,7 +53,7 @@ enum Revision {
 /// Runs a command line; an error goes to standard error, with all that led to it.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Check(args) => check::run(args).await,
+        Command::Check(args) => return check::run(args).await,
         Command::Controller(args) => controller::run(args).await,
         Command::Crd => crd::run(),
         Command::Replay(args) => replay::run(*args).await,

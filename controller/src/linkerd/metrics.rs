@@ -3,6 +3,8 @@
 
 /// Responses by classification; counted when the stream ends.
 pub const RESPONSES: &str = "response_total";
+/// Requests, counted when they are sent or come in.
+pub const REQUESTS: &str = "request_total";
 /// Milliseconds to the first frame of the response, as a cumulative histogram.
 pub const LATENCY_BUCKETS: &str = "response_latency_ms_bucket";
 /// A constant 1 that every proxy exports, and nothing but a proxy: the sign that a pod's proxy was scraped.
@@ -16,6 +18,18 @@ pub const NAME: &str = "__name__";
 pub const DIRECTION: &str = "direction";
 /// The value of [`DIRECTION`] for calls that the pod answers.
 pub const INBOUND: &str = "inbound";
+/// The value of [`DIRECTION`] for calls that the pod makes.
+pub const OUTBOUND: &str = "outbound";
+/// Where an outbound call went: the namespace of its endpoint's pod.
+pub const DST_NAMESPACE: &str = "dst_namespace";
+/// The Service whose endpoint it is.
+pub const DST_SERVICE: &str = "dst_service";
+/// The Deployment of the endpoint's pod.
+pub const DST_DEPLOYMENT: &str = "dst_deployment";
+/// The ReplicaSet of the endpoint's pod.
+pub const DST_POD_TEMPLATE_HASH: &str = "dst_pod_template_hash";
+/// The endpoint's port.
+pub const TARGET_PORT: &str = "target_port";
 /// The pod's port that was called. Proxies listen on ports of their own: scrapes and probes show up as 4191.
 pub const SERVER_PORT: &str = "srv_port";
 /// The proxy's own port, where it is scraped and probed.

@@ -40,6 +40,18 @@ pub fn sight(arm: Arm<'_>) -> String {
     Selector::of("").matcher(m::NAME, "=~", &names).arm(arm).finish()
 }
 
+/// What all clients' proxies sent to the endpoints of these Services, by the endpoint's Deployment: the one counter that says the
+/// same whether a route, a ServiceProfile or nothing at all decides where calls go. `port` is the one that the container listens on.
+pub fn outbound_requests(namespace: &str, services: &[&str], port: u16) -> String {
+    let any: Vec<_> = services.iter().map(|name| literal(name)).collect();
+    Selector::of(m::REQUESTS)
+        .matcher(m::DIRECTION, "=", m::OUTBOUND)
+        .matcher(m::DST_NAMESPACE, "=", namespace)
+        .matcher(m::DST_SERVICE, "=~", &any.join("|"))
+        .matcher(m::TARGET_PORT, "=", &port.to_string())
+        .finish()
+}
+
 /// When each proxy of these Deployments was scraped last, in seconds since the epoch.
 pub fn last_scrapes(namespace: &str, deployments: &[&str]) -> String {
     format!("timestamp({})", of_all(m::BUILD_INFO, namespace, deployments).finish())
@@ -204,6 +216,14 @@ mod tests {
         insta::assert_snapshot!(
             any_inbound("prod", &["web"]),
             @r#"response_total{namespace="prod",deployment=~"web",direction="inbound"}"#
+        );
+    }
+
+    #[test]
+    fn calls_are_counted_where_clients_send_them() {
+        insta::assert_snapshot!(
+            outbound_requests("prod", &["web", "web-canary"], 50051),
+            @r#"request_total{direction="outbound",dst_namespace="prod",dst_service=~"web|web-canary",target_port="50051"}"#
         );
     }
 

@@ -30,6 +30,15 @@ impl Series {
     }
 }
 
+/// One value of an instant query's answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Point {
+    /// All its labels; none for a scalar.
+    pub(super) labels: BTreeMap<String, String>,
+    /// As Prometheus has it: NaN is possible.
+    pub(super) value: f64,
+}
+
 /// Why an answer can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unusable {
@@ -69,21 +78,15 @@ struct RawSeries {
     values: Vec<(f64, String)>,
 }
 
+#[derive(Deserialize)]
+struct RawPoint {
+    metric: BTreeMap<String, String>,
+    value: (f64, String),
+}
+
 /// The raw samples of a range selector.
 pub(super) fn decode(body: &[u8]) -> Result<Vec<Series>, Unusable> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|e| Unusable::Malformed(e.to_string()))?;
-    if answer.status != "success" {
-        return Err(Unusable::Failed {
-            kind: answer.error_type,
-            message: answer.error,
-        });
-    }
-    if !answer.warnings.is_empty() {
-        return Err(Unusable::Partial(answer.warnings));
-    }
-    let data = answer
-        .data
-        .ok_or_else(|| Unusable::Malformed("there is no data in it".to_owned()))?;
+    let data = data(body)?;
     if data.result_type != "matrix" {
         return Err(Unusable::Malformed(format!(
             "it is a {}, not raw samples",
@@ -94,15 +97,61 @@ pub(super) fn decode(body: &[u8]) -> Result<Vec<Series>, Unusable> {
     raw.into_iter().map(series).collect()
 }
 
+/// The values of an instant query: of a vector, or the only one of a scalar.
+pub(super) fn decode_instant(body: &[u8]) -> Result<Vec<Point>, Unusable> {
+    let data = data(body)?;
+    let malformed = |e: serde_json::Error| Unusable::Malformed(e.to_string());
+    match data.result_type.as_str() {
+        "vector" => {
+            let raw: Vec<RawPoint> = serde_json::from_value(data.result).map_err(malformed)?;
+            let point = |RawPoint { metric, value }| {
+                Ok(Point {
+                    labels: metric,
+                    value: number(&value.1)?,
+                })
+            };
+            raw.into_iter().map(point).collect()
+        }
+        "scalar" => {
+            let (_, value): (f64, String) = serde_json::from_value(data.result).map_err(malformed)?;
+            Ok(vec![Point {
+                labels: BTreeMap::new(),
+                value: number(&value)?,
+            }])
+        }
+        other => Err(Unusable::Malformed(format!(
+            "it is a {other}, not values of one instant"
+        ))),
+    }
+}
+
+fn data(body: &[u8]) -> Result<Data, Unusable> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|e| Unusable::Malformed(e.to_string()))?;
+    if answer.status != "success" {
+        return Err(Unusable::Failed {
+            kind: answer.error_type,
+            message: answer.error,
+        });
+    }
+    if !answer.warnings.is_empty() {
+        return Err(Unusable::Partial(answer.warnings));
+    }
+    answer
+        .data
+        .ok_or_else(|| Unusable::Malformed("there is no data in it".to_owned()))
+}
+
+fn number(text: &str) -> Result<f64, Unusable> {
+    text.parse()
+        .map_err(|_| Unusable::Malformed(format!("{text:?} is no number")))
+}
+
 fn series(raw: RawSeries) -> Result<Series, Unusable> {
     let mut samples = Vec::with_capacity(raw.values.len());
     for (seconds, value) in raw.values {
-        let value = value
-            .parse()
-            .map_err(|_| Unusable::Malformed(format!("{value:?} is no number")))?;
         samples.push(Sample {
             at: millis(seconds),
-            value,
+            value: number(&value)?,
         });
     }
     samples.sort_by_key(|s| s.at);
@@ -157,6 +206,22 @@ mod tests {
                 value: 123_456_789_012.0
             }
         );
+    }
+
+    #[test]
+    fn reads_the_values_of_one_instant() {
+        let instant =
+            |data: serde_json::Value| decode_instant(json!({"status": "success", "data": data}).to_string().as_bytes());
+        let got = instant(json!({"resultType": "vector", "result": [{"metric": {"pod": "a"}, "value": [1.5, "7"]}]}))
+            .unwrap();
+        assert_eq!(got[0].labels.get("pod").map(String::as_str), Some("a"));
+        assert!((got[0].value - 7.0).abs() < f64::EPSILON);
+        let got = instant(json!({"resultType": "scalar", "result": [1.5, "3"]})).unwrap();
+        assert!((got[0].value - 3.0).abs() < f64::EPSILON);
+        assert!(matches!(
+            instant(json!({"resultType": "matrix", "result": []})),
+            Err(Unusable::Malformed(_))
+        ));
     }
 
     #[test]

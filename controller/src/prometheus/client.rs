@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answer::{Series, Unusable, decode};
+use super::answer::{Point, Series, Unusable, decode, decode_instant};
 
 /// An answer larger than this is given up: it can't be one rollout's pods.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -134,8 +134,16 @@ impl Client {
 
     /// The raw samples of a range selector, evaluated at a time.
     pub(super) async fn raw(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SampleError> {
-        let asking = tokio::time::timeout(self.timeout, self.ask(query, at));
-        asking.await.unwrap_or_else(|_| {
+        self.in_time(self.ask(query, Some(at), decode)).await
+    }
+
+    /// The values of an instant query, by the server's own clock.
+    pub(super) async fn instant(&self, query: &str) -> Result<Vec<Point>, SampleError> {
+        self.in_time(self.ask(query, None, decode_instant)).await
+    }
+
+    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, SampleError>>) -> Result<T, SampleError> {
+        tokio::time::timeout(self.timeout, asking).await.unwrap_or_else(|_| {
             Err(SampleError::TimedOut {
                 url: self.url(),
                 after: self.timeout,
@@ -143,11 +151,18 @@ impl Client {
         })
     }
 
-    async fn ask(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SampleError> {
-        let ms = at.as_millisecond();
-        let time = format!("{}.{:03}", ms.div_euclid(1_000), ms.rem_euclid(1_000));
-        let answer = self.inner.query(query).query("time", time).post_raw().await;
-        let mut answer = answer.map_err(|e| self.unreachable(e))?;
+    async fn ask<T>(
+        &self,
+        query: &str,
+        at: Option<Timestamp>,
+        decode: fn(&[u8]) -> Result<T, Unusable>,
+    ) -> Result<T, SampleError> {
+        let mut question = self.inner.query(query);
+        if let Some(at) = at {
+            let ms = at.as_millisecond();
+            question = question.query("time", format!("{}.{:03}", ms.div_euclid(1_000), ms.rem_euclid(1_000)));
+        }
+        let mut answer = question.post_raw().await.map_err(|e| self.unreachable(e))?;
         let status = answer.status();
         let not_prometheus = |problem: String| SampleError::NotPrometheus {
             url: self.url(),

@@ -8,9 +8,11 @@ mod arms;
 mod client;
 mod counters;
 mod custom;
+mod glance;
 mod history;
 mod own;
 mod sampler;
+mod sent;
 mod ticks;
 
 pub use client::SampleError;

@@ -13,6 +13,7 @@ use super::arms::{self, What};
 use super::client::{Client, SampleError};
 use super::counters::Window;
 use super::own::{self, Own};
+use super::sent;
 use crate::linkerd::promql;
 
 /// A query that takes longer than this is late for its tick anyway.
@@ -47,6 +48,9 @@ pub struct Target {
     pub extra_failure_codes: Vec<u8>,
     /// Numbers of gRPC codes that a baseline counts by themselves.
     pub codes_apart: Vec<u8>,
+    /// The Services through which clients reach the arms: the apex and the arms' own. Where there are none, nobody asks where
+    /// calls were sent.
+    pub services: Vec<String>,
     /// How often Prometheus scrapes the proxies.
     pub scrape_interval: SignedDuration,
     /// When the rollout began.
@@ -199,6 +203,10 @@ impl Prometheus {
         })
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The server's address, without a password that may stand in it.
     pub fn url(&self) -> String {
         self.client.url()
@@ -212,9 +220,9 @@ impl Prometheus {
     /// # Errors
     /// Any answer that is not whole: there is no tick then, and the caller is blind.
     pub async fn tick(&self, target: &Target, start: Timestamp, end: Timestamp) -> Result<Tick, SampleError> {
-        let [canary, stable] = self.series(target, start, end).await?;
+        let seen = self.series(target, start, end).await?;
         let own = self.own(target, (start, end), end).await?;
-        target.tick(&canary, &stable, &own, (start, end))
+        target.tick(&seen, &own, (start, end))
     }
 
     /// Several ticks in order, as [`super::ticks_due`] gives them, with few queries. Stops at the first error.
@@ -224,13 +232,13 @@ impl Prometheus {
         while let Some((first, _)) = rest.first() {
             let (now, later) = together(rest, *first);
             let Some((_, last)) = now.last() else { break };
-            let [canary, stable] = self.series(target, *first, *last).await?;
+            let seen = self.series(target, *first, *last).await?;
             let own = match now.first() {
                 Some(one) => self.own(target, *one, *last).await?,
                 None => Vec::new(),
             };
             for tick in now {
-                out.push(target.tick(&canary, &stable, &own, *tick)?);
+                out.push(target.tick(&seen, &own, *tick)?);
             }
             rest = later;
         }
@@ -309,11 +317,28 @@ impl Prometheus {
         })
     }
 
-    /// Both arms' series, canary first, with all samples that speak for `(start, end]`.
-    async fn series(&self, target: &Target, start: Timestamp, end: Timestamp) -> Result<[Vec<Series>; 2], SampleError> {
+    /// Both arms' series and the clients', with all samples that speak for `(start, end]`.
+    async fn series(&self, target: &Target, start: Timestamp, end: Timestamp) -> Result<Seen, SampleError> {
         let arm = |arm| self.arm(target, arm, start, end);
-        let (canary, stable) = futures::future::try_join(arm(&target.canary), arm(&target.stable)).await?;
-        Ok([canary, stable])
+        let clients = self.clients(target, start, end);
+        let (canary, stable, clients) =
+            futures::future::try_join3(arm(&target.canary), arm(&target.stable), clients).await?;
+        Ok(Seen {
+            canary,
+            stable,
+            clients,
+        })
+    }
+
+    /// What clients sent to the arms. Samples before the first tick are looked at as far back as that tick is long.
+    async fn clients(&self, target: &Target, start: Timestamp, end: Timestamp) -> Result<Vec<Series>, SampleError> {
+        if target.services.is_empty() {
+            return Ok(Vec::new());
+        }
+        let services: Vec<&str> = target.services.iter().map(String::as_str).collect();
+        let selector = promql::outbound_requests(&target.namespace, &services, target.port);
+        let window = end.duration_since(start).saturating_add(target.lookback());
+        self.client.raw(&promql::over(&selector, window), end).await
     }
 
     /// One arm's series, with all samples that speak for `(start, end]`.
@@ -331,6 +356,13 @@ impl Prometheus {
     }
 }
 
+/// The series that ticks are counted from.
+struct Seen {
+    canary: Vec<Series>,
+    stable: Vec<Series>,
+    clients: Vec<Series>,
+}
+
 /// As many of the ticks as one answer may hold, and the others.
 pub(super) fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
     let fitting = ticks
@@ -342,14 +374,18 @@ pub(super) fn together(ticks: &[Span], first: Timestamp) -> (&[Span], &[Span]) {
 }
 
 impl Target {
-    fn tick(&self, canary: &[Series], stable: &[Series], own: &[Own], of: Span) -> Result<Tick, SampleError> {
+    fn tick(&self, seen: &Seen, own: &[Own], of: Span) -> Result<Tick, SampleError> {
+        let mut window = self.what(of).window;
+        // An older sample could be of another weight.
+        window.lookback = window.lookback.min(window.end - window.start);
         let custom: CustomTick = own::tick(own, self, of);
         Ok(Tick {
             start: of.0,
             end: of.1,
-            canary: self.count(canary, of)?,
-            stable: self.count(stable, of)?,
+            canary: self.count(&seen.canary, of)?,
+            stable: self.count(&seen.stable, of)?,
             custom,
+            sent: sent::count(&seen.clients, &window, &self.canary, &self.stable),
         })
     }
 }

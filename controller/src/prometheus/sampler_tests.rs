@@ -62,6 +62,7 @@ fn target() -> Target {
         thresholds_ms: vec![500],
         extra_failure_codes: vec![],
         codes_apart: vec![],
+        services: vec![],
         scrape_interval: SignedDuration::from_secs(10),
         began: at(0),
         custom: vec![],

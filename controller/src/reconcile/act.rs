@@ -12,12 +12,14 @@ use serin_core::Weight;
 use serin_core::rollout::{Effect, Note, NoteKind};
 
 use super::arms;
-use super::desk::Question;
+use super::desk::{Question, Reply};
+use super::facts::Sources;
 use super::git::Job;
 use super::observe::{World, past, route};
 use super::{Context, Error, call, fence};
 use crate::api::{CanaryRollout, FIELD_MANAGER};
 use crate::gitops::argocd;
+use crate::linkerd::preflight;
 use crate::runtime::clock;
 use crate::traffic::{self, ArmService, RouteSpec};
 
@@ -56,6 +58,16 @@ pub(super) async fn act(
                 fence(cx)?;
                 scale(cx, &world.canary, *replicas).await?;
                 tracing::info!(rollout = %key, replicas, "canary scaled");
+            }
+            Effect::AskPreflight(revision) => {
+                asked.push(Question::Preflight);
+                let job = || preflight(cx.sources(), rollout.clone());
+                cx.desk.ask(&key, Question::Preflight, revision, job);
+            }
+            Effect::AskCauses(revision) => {
+                asked.push(Question::Causes);
+                let job = || causes(cx.sources(), rollout.clone());
+                cx.desk.ask(&key, Question::Causes, revision, job);
             }
             Effect::AskBaseline(revision) => {
                 asked.push(Question::Baseline);
@@ -115,6 +127,23 @@ pub(super) async fn act(
     }
     cx.desk.keep_only(&key, &asked);
     Ok(outcome)
+}
+
+/// Whether a trial would work: what `serin check` would print, as Serin's own account sees it. What stands in the way is an
+/// error, so that it is asked again.
+async fn preflight(sources: Sources, rollout: CanaryRollout) -> anyhow::Result<Reply> {
+    let lines = preflight::check(&sources.facts(&rollout).await);
+    match preflight::refusal(&lines) {
+        Some(why) => Err(anyhow::anyhow!(why)),
+        None => Ok(Reply::Preflight(preflight::warnings(&lines))),
+    }
+}
+
+/// Why traffic may not follow the weights.
+async fn causes(sources: Sources, rollout: CanaryRollout) -> anyhow::Result<Reply> {
+    Ok(Reply::Causes(
+        preflight::causes(&sources.facts(&rollout).await).join("; "),
+    ))
 }
 
 /// All traffic to stable, for a rollout without a plan.

@@ -39,6 +39,9 @@ struct File {
     baseline: Slot<Baseline>,
     /// The field that keeps the baseline from being had.
     unusable: Option<FieldError>,
+    /// Its answer is what warns; what stands in the way is a failure, and asked again.
+    preflight: Slot<Vec<String>>,
+    causes: Slot<String>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +79,8 @@ pub(super) enum Question {
     Rollback,
     Promotion,
     Baseline,
+    Preflight,
+    Causes,
 }
 
 /// An answer of any kind.
@@ -84,6 +89,8 @@ pub(super) enum Reply {
     Rollback(RollbackOutcome),
     Promotion(PromotionOutcome),
     Baseline(Baseline),
+    Preflight(Vec<String>),
+    Causes(String),
 }
 
 impl Desk {
@@ -125,6 +132,16 @@ impl Desk {
         self.with(key, |file| file.unusable.clone())
     }
 
+    /// Whether a trial would work, if that was answered.
+    pub(super) fn preflight(&self, key: &Key) -> Option<Answer<Vec<String>>> {
+        self.with(key, |file| file.preflight.view().map(|(_, answer)| answer))
+    }
+
+    /// Why traffic does not follow, if that was answered.
+    pub(super) fn causes(&self, key: &Key) -> Option<Answer<String>> {
+        self.with(key, |file| file.causes.view().map(|(_, answer)| answer))
+    }
+
     /// Forgets the answers that are no longer asked for.
     pub(super) fn keep_only(&self, key: &Key, asked: &[Question]) {
         self.with(key, |file| {
@@ -141,6 +158,12 @@ impl Desk {
                 file.baseline.forget();
                 file.unusable = None;
             }
+            if !asked.contains(&Question::Preflight) {
+                file.preflight.forget();
+            }
+            if !asked.contains(&Question::Causes) {
+                file.causes.forget();
+            }
         });
     }
 
@@ -154,6 +177,8 @@ impl Desk {
             Question::Rollback => file.rollback.start(about),
             Question::Promotion => file.promotion.start(about),
             Question::Baseline => file.baseline.start(about),
+            Question::Preflight => file.preflight.start(about),
+            Question::Causes => file.causes.start(about),
         });
         let Some(failures) = failures else { return };
         let (desk, key, about, job) = (self.clone(), key.clone(), about.clone(), job());
@@ -199,6 +224,8 @@ impl File {
             Ok(Reply::Rollback(answer)) => self.rollback.settle(about, answer),
             Ok(Reply::Promotion(answer)) => self.promotion.settle(about, answer),
             Ok(Reply::Baseline(answer)) => self.baseline.settle(about, answer),
+            Ok(Reply::Preflight(answer)) => self.preflight.settle(about, answer),
+            Ok(Reply::Causes(answer)) => self.causes.settle(about, answer),
             Err(error) => {
                 let last = Failure {
                     why: format!("{error:#}"),
@@ -211,6 +238,8 @@ impl File {
                     Question::Rollback => self.rollback.fail(about, last, failures, wait),
                     Question::Promotion => self.promotion.fail(about, last, failures, wait),
                     Question::Baseline => self.baseline.fail(about, last, failures, wait),
+                    Question::Preflight => self.preflight.fail(about, last, failures, wait),
+                    Question::Causes => self.causes.fail(about, last, failures, wait),
                 }
                 return Some(wait);
             }

@@ -14,6 +14,7 @@ mod act;
 mod adopt;
 mod arms;
 mod desk;
+pub mod facts;
 mod forecast;
 mod git;
 mod observe;
@@ -64,6 +65,17 @@ struct Context {
     access: Access,
     /// All rollouts, as they were last seen.
     rollouts: Store<CanaryRollout>,
+}
+
+impl Context {
+    /// Where the preflight reads.
+    fn sources(&self) -> facts::Sources {
+        facts::Sources {
+            client: self.client.clone(),
+            traffic: self.traffic.clone(),
+            prometheus: self.prometheus.clone(),
+        }
+    }
 }
 
 /// Why a reconcile did not come to its end; it is tried again.

@@ -7,7 +7,7 @@ use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
-use serin_core::analysis::{FailureCodes, Tick};
+use serin_core::analysis::{FailureCodes, Sides, Tick};
 use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, PhaseName, State, Verb};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
@@ -112,9 +112,14 @@ pub(super) async fn observe(
         stable: stable_arm,
         canary: canary_arm,
         weight,
+        sides: live.as_ref().map_or(Sides::Neither, |live| live.sides),
+        writer: live.as_ref().and_then(|live| live.writer.clone()),
+        causes: cx.desk.causes(&ObjectRef::from_obj(rollout)),
+        route_accepted: live.as_ref().and_then(|live| live.accepted),
         pinned,
         ticks,
         sampling_problem,
+        preflight: cx.desk.preflight(&ObjectRef::from_obj(rollout)),
         baseline: cx.desk.baseline(&ObjectRef::from_obj(rollout)),
         git: cx.desk.view(&ObjectRef::from_obj(rollout)),
         command: command(rollout),
@@ -293,10 +298,20 @@ fn target(
         codes_apart: match &parsed.plan.objectives.failure_codes {
             FailureCodes::Given(codes) | FailureCodes::UnlessStableShows(codes) => codes.clone(),
         },
+        services: services(&rollout.spec.service.name),
         scrape_interval: parsed.scrape_interval,
         began,
         custom: vec![],
     }
+}
+
+/// The Services through which clients reach the arms.
+fn services(apex: &str) -> Vec<String> {
+    vec![
+        apex.to_owned(),
+        traffic::stable_service(apex),
+        traffic::canary_service(apex),
+    ]
 }
 
 /// The pods of this revision of the canary, and all of stable's.

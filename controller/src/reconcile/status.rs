@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
-    Answer, Decision, Ending, FieldError, NoteKind, Observation, PauseReason, Phase, Plan, RestNote, RollbackGit, Run,
-    State, Way,
+    Answer, Decision, Ending, FieldError, NoteKind, Observation, PauseReason, Phase, Plan, Preflight, RestNote,
+    RollbackGit, Run, Starting, State, Way,
 };
 
 use super::forecast;
@@ -378,6 +378,61 @@ fn conditions(
         stale,
         if stale { "StableMoved" } else { "UpToDate" },
         text,
+    );
+    let refused = match &state.phase {
+        Phase::Starting(Starting {
+            preflight: Preflight::Refused(why),
+            ..
+        }) => Some(why.as_str()),
+        _ => None,
+    };
+    put(
+        "PreflightFailed",
+        refused.is_some(),
+        if refused.is_some() {
+            "LineFailed"
+        } else {
+            "NothingInTheWay"
+        },
+        refused.unwrap_or("no start is refused"),
+    );
+    let strays = state
+        .phase
+        .run()
+        .and_then(|run| run.following.deviation())
+        .map(|deviation| {
+            let causes = observation.causes.as_ref().and_then(|causes| match causes {
+                Answer::Is(causes) => Some(format!("; likely causes: {causes}")),
+                Answer::Failed(_) => None,
+            });
+            format!("{deviation}{}", causes.unwrap_or_default())
+        });
+    put(
+        "TrafficNotFollowing",
+        strays.is_some(),
+        if strays.is_some() { "ShareOff" } else { "Follows" },
+        strays
+            .as_deref()
+            .unwrap_or("no share of the calls is proven to be off its weight"),
+    );
+    let contest = match &state.phase {
+        Phase::Paused(p) if p.reason == PauseReason::WeightContested => {
+            Some(p.run.contest.as_ref().map_or("somebody", |contest| contest.by.as_str()))
+        }
+        _ => None,
+    };
+    put(
+        "WeightContested",
+        contest.is_some(),
+        if contest.is_some() { "OtherWriter" } else { "OneWriter" },
+        &contest.map_or_else(
+            || "nobody else writes the weights".to_owned(),
+            |by| {
+                format!(
+                    "{by} writes the weights too (managedFields); take the route out of its hands, then `serin resume`"
+                )
+            },
+        ),
     );
     let blind = matches!(&state.phase, Phase::Paused(p) if p.reason == PauseReason::Blind);
     let text = observation

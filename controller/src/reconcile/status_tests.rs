@@ -38,6 +38,7 @@ fn starting(name: &str) -> State {
     );
     State {
         phase: Phase::Starting(Starting {
+            preflight: Preflight::Wanted,
             run,
             baseline: serin_core::rollout::Baseline::default(),
             since: at(0),
@@ -122,6 +123,11 @@ fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Con
         stable: arm.clone(),
         canary: arm,
         weight: LiveWeight::Absent,
+        route_accepted: None,
+        sides: serin_core::analysis::Sides::default(),
+        writer: None,
+        causes: None,
+        preflight: None,
         pinned: None,
         ticks: vec![],
         sampling_problem: None,

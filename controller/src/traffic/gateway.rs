@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use serin_core::Weight;
+use serin_core::analysis::Sides;
 
 use super::kind::{Kind, LEAST_BESIDE, Rules, Weights, written, written_beside};
-use super::live::{Backend, backends};
+use super::live::{Backend, backends, sides};
 use super::spec::{RouteSpec, metadata};
 
 /// One of the kinds; they differ in what else a rule can say, which Serin never does.
@@ -101,6 +102,24 @@ impl Rules for Gateway {
             steps.push(json!({ "op": "add", "path": "/spec/rules", "value": whole.pointer("/spec/rules") }));
         }
         steps
+    }
+
+    fn sides(&self, spec: &RouteSpec, live: &Value) -> Sides {
+        let all = backends(live);
+        let rules: BTreeSet<usize> = all.iter().map(|b| b.rule).collect();
+        // The apex's own pods are stable's.
+        let names = |rule: usize, service: &str| {
+            all.iter()
+                .any(|b| b.rule == rule && b.is_service(&spec.namespace, service))
+        };
+        let of = |rule: usize| {
+            let stable = names(rule, &spec.stable_service);
+            (names(rule, &spec.canary_service), stable, names(rule, &spec.apex))
+        };
+        let arms: Vec<_> = rules.into_iter().map(of).collect();
+        let only_canary = arms.iter().any(|(canary, stable, apex)| *canary && !stable && !apex);
+        let only_stable = arms.iter().any(|(canary, stable, apex)| *apex || (*stable && !canary));
+        sides(only_canary, only_stable)
     }
 
     fn misfit(&self, spec: &RouteSpec, live: &Value) -> Option<String> {

@@ -2,6 +2,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serin_core::Weight;
 
 use super::super::kind::written;
+use super::super::live::LiveRoute;
 use super::super::spec::Testers;
 use super::*;
 
@@ -40,6 +41,52 @@ fn at(percent: i64) -> Weight {
 #[test]
 fn a_route_splits_the_apexs_calls_between_the_arms() {
     insta::assert_json_snapshot!(Kind::GrpcRoute.generated(&spec(Some(testers())), at(5)));
+}
+
+#[test]
+fn what_goes_past_the_weights_is_known() {
+    let route = |testers: Option<Testers>| Kind::GrpcRoute.generated(&spec(testers), at(5));
+    let sides = |route: &Value| Gateway(Kind::GrpcRoute).sides(&spec(None), route);
+    assert_eq!(sides(&route(None)), Sides::Both);
+    assert_eq!(sides(&route(Some(testers()))), Sides::TooFew);
+    let mut more = route(None);
+    let rule = json!({ "backendRefs": [{ "name": "web-stable", "port": 50_051 }] });
+    more["spec"]["rules"].as_array_mut().unwrap().push(rule);
+    assert_eq!(sides(&more), Sides::TooMany);
+    let mut beside = route(Some(testers()));
+    let apex = json!({ "name": "web", "port": 50_051, "weight": 50 });
+    beside["spec"]["rules"][1]["backendRefs"]
+        .as_array_mut()
+        .unwrap()
+        .push(apex);
+    assert_eq!(sides(&beside), Sides::Neither);
+}
+
+#[test]
+fn who_wrote_the_weights_last_is_known_unless_it_was_serin() {
+    let entry = |manager: &str, minute: u32, field: &str| {
+        json!({
+            "manager": manager, "operation": "Update", "apiVersion": "gateway.networking.k8s.io/v1", "fieldsType": "FieldsV1",
+            "time": format!("2026-01-01T00:{minute:02}:00Z"), "fieldsV1": { "f:spec": { field: {} } },
+        })
+    };
+    let writer = |entries: &[Value]| {
+        let mut route = Kind::GrpcRoute.generated(&spec(None), at(5));
+        route["metadata"]["managedFields"] = json!(entries);
+        LiveRoute::of(&spec(None), &serde_json::from_value(route).unwrap()).writer
+    };
+    assert_eq!(writer(&[]), None);
+    assert_eq!(writer(&[entry("serin", 1, "f:rules")]), None);
+    let kubectl = entry("kubectl-edit", 2, "f:rules");
+    assert_eq!(
+        writer(&[entry("serin", 1, "f:rules"), kubectl.clone()]),
+        Some("kubectl-edit".to_owned())
+    );
+    assert_eq!(writer(&[entry("serin", 3, "f:rules"), kubectl]), None);
+    assert_eq!(
+        writer(&[entry("kubectl-edit", 2, "f:parentRefs"), entry("serin", 1, "f:rules")]),
+        None
+    );
 }
 
 #[test]

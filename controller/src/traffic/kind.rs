@@ -5,6 +5,7 @@ use std::fmt;
 use kube::api::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 use serin_core::Weight;
+use serin_core::analysis::Sides;
 
 use super::gateway::Gateway;
 use super::spec::RouteSpec;
@@ -34,6 +35,8 @@ pub(super) trait Rules {
     fn weights(&self, spec: &RouteSpec, live: &Value) -> Option<Weights>;
     /// The steps of a JSON patch that set both weights and nothing else; none when they stand already.
     fn reweigh(&self, spec: &RouteSpec, live: &Value, weight: Weight) -> Vec<Value>;
+    /// Which deviations of the calls from the weights mean anything.
+    fn sides(&self, spec: &RouteSpec, live: &Value) -> Sides;
     /// Why a live object can't be adopted; `None` when it can.
     fn misfit(&self, spec: &RouteSpec, live: &Value) -> Option<String>;
     /// What is the rollout's own in a generated object, and put right when it is not as generated.

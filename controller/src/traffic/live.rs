@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::DynamicObject;
 use serde_json::Value;
 use serin_core::Weight;
+use serin_core::analysis::Sides;
 
+use super::FIELD_MANAGER;
 use super::error::Error;
 use super::spec::{ROLLOUT_ANNOTATION, RouteSpec};
 
@@ -21,6 +23,10 @@ pub struct LiveRoute {
     pub resource_version: String,
     /// What Linkerd says of the route; `None` while it says nothing.
     pub accepted: Option<bool>,
+    /// Whether every call goes by the weights.
+    pub sides: Sides,
+    /// Who wrote the weights last, if it was not Serin.
+    pub writer: Option<String>,
     /// Whether it is the rollout's own.
     pub owned: bool,
     /// Whether it is being deleted.
@@ -38,6 +44,8 @@ impl LiveRoute {
             weights: spec.kind.rules().weights(spec, &value),
             resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
             accepted: accepted(spec, &value),
+            sides: spec.kind.rules().sides(spec, &value),
+            writer: writer(object),
             owned: is_owned(object, &spec.owner.uid),
             deleting: object.metadata.deletion_timestamp.is_some(),
             misfit: spec.adopted.then(|| misfit(spec, object, &value)).flatten(),
@@ -177,6 +185,28 @@ pub(super) fn owner(object: &DynamicObject) -> String {
         .filter_map(|m| m.manager.clone())
         .next_back();
     controller.or(writer).unwrap_or_else(|| "somebody".to_owned())
+}
+
+/// Who wrote the weights last, if it was not Serin. The lists of a route are atomic, so whoever wrote one owns it alone.
+fn writer(object: &DynamicObject) -> Option<String> {
+    let writes = |fields: &Value| {
+        let spec = fields.get("f:spec");
+        spec.is_some_and(|spec| ["f:rules", "f:backends"].iter().any(|field| spec.get(field).is_some()))
+    };
+    let managers = object.metadata.managed_fields.iter().flatten();
+    let of_weights = managers.filter(|m| m.fields_v1.as_ref().is_some_and(|fields| writes(&fields.0)));
+    let last = of_weights.max_by_key(|m| m.time.as_ref().map(|time| time.0))?;
+    last.manager.clone().filter(|manager| manager != FIELD_MANAGER)
+}
+
+/// Which deviations from the weights mean anything, where some of the calls go past them.
+pub(super) fn sides(only_canary: bool, only_stable: bool) -> Sides {
+    match (only_canary, only_stable) {
+        (false, false) => Sides::Both,
+        (true, false) => Sides::TooFew,
+        (false, true) => Sides::TooMany,
+        (true, true) => Sides::Neither,
+    }
 }
 
 /// Linkerd's `Accepted` for the apex. Not gated on `observedGeneration`, which Linkerd does not set.

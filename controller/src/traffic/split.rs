@@ -6,8 +6,10 @@
 
 use serde_json::{Value, json};
 use serin_core::Weight;
+use serin_core::analysis::Sides;
 
 use super::kind::{Kind, LEAST_BESIDE, Rules, Weights, written, written_beside};
+use super::live::sides;
 use super::spec::{RouteSpec, metadata};
 
 /// The kind. Both versions are the same object but for the weights: numbers, and in v1alpha1 quantities too.
@@ -83,6 +85,11 @@ impl Rules for Split {
             json!({ "op": "add", "path": path(entry, "weight"), "value": value })
         });
         tests.chain(writes).collect()
+    }
+
+    fn sides(&self, spec: &RouteSpec, live: &Value) -> Sides {
+        // The apex's own pods are stable's.
+        sides(false, backends(live).any(|(_, _, service)| service == spec.apex))
     }
 
     fn misfit(&self, spec: &RouteSpec, live: &Value) -> Option<String> {

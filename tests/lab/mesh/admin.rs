@@ -22,7 +22,7 @@ use crate::{clock, prometheus::PROXY_METRICS_PORT};
 /// Serves until the pod is gone.
 pub(super) async fn serve(proxy: Arc<Proxy>, listener: TcpListener) {
     let address = SocketAddr::new(IpAddr::V4(proxy.ip()), PROXY_METRICS_PORT);
-    let own = proxy.metrics.http(&labels::inbound(address));
+    let own = proxy.metrics.http(&labels::inbound(address, None));
     let stop = proxy.stop.clone();
     let router = Router::new()
         .route("/metrics", get(metrics))

@@ -13,10 +13,20 @@ fn target(address: SocketAddr) -> String {
     )
 }
 
-/// Calls that a pod answers at this address.
-pub(super) fn inbound(address: SocketAddr) -> String {
+/// Calls that a pod answers at this address: those of a meshed pod, or of anybody outside of the mesh.
+pub(super) fn inbound(address: SocketAddr, client: Option<&PodInfo>) -> String {
+    let tls = match client {
+        Some(PodInfo {
+            namespace,
+            service_account,
+            ..
+        }) => format!(
+            "tls=\"true\",client_id=\"{service_account}.{namespace}.serviceaccount.identity.linkerd.cluster.local\""
+        ),
+        None => "tls=\"no_identity\",no_tls_reason=\"no_tls_from_remote\"".to_owned(),
+    };
     format!(
-        "direction=\"inbound\",{},tls=\"no_identity\",no_tls_reason=\"no_tls_from_remote\",srv_group=\"\",\
+        "direction=\"inbound\",{},{tls},srv_group=\"\",\
          srv_kind=\"default\",srv_name=\"all-unauthenticated\",srv_port=\"{}\",route_group=\"\",route_kind=\"default\",\
          route_name=\"default\",authz_group=\"\",authz_kind=\"default\",authz_name=\"all-unauthenticated\"",
         target(address),

@@ -239,7 +239,8 @@ impl Proxy {
         if peer.inbound.get().is_none()
             && let Some(proxy) = self.fabric.proxy(peer.address.ip())
         {
-            let _ = peer.inbound.set(proxy.metrics.http(&labels::inbound(peer.address)));
+            let labels = labels::inbound(peer.address, Some(&self.pod));
+            let _ = peer.inbound.set(proxy.metrics.http(&labels));
         }
         // The connection may end just now; then the request comes back and can go on the next one.
         for _ in 0..2 {

@@ -37,6 +37,7 @@ fn tick(canary: (u64, u64, u64), stable: (u64, u64, u64)) -> Tick {
         canary: arm(canary),
         stable: arm(stable),
         custom: CustomTick::default(),
+        sent: crate::analysis::Sent::default(),
     }
 }
 

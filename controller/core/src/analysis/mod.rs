@@ -5,6 +5,7 @@
 
 pub mod baseline;
 pub mod custom;
+pub mod following;
 pub mod judgement;
 pub mod objectives;
 pub mod outlook;
@@ -15,6 +16,7 @@ pub mod sequential;
 
 pub use baseline::{Baseline, Frozen, PodCounts};
 pub use custom::{CustomCounts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Unusable};
+pub use following::{Deviation, Following, Sent, Sides};
 pub use judgement::{Analysis, Evidence, Judged, Outcome, Verdict};
 pub use objectives::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
 pub use outlook::{Need, Prospects};

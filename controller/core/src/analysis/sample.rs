@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{CustomTick, PodCalls};
+use super::{CustomTick, PodCalls, Sent};
 
 /// Calls that one arm answered in one tick.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -67,4 +67,7 @@ pub struct Tick {
     /// What users' own metrics were.
     #[serde(default)]
     pub custom: CustomTick,
+    /// Where the clients' proxies sent calls; none where nobody asked for it.
+    #[serde(default)]
+    pub sent: Sent,
 }

@@ -17,6 +17,10 @@ pub enum Effect {
     },
     /// Set the canary Deployment's replicas.
     ScaleCanary(i32),
+    /// Ask whether the trial of this revision would work at all.
+    AskPreflight(Revision),
+    /// Ask why the traffic of this revision does not follow its weight.
+    AskCauses(Revision),
     /// Ask for what stable did before the trial of this revision.
     AskBaseline(Revision),
     /// Ask the config repository where the canary's revision comes from.

@@ -20,7 +20,7 @@ pub use observation::{
 pub use outlook::{Outlook, StepOutlook};
 pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft};
 pub use state::{
-    Baseline, CommandAnswer, Commit, Ending, PauseReason, Paused, Phase, PhaseName, Progressing, PromoteStage,
-    Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting, State, Way,
+    Baseline, CommandAnswer, Commit, Contest, Ending, PauseReason, Paused, Phase, PhaseName, Preflight, Progressing,
+    PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting, State, Way,
 };
 pub use transition::transition;

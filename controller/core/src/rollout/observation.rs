@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::state::{Commit, Revision};
 use crate::Weight;
-use crate::analysis::{Baseline, Tick};
+use crate::analysis::{Baseline, Sides, Tick};
 
 /// One look at everything that a decision needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,12 +15,22 @@ pub struct Observation {
     pub canary: Arm,
     /// The canary's weight on the route.
     pub weight: LiveWeight,
+    /// What Linkerd says of the route; `None` while it says nothing.
+    pub route_accepted: Option<bool>,
+    /// Whether every call goes by the weights.
+    pub sides: Sides,
+    /// Who wrote the weights last, if it was not Serin.
+    pub writer: Option<String>,
+    /// The answer to [`super::Effect::AskCauses`].
+    pub causes: Option<Answer<String>>,
     /// The `pod-template-hash` that the canary's Service selects, if it stands.
     pub pinned: Option<String>,
     /// Ticks since [`super::Phase::samples_since`], in order.
     pub ticks: Vec<Tick>,
     /// Why ticks could not be had, if so.
     pub sampling_problem: Option<String>,
+    /// The answer to [`super::Effect::AskPreflight`]: warnings, or what stands in the way of a start.
+    pub preflight: Option<Answer<Vec<String>>>,
     /// The answer to [`super::Effect::AskBaseline`]: what stable did before the trial.
     pub baseline: Option<Answer<Baseline>>,
     /// What the config repository answered so far.

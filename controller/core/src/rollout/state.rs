@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use crate::Weight;
-use crate::analysis::{Analysis, Evidence};
+use crate::analysis::{Analysis, Evidence, Following};
 
 /// What an arm runs: the name that the config repository gave it, and the hash of the pod template that carries it.
 ///
@@ -40,6 +40,15 @@ pub struct Commit {
     pub subject: String,
 }
 
+/// Somebody else wrote the weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contest {
+    /// Who, as far as the route tells.
+    pub by: String,
+    /// How often in this trial.
+    pub times: u32,
+}
+
 /// One trial of one revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,6 +68,12 @@ pub struct Run {
     pub fresh_at: Timestamp,
     /// The analysis's memory.
     pub analysis: Analysis,
+    /// Whether traffic follows the step's weight.
+    #[serde(default)]
+    pub following: Following,
+    /// Who wrote the weights beside Serin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contest: Option<Contest>,
 }
 
 /// The memory of a rollout.
@@ -149,11 +164,26 @@ pub enum Baseline {
     Frozen,
 }
 
+/// Whether a start would work, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Preflight {
+    /// It has to be asked for.
+    #[default]
+    Wanted,
+    /// This stands in its way: nothing is begun until it is mended.
+    Refused(String),
+    /// Nothing stands in its way.
+    Passed,
+}
+
 /// See [`Phase::Starting`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Starting {
     /// The trial.
     pub run: Run,
+    /// Whether it can work at all.
+    #[serde(default)]
+    pub preflight: Preflight,
     /// Whether its baseline is frozen.
     pub baseline: Baseline,
     /// When the wait for capacity began.
@@ -190,10 +220,12 @@ pub enum PauseReason {
     Blind,
     /// Stable no longer runs the baseline.
     StableChanged,
-    /// Somebody lowered the canary's weight.
+    /// Somebody lowered the canary's weight, or raises it again and again.
     WeightContested,
     /// A metric of the user's own can't be read.
     MetricUnusable,
+    /// The step's time is over, and its calls do not go where the weight says.
+    TrafficNotFollowing,
 }
 
 /// See [`Phase::Paused`].
@@ -430,6 +462,8 @@ impl Run {
             as_of: now,
             fresh_at: now,
             analysis: plan.analysis(&crate::analysis::Baseline::default()),
+            following: Following::default(),
+            contest: None,
         }
     }
 }

@@ -148,6 +148,7 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
         extra_failure_codes: vec![],
         // Which of them are failures is up to the spec, and samples may be tried with several.
         codes_apart: (1..=16).collect(),
+        services: vec![],
         scrape_interval: parsed.scrape_interval,
         began: from,
         custom: vec![],

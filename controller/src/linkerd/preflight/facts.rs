@@ -42,7 +42,7 @@ pub struct Facts {
     pub pods: Read<Vec<Value>>,
     /// Linkerd's ServiceProfiles, of all namespaces if they can be read.
     pub profiles: Read<Vec<Value>>,
-    /// Routes and TrafficSplits of all kinds in the namespace.
+    /// Routes and TrafficSplits of all kinds, of all namespaces if they can be read.
     pub routes: Read<Vec<Value>>,
     /// HorizontalPodAutoscalers of the namespace.
     pub autoscalers: Read<Vec<Value>>,
@@ -50,6 +50,8 @@ pub struct Facts {
     pub budgets: Read<Vec<Value>>,
     /// ResourceQuotas of the namespace.
     pub quotas: Read<Vec<Value>>,
+    /// Ingresses of the namespace.
+    pub ingresses: Read<Vec<Value>>,
     /// Argo CD's Application, if the rollout names one.
     pub application: Option<Read<Value>>,
     /// What Prometheus says.
@@ -103,9 +105,15 @@ impl Facts {
         self.routes.as_ref().ok()?.iter().find(|route| self.is_the_route(route))
     }
 
+    /// Whether an object is of the rollout's namespace.
+    pub(super) fn is_here(&self, object: &Value) -> bool {
+        text(object, "/metadata/namespace") == Some(&self.namespace)
+    }
+
     pub(super) fn is_the_route(&self, object: &Value) -> bool {
         let version = text(object, "/apiVersion").unwrap_or_default();
         text(object, "/kind") == Some(&self.route.kind)
+            && self.is_here(object)
             && version.split('/').next() == Some(&self.route.group)
             && name(object) == self.route.name
     }

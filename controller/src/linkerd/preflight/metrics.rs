@@ -1,12 +1,17 @@
 //! Whether Prometheus sees the pods as Serin needs it. Must not know queries.
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::Line;
-use super::facts::{Facts, Sight, name, named, selects, text};
+use super::facts::{Facts, Sight, list, name, named, selects, text};
 use crate::linkerd::metrics as m;
 
 const GROUP: &str = "metrics";
 /// Ticks are aligned to wall clocks: a larger difference shifts them against the samples.
 const CLOCKS_AGREE: f64 = 2.0;
+/// A sample older than so many scrapes is stale.
+const SCRAPES: f64 = 3.0;
 
 pub(super) fn check(facts: &Facts) -> Vec<Line> {
     let reachable = Line::new(GROUP, "Prometheus answers");
@@ -35,25 +40,35 @@ fn clocks(sight: &Sight) -> Line {
     line
 }
 
-/// Running pods of the arms.
-fn pods(facts: &Facts) -> Vec<&str> {
+/// Pods of the arms that run and have been ready for longer than a scrape may take to come.
+fn pods<'a>(facts: &'a Facts, sight: &Sight) -> Vec<&'a str> {
     let (Ok(pods), Ok(deployments)) = (&facts.pods, &facts.deployments) else {
         return Vec::new();
     };
     let arms = [&facts.stable, &facts.canary].map(|arm| named(deployments, arm));
     let is_arms = |labels| {
-        let of = |arm: &serde_json::Value| selects(arm.pointer("/spec/selector/matchLabels"), labels);
+        let of = |arm: &Value| selects(arm.pointer("/spec/selector/matchLabels"), labels);
         arms.iter().flatten().any(|arm| of(arm))
     };
     pods.iter()
         .filter(|pod| text(pod, "/status/phase") == Some("Running") && is_arms(pod.pointer("/metadata/labels")))
+        .filter(|pod| is_old(pod, sight.here - SCRAPES * facts.scrape_seconds))
         .map(name)
         .collect()
 }
 
+/// Whether a pod has been ready since before this time; one that does not say when is old.
+fn is_old(pod: &Value, before: f64) -> bool {
+    let ready = list(pod, "/status/conditions").find(|c| text(c, "/type") == Some("Ready"));
+    let Some(ready) = ready else { return true };
+    let since: Option<Timestamp> = text(ready, "/lastTransitionTime").and_then(|at| at.parse().ok());
+    let since = since.map_or(f64::NEG_INFINITY, |at| at.as_duration().as_secs_f64());
+    text(ready, "/status") == Some("True") && since < before
+}
+
 fn scraped(facts: &Facts, sight: &Sight) -> Line {
     let line = Line::new(GROUP, "Prometheus scrapes the proxies of both arms");
-    let missing: Vec<_> = pods(facts)
+    let missing: Vec<_> = pods(facts, sight)
         .into_iter()
         .filter(|pod| !sight.proxies.iter().any(|proxy| proxy.pod == *pod))
         .collect();
@@ -68,7 +83,7 @@ fn scraped(facts: &Facts, sight: &Sight) -> Line {
 
 fn fresh(facts: &Facts, sight: &Sight) -> Line {
     let line = Line::new(GROUP, "samples are fresh");
-    let limit = 3.0 * facts.scrape_seconds;
+    let limit = SCRAPES * facts.scrape_seconds;
     let age = |proxy: &super::Proxy| sight.there - proxy.scraped;
     match sight.proxies.iter().find(|proxy| age(proxy) > limit) {
         None => line,

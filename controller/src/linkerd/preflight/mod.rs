@@ -2,7 +2,9 @@
 //! and what to do. Pure: facts in, lines out; must not know who read the facts or who reads the lines.
 
 mod capacity;
+mod causes;
 mod facts;
+mod ingress;
 mod metrics;
 mod pods;
 mod route;
@@ -10,6 +12,7 @@ mod services;
 
 use serde::Serialize;
 
+pub use causes::causes;
 pub use facts::{Facts, Proxy, Read, Route, Sight};
 
 /// How a line ends.
@@ -84,10 +87,30 @@ pub fn check(facts: &Facts) -> Vec<Line> {
     let mut lines = vec![services::kind_is_served(facts)];
     lines.extend(services::check(facts));
     lines.extend(pods::check(facts));
+    lines.push(ingress::check(facts));
     lines.extend(route::check(facts));
     lines.extend(metrics::check(facts));
     lines.extend(capacity::check(facts));
     lines
+}
+
+/// What stands in the way of a rollout: every line that fails, with what to do; `None` when none does.
+pub fn refusal(lines: &[Line]) -> Option<String> {
+    let failing = sentences(lines, Status::Fail);
+    (!failing.is_empty()).then(|| failing.join("; "))
+}
+
+/// The lines that warn, each in a sentence.
+pub fn warnings(lines: &[Line]) -> Vec<String> {
+    sentences(lines, Status::Warn)
+}
+
+fn sentences(lines: &[Line], status: Status) -> Vec<String> {
+    let of = |line: &Line| {
+        let [why, todo] = [&line.why, &line.todo].map(|text| text.as_deref().unwrap_or_default());
+        format!("not so: {}: {why}; {todo}", line.claim)
+    };
+    lines.iter().filter(|line| line.status == status).map(of).collect()
 }
 
 /// The lines as people read them, in the manner of `linkerd check`.

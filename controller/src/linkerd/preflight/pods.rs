@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Line;
-use super::facts::{Facts, list, named, text};
+use super::facts::{Facts, list, name, named, text};
 
 const GROUP: &str = "mesh";
 const INJECT: &str = "/metadata/annotations/linkerd.io~1inject";
@@ -47,13 +47,31 @@ fn is_meshed(facts: &Facts, name: &str, deployment: &Value) -> Line {
     }
 }
 
+/// Metrics do not name a client outside of the mesh. Who runs without a proxy in this namespace may be it.
+fn suspects(facts: &Facts) -> String {
+    let has_proxy = |pod: &&Value| {
+        ["/spec/containers", "/spec/initContainers"]
+            .iter()
+            .any(|of| list(pod, of).any(|c| text(c, "/name") == Some(PROXY)))
+            || matches!(text(pod, INJECT), Some("enabled" | "ingress"))
+    };
+    let pods = facts.pods.as_ref().map_or(&[][..], Vec::as_slice);
+    let running = pods.iter().filter(|pod| text(pod, "/status/phase") == Some("Running"));
+    let bare: Vec<_> = running.filter(|pod| !has_proxy(pod)).map(name).take(5).collect();
+    if bare.is_empty() {
+        return String::new();
+    }
+    format!("; without a proxy in this namespace: {}", bare.join(", "))
+}
+
 fn clients(facts: &Facts) -> Line {
     let line = Line::new(GROUP, "clients call through the mesh");
     match &facts.sight {
         Ok(sight) if sight.unmeshed.is_some_and(|share| share > 0.0) => line.warn(
             format!(
-                "{:.1} % of stable's recent calls came without a mesh identity; weights do not move those",
-                sight.unmeshed.unwrap_or_default() * 100.0
+                "{:.1} % of stable's recent calls came without a mesh identity; weights do not move those{}",
+                sight.unmeshed.unwrap_or_default() * 100.0,
+                suspects(facts)
             ),
             "mesh those clients; an ingress must be meshed and address the Service, not its pods",
         ),

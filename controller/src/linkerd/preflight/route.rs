@@ -10,7 +10,7 @@ const GROUP: &str = "route";
 const MOVERS: [&str; 4] = ["flagger", "rollouts-controller", "argo-rollouts", "rollouts-plugin"];
 
 pub(super) fn check(facts: &Facts) -> Vec<Line> {
-    let mut lines = vec![no_profile(facts), no_rival(facts)];
+    let mut lines = vec![no_profile(facts), no_rival(facts), no_consumer_route(facts)];
     if let Some(route) = facts.live_route() {
         lines.push(no_other_writer(facts, route));
         if !facts.is_split() {
@@ -72,7 +72,7 @@ fn is_on_apex(facts: &Facts, route: &Value) -> bool {
         let port = parent.get("port").and_then(Value::as_u64);
         text(parent, "/kind") == Some("Service")
             && text(parent, "/name") == Some(&facts.apex)
-            && text(parent, "/namespace").is_none_or(|namespace| namespace == facts.namespace)
+            && text(parent, "/namespace").or(text(route, "/metadata/namespace")) == Some(&facts.namespace)
             && port.is_none_or(|port| port == u64::from(facts.port))
     })
 }
@@ -85,7 +85,7 @@ fn no_rival(facts: &Facts) -> Line {
     };
     let mut rivals: Vec<_> = routes
         .iter()
-        .filter(|route| is_on_apex(facts, route) && !facts.is_the_route(route))
+        .filter(|route| facts.is_here(route) && is_on_apex(facts, route) && !facts.is_the_route(route))
         .map(|route| {
             let group = text(route, "/apiVersion")
                 .and_then(|v| v.split('/').next())
@@ -110,6 +110,30 @@ fn no_rival(facts: &Facts) -> Line {
             todo,
         ),
         std::cmp::Ordering::Greater => line.warn(format!("the {rival} has no effect beside a {}", facts.route.kind), todo),
+    }
+}
+
+/// A route of a client's namespace takes the place of the apex's own for the clients there.
+fn no_consumer_route(facts: &Facts) -> Line {
+    let line = Line::new(GROUP, "no route of another namespace takes its clients' calls");
+    let routes = match &facts.routes {
+        Ok(routes) => routes,
+        Err(why) => return line.unread(why),
+    };
+    match routes
+        .iter()
+        .find(|route| !facts.is_here(route) && is_on_apex(facts, route))
+    {
+        None => line,
+        Some(route) => line.warn(
+            format!(
+                "the {} {}/{} takes the calls of the clients in its namespace; the weights do nothing for those",
+                text(route, "/kind").unwrap_or_default(),
+                text(route, "/metadata/namespace").unwrap_or_default(),
+                name(route)
+            ),
+            "remove it, or let it name the arms' Services and the same weights",
+        ),
     }
 }
 

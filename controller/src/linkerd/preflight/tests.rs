@@ -24,7 +24,7 @@ fn service(name: &str, track: &str) -> Value {
 fn route(kind: &str, group: &str, name: &str) -> Value {
     json!({
         "apiVersion": format!("{group}/v1"), "kind": kind,
-        "metadata": { "name": name, "managedFields": [{ "manager": "serin", "fieldsV1": { "f:spec": { "f:rules": {} } } }] },
+        "metadata": { "name": name, "namespace": "prod", "managedFields": [{ "manager": "serin", "fieldsV1": { "f:spec": { "f:rules": {} } } }] },
         "spec": { "parentRefs": [{ "group": "core", "kind": "Service", "name": "web", "port": 50051 }] },
         "status": { "parents": [{
             "controllerName": "linkerd.io/policy-controller", "parentRef": { "name": "web" },
@@ -62,13 +62,15 @@ fn sound() -> Facts {
         ]),
         deployments: Ok(vec![deployment("web", "stable"), deployment("web-canary", "canary")]),
         pods: Ok(vec![json!({
-            "metadata": { "name": "web-1", "labels": { "app": "web", "track": "stable" } }, "status": { "phase": "Running" },
+            "metadata": { "name": "web-1", "labels": { "app": "web", "track": "stable" } },
+            "spec": { "initContainers": [{ "name": "linkerd-proxy" }] }, "status": { "phase": "Running" },
         })]),
         profiles: Ok(vec![]),
         routes: Ok(vec![route("GRPCRoute", GATEWAY, "web")]),
         autoscalers: Ok(vec![]),
         budgets: Ok(vec![]),
         quotas: Ok(vec![]),
+        ingresses: Ok(vec![]),
         application: Some(Ok(json!({ "spec": {
             "ignoreDifferences": [{ "group": "apps", "kind": "Deployment", "name": "web-canary", "jsonPointers": ["/spec/replicas"] }],
             "syncPolicy": { "syncOptions": ["RespectIgnoreDifferences=true"] },
@@ -188,6 +190,37 @@ fn meshing_is_checked() {
     one(Status::Warn, "12.5 %", |f| {
         f.sight.as_mut().unwrap().unmeshed = Some(0.125);
     });
+    one(Status::Warn, "without a proxy in this namespace: cron-1", |f| {
+        f.sight.as_mut().unwrap().unmeshed = Some(0.125);
+        let bare = json!({ "metadata": { "name": "cron-1" }, "status": { "phase": "Running" } });
+        f.pods.as_mut().unwrap().push(bare);
+    });
+}
+
+#[test]
+fn an_ingress_has_to_call_the_apex_and_not_its_pods() {
+    let ingress = |service: &str, annotations: Value| {
+        let backend = json!({ "service": { "name": service, "port": { "number": 50051 } } });
+        json!({
+            "metadata": { "name": "public", "annotations": annotations },
+            "spec": { "rules": [{ "http": { "paths": [{ "path": "/", "backend": backend }] } }] },
+        })
+    };
+    one(Status::Warn, "public does not say", |f| {
+        f.ingresses = Ok(vec![ingress("web", json!({}))]);
+    });
+    one(Status::Warn, "calls web-stable, past the route", |f| {
+        f.ingresses = Ok(vec![ingress("web-stable", json!({}))]);
+    });
+    let upstream = json!({ "nginx.ingress.kubernetes.io/service-upstream": "true" });
+    assert_eq!(after(|f| f.ingresses = Ok(vec![ingress("web", upstream)])), []);
+    let by_service = |f: &mut Facts| {
+        f.ingresses = Ok(vec![ingress("web", json!({}))]);
+        let native = json!({ "traefik.ingress.kubernetes.io/service.nativelb": "true" });
+        set(&mut f.services, 0, "/metadata/annotations", native);
+    };
+    assert_eq!(after(by_service), []);
+    assert_eq!(after(|f| f.ingresses = Ok(vec![ingress("shop", json!({}))])), []);
 }
 
 #[test]
@@ -230,6 +263,16 @@ fn another_route_of_the_apex_is_weighed_by_its_kind() {
         set(&mut f.routes, 1, "/spec/parentRefs/0/name", json!("shop"));
     };
     assert_eq!(after(elsewhere), []);
+    let of_clients = |parent_namespace: Value| {
+        move |f: &mut Facts| {
+            add("GRPCRoute")(f);
+            set(&mut f.routes, 1, "/metadata/namespace", json!("clients"));
+            set(&mut f.routes, 1, "/spec/parentRefs/0/namespace", parent_namespace);
+        }
+    };
+    one(Status::Warn, "clients/other", of_clients(json!("prod")));
+    // It speaks of a Service of the same name in its own namespace.
+    assert_eq!(after(of_clients(Value::Null)), []);
 }
 
 #[test]
@@ -289,6 +332,16 @@ fn metrics_are_checked() {
         f.sight = Err("connection refused".to_owned());
     });
     one(Status::Fail, "web-1", |f| f.sight.as_mut().unwrap().proxies.clear());
+    let ready_since = |at: &'static str| {
+        move |f: &mut Facts| {
+            f.sight.as_mut().unwrap().proxies.clear();
+            let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": at });
+            set(&mut f.pods, 0, "/status/conditions", json!([ready]));
+        }
+    };
+    one(Status::Fail, "web-1", ready_since("1970-01-01T00:16:00Z"));
+    // Nobody can have scraped it yet.
+    assert_eq!(after(ready_since("1970-01-01T00:16:20Z")), []);
     one(Status::Warn, "three scrapes", |f| {
         f.sight.as_mut().unwrap().proxies[0].scraped = 900.0;
     });
@@ -359,6 +412,66 @@ fn argo_cd_must_leave_alone_what_is_serins() {
     };
     assert_eq!(after(ignored), []);
     assert_eq!(after(|f| f.application = None), []);
+}
+
+#[test]
+fn the_causes_of_strayed_calls_are_named() {
+    let all = |edit: fn(&mut Facts)| {
+        let mut facts = sound();
+        edit(&mut facts);
+        causes(&facts)
+    };
+    let sound = all(|_| {});
+    assert!(
+        matches!(sound.as_slice(), [only] if only.contains("restart the clients")),
+        "{sound:?}"
+    );
+    for (words, edit) in [
+        (
+            "clients/web.prod.svc",
+            (|f| {
+                let name = "web.prod.svc.cluster.local";
+                f.profiles = Ok(vec![
+                    json!({ "metadata": { "namespace": "clients", "name": name }, "spec": { "routes": [{}] } }),
+                ]);
+            }) as fn(&mut Facts),
+        ),
+        ("50.0 % of stable's", |f| f.sight.as_mut().unwrap().unmeshed = Some(0.5)),
+        ("not ready: web-1", |f| {
+            set(
+                &mut f.pods,
+                0,
+                "/status/conditions",
+                json!([{ "type": "Ready", "status": "False" }]),
+            );
+        }),
+        ("circuit breakers are set on web", |f| {
+            set(
+                &mut f.services,
+                0,
+                "/metadata/annotations",
+                json!({ "balancer.linkerd.io/failure-accrual": "consecutive" }),
+            );
+        }),
+    ] {
+        let found = all(edit);
+        assert!(found.len() == 2 && found[0].contains(words), "{words}: {found:?}");
+    }
+}
+
+#[test]
+fn a_refusal_names_every_line_that_fails_and_what_to_do() {
+    let good = Line::new("mesh", "the pods of web are meshed");
+    let bad = |what: &str| Line::new("route", what).fail("there is one", "remove it");
+    assert_eq!(refusal(&[good.clone(), good.clone().warn("w", "t")]), None);
+    assert_eq!(
+        refusal(&[good.clone(), bad("no rival"), bad("no profile")]).unwrap(),
+        "not so: no rival: there is one; remove it; not so: no profile: there is one; remove it"
+    );
+    assert_eq!(
+        warnings(&[good.warn("half of them", "restart"), bad("x")]),
+        ["not so: the pods of web are meshed: half of them; restart"]
+    );
 }
 
 #[test]

@@ -27,10 +27,10 @@ use self::traffic::{Divider, Weights};
 use super::effect::{Decision, Effect};
 use super::observation::{Answer, Arm, Command, GitView, LiveWeight, Observation, Verb};
 use super::plan::Plan;
-use super::state::{Baseline, PauseReason, Paused, Phase, Revision, Run, Starting, State};
+use super::state::{Baseline, PauseReason, Paused, Phase, Preflight, Revision, Run, Starting, State};
 use super::transition::transition;
 use crate::Weight;
-use crate::analysis::{ArmSample, CustomTick, FailureCodes, Tick};
+use crate::analysis::{ArmSample, CustomTick, FailureCodes, Sent, Sides, Tick};
 
 pub use peers::{Peer, PeerEnd, PeerReplay};
 pub use recording::{PodRecord, PodRecords, RecordedTick, Recording, RecordingDraft, RecordingError};
@@ -193,6 +193,7 @@ impl<'a> World<'a> {
         };
         let starting = Starting {
             run,
+            preflight: Preflight::Passed,
             baseline: Baseline::Wanted,
             since: begin,
         };
@@ -288,6 +289,7 @@ impl<'a> World<'a> {
                     canary: at_bounds(divided.canary),
                     stable: at_bounds(divided.stable),
                     custom: CustomTick::default(),
+                    sent: Sent::default(),
                 });
             }
         }
@@ -324,6 +326,11 @@ impl<'a> World<'a> {
             },
             canary: arm("canary"),
             weight: LiveWeight::At(self.live()),
+            route_accepted: None,
+            sides: Sides::default(),
+            writer: None,
+            causes: None,
+            preflight: None,
             pinned: Some(revision("canary").hash),
             ticks,
             sampling_problem: None,

@@ -117,6 +117,7 @@ fn a_canary_that_fails_5_percent_is_rolled_back_at_its_first_weight_one_scrape_a
             canary: arm(&canary),
             stable: arm(&stable),
             custom: CustomTick::default(),
+            sent: Sent::default(),
         };
         tick += 1;
         if analysis.observe(&tick_of) == Outcome::Fail {

@@ -5,7 +5,8 @@ use super::trial::{again, enter, next, pause, promote};
 use super::{Context, promoting};
 use crate::rollout::observation::Verb;
 use crate::rollout::state::{
-    Baseline, CommandAnswer, PauseReason, Paused, Phase, Progressing, RestNote, RollbackReason, Run, Starting,
+    Baseline, CommandAnswer, PauseReason, Paused, Phase, Preflight, Progressing, RestNote, RollbackReason, Run,
+    Starting,
 };
 
 /// Whether a command changed the phase.
@@ -96,7 +97,7 @@ fn carry_out(cx: &mut Context<'_>, phase: Phase, verb: Verb, reason: &str) -> (P
 fn goes_on(reason: PauseReason) -> bool {
     matches!(
         reason,
-        PauseReason::Operator | PauseReason::Approval | PauseReason::Inconclusive
+        PauseReason::Operator | PauseReason::Approval | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing
     )
 }
 
@@ -120,7 +121,9 @@ fn skip_all(cx: &mut Context<'_>, run: Run) -> (Phase, Done) {
 fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
     match p.reason {
         PauseReason::Approval => next(cx, p.run, p.step),
-        PauseReason::Operator | PauseReason::Inconclusive => enter(cx, p.run, p.step, p.weight),
+        PauseReason::Operator | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing => {
+            enter(cx, p.run, p.step, p.weight)
+        }
         PauseReason::Blind | PauseReason::StableChanged | PauseReason::WeightContested => {
             cx.take_away();
             again(cx, p.run)
@@ -130,6 +133,7 @@ fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
             // With the queries of the present spec: what is judged changes, so all of it is judged anew.
             Phase::Starting(Starting {
                 run: p.run,
+                preflight: Preflight::Wanted,
                 baseline: Baseline::Wanted,
                 since: cx.now,
             })
@@ -172,6 +176,7 @@ fn retry(cx: &mut Context<'_>, phase: Phase) -> (Phase, Done) {
             (
                 Phase::Starting(Starting {
                     run,
+                    preflight: Preflight::Wanted,
                     baseline: Baseline::Wanted,
                     since: cx.now,
                 }),

@@ -4,10 +4,12 @@
 //! gives traffic, and what changes Git, is decided only in a later call, when the state that wants it has been written.
 
 mod command;
+mod contest;
 mod leave;
 mod promoting;
 mod rest;
 mod rolling_back;
+mod traffic;
 mod trial;
 
 #[cfg(test)]

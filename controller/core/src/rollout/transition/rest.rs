@@ -3,7 +3,9 @@
 use super::Context;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, Origin, PriorAnswer};
-use crate::rollout::state::{Baseline, Commit, Phase, PromoteStage, Promoting, RestNote, Revision, Run, Starting, Way};
+use crate::rollout::state::{
+    Baseline, Commit, Phase, Preflight, PromoteStage, Promoting, RestNote, Revision, Run, Starting, Way,
+};
 
 pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
     cx.take_away();
@@ -133,6 +135,7 @@ pub(super) fn consider(cx: &mut Context<'_>, canary: &Revision, stable: &Revisio
     let run = Run::begin(canary.clone(), stable.clone(), commit, cx.plan, cx.now);
     Considered::Start(Box::new(Starting {
         run,
+        preflight: Preflight::Wanted,
         baseline: Baseline::Wanted,
         since: cx.now,
     }))

@@ -6,13 +6,14 @@ use proptest::prelude::*;
 use crate::Weight;
 use crate::analysis::sequential::Role;
 use crate::analysis::{
-    ArmSample, Baseline, Counts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Sight, Tick, Unusable,
+    ArmSample, Baseline, Counts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Sent, Sides, Sight, Tick,
+    Unusable,
 };
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
     Answer, Arm, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason, Phase,
-    PhaseName, Plan, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackOutcome, RouteOrigin, State, Verb,
-    invariants, transition,
+    PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackOutcome, RouteOrigin, State,
+    Verb, invariants, transition,
 };
 
 mod returns;
@@ -38,6 +39,14 @@ struct World {
     canary: Arm,
     weight: LiveWeight,
     pinned: Option<String>,
+    preflight: Option<Answer<Vec<String>>>,
+    /// What stands in the way of a start.
+    obstacle: Option<String>,
+    accepted: Option<bool>,
+    /// Whether the weights do what they say.
+    inert: bool,
+    writer: Option<String>,
+    causes: Option<Answer<String>>,
     baseline: Option<Answer<Baseline>>,
     git: GitView,
     git_down: bool,
@@ -77,6 +86,12 @@ impl World {
             canary: arm("c1", 0),
             weight: LiveWeight::Absent,
             pinned: None,
+            preflight: None,
+            obstacle: None,
+            accepted: None,
+            inert: false,
+            writer: None,
+            causes: None,
             baseline: None,
             git: GitView::default(),
             git_down: false,
@@ -165,6 +180,17 @@ impl World {
                     unusable: self.unusable.clone(),
                     ..CustomTick::default()
                 },
+                sent: if self.inert {
+                    Sent {
+                        canary: 0,
+                        stable: 10_000,
+                    }
+                } else {
+                    Sent {
+                        canary: requests,
+                        stable: 10_000 - requests,
+                    }
+                },
             });
             end += interval;
         }
@@ -176,9 +202,14 @@ impl World {
             stable: self.stable.clone(),
             canary: self.canary.clone(),
             weight: self.weight,
+            route_accepted: self.accepted,
+            sides: Sides::Both,
+            writer: self.writer.clone(),
+            causes: self.causes.clone(),
             pinned: self.pinned.clone(),
             ticks: self.ticks(),
             sampling_problem: None,
+            preflight: self.preflight.clone(),
             baseline: self.baseline.clone(),
             git: self.git.clone(),
             command: self.command.clone(),
@@ -194,6 +225,8 @@ impl World {
         assert_eq!(broken, [], "at {}: {:?} → {decision:?}", self.now, self.state.phase);
         self.git = GitView::default();
         self.baseline = None;
+        self.preflight = None;
+        self.causes = None;
         for effect in &decision.effects {
             self.carry_out(effect);
         }
@@ -217,6 +250,12 @@ impl World {
                 self.weight = LiveWeight::At(self.weight.canary());
             }
             Effect::ScaleCanary(replicas) => self.canary.desired = *replicas,
+            Effect::AskPreflight(_) => {
+                let warnings = vec!["a warning".to_owned()];
+                let obstacle = self.obstacle.clone();
+                self.preflight = Some(obstacle.map_or(Answer::Is(warnings), Answer::Failed));
+            }
+            Effect::AskCauses(_) => self.causes = Some(Answer::Is("a ServiceProfile".to_owned())),
             Effect::AskBaseline(_) => self.baseline = Some(Answer::Is(Baseline::default())),
             Effect::AskOrigin(revision) => {
                 self.git.origin = Some(if self.git_down {
@@ -483,14 +522,114 @@ fn a_lowered_weight_is_never_restored_by_itself() {
 }
 
 #[test]
-fn a_raised_weight_is_corrected_at_once() {
-    let mut world = World::new(STEPS).with_canary("1.1.0");
-    world.until("5 %", 100, |w| {
-        w.weight.canary().percent() == 5 && w.state.phase.samples_since().is_some()
+fn what_fails_the_preflight_starts_nothing_and_starts_by_itself_when_mended() {
+    let mut w = World::new(&[50, 100]).with_canary("1.1.0");
+    w.obstacle = Some("a ServiceProfile".to_owned());
+    let refused = |w: &World| matches!(&w.state.phase, Phase::Starting(s) if s.preflight == Preflight::Refused("a ServiceProfile".into()));
+    w.until("the start is refused", 10, refused);
+    let mut told = 0;
+    // Far longer than the progress deadline.
+    for _ in 0..600 {
+        let decision = w.step();
+        w.now += 1;
+        assert!(
+            decision.message.contains("does not start: a ServiceProfile"),
+            "{}",
+            decision.message
+        );
+        told += decision.effects.iter().filter(|e| matches!(e, Effect::Note(_))).count();
+        assert!(
+            !decision
+                .effects
+                .iter()
+                .any(|e| matches!(e, Effect::EnsureObjects { .. } | Effect::ScaleCanary(_)))
+        );
+    }
+    assert_eq!((told, w.weights.len(), w.canary.desired), (0, 0, 0));
+    w.obstacle = None;
+    w.until("the trial begins", 20, |w| {
+        w.state.phase.name() == PhaseName::Progressing
     });
+}
+
+#[test]
+fn a_route_that_is_not_accepted_gets_no_weight() {
+    let mut w = World::new(&[50, 100]).with_canary("1.1.0");
+    w.accepted = Some(false);
+    for _ in 0..60 {
+        w.step();
+        w.now += 1;
+    }
+    assert_eq!((w.state.phase.name(), w.weights.len()), (PhaseName::Starting, 0));
+    w.accepted = Some(true);
+    w.until("the trial begins", 20, |w| {
+        w.state.phase.name() == PhaseName::Progressing
+    });
+}
+
+#[test]
+fn a_raised_weight_is_corrected_at_once_and_who_goes_on_raising_it_is_named() {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    world.writer = Some("argocd-controller".to_owned());
+    let at_five = |w: &World| w.weight.canary().percent() == 5 && w.state.phase.samples_since().is_some();
+    world.until("5 %", 100, at_five);
+    world.weight = LiveWeight::At(Weight::FULL);
+    let first = world.step();
+    assert_eq!(
+        first.effects.first(),
+        Some(&Effect::SetWeight(Weight::try_from(5).unwrap()))
+    );
+    assert_eq!(world.state.phase.name(), PhaseName::Progressing, "once may be a slip");
+    world.until("5 % again", 10, at_five);
+    world.weight = LiveWeight::At(Weight::FULL);
+    let second = world.step();
+    assert_eq!(
+        second.effects.first(),
+        Some(&Effect::SetWeight(Weight::try_from(5).unwrap()))
+    );
+    assert_eq!(world.pause_reason(), Some(PauseReason::WeightContested));
+    assert!(
+        second.message.contains("waits at 5 %: argocd-controller writes"),
+        "{}",
+        second.message
+    );
+    // While it waits it goes on to lower, and never raises.
     world.weight = LiveWeight::At(Weight::FULL);
     world.step();
     assert_eq!(world.weight.canary().percent(), 5);
+    world.weight = LiveWeight::At(Weight::ZERO);
+    for _ in 0..100 {
+        world.step();
+        world.now += 1;
+    }
+    assert!(world.weight.canary().is_zero());
+}
+
+#[test]
+fn a_step_does_not_pass_on_traffic_that_never_came() {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    world.inert = true;
+    world.until("it is known", 100, |w| {
+        w.state
+            .phase
+            .run()
+            .is_some_and(|run| run.following.deviation().is_some())
+    });
+    assert_eq!(world.weight.canary().percent(), 5);
+    world.until("the step's time is over", 100, |w| {
+        w.pause_reason() == Some(PauseReason::TrafficNotFollowing)
+    });
+    assert_eq!(world.weights, [5]);
+    world.step();
+    let said = world.step().message;
+    assert!(
+        said.contains("the weight is 5 %, and 0 of") && said.contains("likely causes: a ServiceProfile"),
+        "{said}"
+    );
+    // Mended, and a person says so.
+    world.inert = false;
+    world.order(Verb::Resume);
+    world.until_phase(PhaseName::Promoted, 400);
 }
 
 #[test]

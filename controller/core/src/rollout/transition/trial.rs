@@ -1,14 +1,14 @@
 //! A revision on trial: from waiting for its pods, through the steps, to the verdict.
 
 use super::rest::{Considered, consider};
-use super::{Context, failure};
+use super::{Context, contest, failure, traffic};
 use crate::Weight;
 use crate::analysis::Outcome;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, LiveWeight};
 use crate::rollout::plan::OnInconclusive;
 use crate::rollout::state::{
-    Baseline, Ending, PauseReason, Paused, Phase, Progressing, PromoteStage, Promoting, RestNote, Revision,
+    Baseline, Ending, PauseReason, Paused, Phase, Preflight, Progressing, PromoteStage, Promoting, RestNote, Revision,
     RollbackReason, Run, Starting, Way,
 };
 
@@ -23,6 +23,9 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
     if let Some(stable) = &cx.obs.stable.revision {
         // Nothing was compared yet: what stable runs now is what the canary is judged beside.
         starting.run.baseline = stable.clone();
+    }
+    if !passes_preflight(cx, &mut starting) {
+        return Phase::Starting(starting);
     }
     let hash = &starting.run.revision.hash;
     let stands = cx.obs.weight != LiveWeight::Absent && cx.obs.pinned.as_ref() == Some(hash);
@@ -41,10 +44,47 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
         cx.plan.replicas_for(first, cx.obs.stable.desired)
     ));
     freeze(cx, &mut starting, ready);
+    if stands && cx.obs.route_accepted == Some(false) {
+        // It stands only now, and is not served: its line says why.
+        starting.preflight = Preflight::Wanted;
+        return Phase::Starting(starting);
+    }
     if stands && ready && starting.baseline == Baseline::Frozen {
         return enter(cx, starting.run, 0, Weight::ZERO);
     }
     Phase::Starting(starting)
+}
+
+/// Whether nothing stands in the way of the start. What does is said once, and asked again until it is mended; the time that
+/// takes is nobody's fault, so the wait for capacity begins after it.
+fn passes_preflight(cx: &mut Context<'_>, starting: &mut Starting) -> bool {
+    let told = match &starting.preflight {
+        Preflight::Passed => return true,
+        Preflight::Wanted => None,
+        Preflight::Refused(why) => Some(why.clone()),
+    };
+    let revision = starting.run.revision.clone();
+    match (cx.obs.preflight.clone(), told) {
+        (Some(Answer::Is(warnings)), _) => {
+            for warning in warnings {
+                cx.note(NoteKind::Warning, "PreflightWarning", warning);
+            }
+            starting.preflight = Preflight::Passed;
+            starting.since = cx.now;
+            return true;
+        }
+        (Some(Answer::Failed(why)), told) => {
+            cx.say(format!("{revision} does not start: {why}"));
+            if told.as_ref() != Some(&why) {
+                cx.note(NoteKind::Warning, "PreflightFailed", why.clone());
+            }
+            starting.preflight = Preflight::Refused(why);
+        }
+        (None, Some(why)) => cx.say(format!("{revision} does not start: {why}")),
+        (None, None) => cx.say(format!("asking whether a trial of {revision} would work")),
+    }
+    cx.effects.push(Effect::AskPreflight(revision));
+    false
 }
 
 /// Asks what stable did before, and freezes what the whole trial is judged by.
@@ -79,6 +119,7 @@ pub(super) fn enter(cx: &mut Context<'_>, mut run: Run, step: usize, from: Weigh
     let weight = cx.plan.step(step).weight;
     let stable_share = f64::from(100 - weight.percent()) / 100.0;
     run.analysis.begin_step(step, stable_share);
+    run.following.begin_step();
     cx.say(format!("step {} of {}: {weight}", step + 1, cx.plan.steps().len()));
     let message = format!(
         "{} goes to {weight} (step {} of {})",
@@ -113,6 +154,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     };
 
     let counts_from = p.counts_from(cx.plan, weight_at);
+    traffic::follow(cx, &mut p.run, weight_at, step.weight);
     let outcome = cx.absorb(&mut p.run, counts_from);
     if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
@@ -124,19 +166,17 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         return pause(cx, p.run, p.step, PauseReason::StableChanged);
     }
     if live > step.weight {
-        cx.first(step.weight);
-        cx.say(format!("correcting the weight from {live} to {}", step.weight));
-        return Phase::Progressing(p);
+        return contest::raised(cx, p, step.weight);
     }
     if live < step.weight {
-        // It may be a rollback that a killed controller did not record: never up again without a person's word.
-        return pause(cx, p.run, p.step, PauseReason::WeightContested);
+        return contest::lowered(cx, p.run, p.step);
     }
     if p.run.analysis.unusable().is_some() {
         return pause(cx, p.run, p.step, PauseReason::MetricUnusable);
     }
+    let strays = traffic::strays(cx, &p.run);
     let held = cx.elapsed(weight_at, step.hold);
-    if held && outcome == Outcome::Pass {
+    if held && outcome == Outcome::Pass && strays.is_none() {
         if step.approval {
             return pause(cx, p.run, p.step, PauseReason::Approval);
         }
@@ -146,6 +186,9 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         let enough = p.run.analysis.step_requests() >= cx.plan.min_requests;
         let clear = outcome != Outcome::Hold && !p.run.analysis.verdict().suspect;
         return match step.on_inconclusive {
+            OnInconclusive::Advance | OnInconclusive::Pause if strays.is_some() => {
+                pause(cx, p.run, p.step, PauseReason::TrafficNotFollowing)
+            }
             OnInconclusive::Advance if enough && clear => next(cx, p.run, p.step),
             OnInconclusive::Advance | OnInconclusive::Pause => pause(cx, p.run, p.step, PauseReason::Inconclusive),
             OnInconclusive::RollBack => cx.roll_back(p.run, RollbackReason::Inconclusive),
@@ -162,6 +205,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         .as_ref()
         .map(|why| format!("; no samples: {why}"))
         .unwrap_or_default();
+    let problem = strays.map(|why| format!("{problem}; {why}")).unwrap_or(problem);
     cx.say(format!(
         "step {} of {}: {}, verdict {} on {} calls, {next}{problem}",
         p.step + 1,
@@ -176,11 +220,10 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
 /// The step's weight is not on the route yet: write it as soon as the pods for it are ready.
 fn rise(cx: &mut Context<'_>, p: Progressing, weight: Weight) -> Phase {
     if cx.live() < p.from {
-        return pause(cx, p.run, p.step, PauseReason::WeightContested);
+        return contest::lowered(cx, p.run, p.step);
     }
     if cx.live() > weight {
-        cx.first(weight);
-        return Phase::Progressing(p);
+        return contest::raised(cx, p, weight);
     }
     if !cx.baseline_holds(&p.run) {
         return pause(cx, p.run, p.step, PauseReason::StableChanged);
@@ -231,6 +274,11 @@ pub(super) fn promote(cx: &mut Context<'_>, run: Run) -> Phase {
 /// Holds the present weight for a person.
 pub(super) fn pause(cx: &mut Context<'_>, run: Run, step: usize, reason: PauseReason) -> Phase {
     let weight = cx.live();
+    pause_at(cx, run, step, reason, weight)
+}
+
+/// Holds this weight, which is written already or is being written.
+pub(super) fn pause_at(cx: &mut Context<'_>, run: Run, step: usize, reason: PauseReason, weight: Weight) -> Phase {
     let message = format!("{} waits at {weight}: {}", run.revision, why(&run, reason));
     cx.say(message.clone());
     let kind = if reason == PauseReason::Approval {
@@ -276,6 +324,9 @@ fn why(run: &Run, reason: PauseReason) -> String {
     if let (PauseReason::MetricUnusable, Some(unusable)) = (reason, unusable) {
         return format!("{}: {} (`serin resume` starts again)", unusable.field, unusable.problem);
     }
+    if let (PauseReason::WeightContested, Some(contest)) = (reason, &run.contest) {
+        return format!("{} writes its weight too (`serin resume` starts again)", contest.by);
+    }
     let text = match reason {
         PauseReason::Operator => "an operator paused it",
         PauseReason::Approval => "the step asks for an approval (`serin approve`)",
@@ -286,6 +337,9 @@ fn why(run: &Run, reason: PauseReason) -> String {
         }
         PauseReason::WeightContested => "somebody lowered its weight (`serin resume` starts again)",
         PauseReason::MetricUnusable => "a metric could not be read; it can be now (`serin resume` starts again)",
+        PauseReason::TrafficNotFollowing => {
+            "its calls do not go where the weight says (`serin resume` tries the step again)"
+        }
     };
     text.to_owned()
 }
@@ -294,12 +348,17 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     if let Some(phase) = interrupted(cx, &p.run, || Phase::Paused(p.clone())) {
         return phase;
     }
+    if cx.live() == p.weight {
+        let (since, weight) = (p.since, p.weight);
+        traffic::follow(cx, &mut p.run, since, weight);
+    }
     let outcome = cx.absorb(&mut p.run, p.since);
     if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
     }
     let live = cx.live();
     if live > p.weight {
+        contest::tell(cx, &mut p.run, p.weight);
         let weight = p.weight;
         cx.first(weight);
     } else {
@@ -317,12 +376,16 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     } else if !p.weight.is_zero() && cx.is_blind(&p.run, p.since) {
         return go_blind(cx, p.run, p.step);
     }
-    cx.say(format!(
-        "{} waits at {}: {}",
+    let strays = traffic::strays(cx, &p.run)
+        .map(|why| format!("; {why}"))
+        .unwrap_or_default();
+    let message = format!(
+        "{} waits at {}: {}{strays}",
         p.run.revision,
         p.weight,
         why(&p.run, p.reason)
-    ));
+    );
+    cx.say(message);
     Phase::Paused(p)
 }
 
@@ -330,6 +393,7 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
 pub(super) fn again(cx: &Context<'_>, run: Run) -> Phase {
     Phase::Starting(Starting {
         run,
+        preflight: Preflight::Wanted,
         baseline: Baseline::Frozen,
         since: cx.now,
     })
