@@ -2,10 +2,12 @@
 //! It must not know what the values do.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use jiff::SignedDuration;
+use tonic::Code;
 
 use crate::identity::{Identity, Name};
 
@@ -50,13 +52,29 @@ pub struct Config {
 /// Faults on purpose, to rehearse rollbacks. Off unless asked for.
 #[derive(Clone, Debug, Args)]
 pub struct FaultConfig {
-    /// Share of user.UserService calls that fail with UNAVAILABLE, from 0 to 1.
+    /// Share of user.UserService calls that fail, from 0 to 1.
     #[arg(long, env = "FAULT_ERROR_RATE", default_value_t = 0.0, value_parser = parse_rate)]
     pub fault_error_rate: f64,
 
     /// Delay before each user.UserService call, for example 800ms.
     #[arg(long, env = "FAULT_LATENCY", default_value = "0s", value_parser = parse_duration)]
     pub fault_latency: Duration,
+
+    /// The gRPC code of the calls that fail, for example UNIMPLEMENTED.
+    #[arg(long, env = "FAULT_CODE", default_value = "UNAVAILABLE", value_parser = parse_code)]
+    pub fault_code: Code,
+
+    /// Faults only while this instance gets more user.UserService calls a second than this; 0 for always.
+    #[arg(long, env = "FAULT_ABOVE_RATE", default_value_t = 0.0, value_parser = parse_positive)]
+    pub fault_above_rate: f64,
+
+    /// Faults only while this file exists: the outage of something that several instances share.
+    #[arg(long, env = "FAULT_WHILE")]
+    pub fault_while: Option<PathBuf>,
+
+    /// Faults only in the one instance that makes this file: a single bad pod.
+    #[arg(long, env = "FAULT_CLAIM")]
+    pub fault_claim: Option<PathBuf>,
 
     /// Makes the choice of calls that fail repeatable.
     #[arg(long, env = "FAULT_SEED")]
@@ -124,6 +142,26 @@ fn parse_rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "not a share: use a number from 0 to 1, for example 0.2".to_owned())
 }
 
+fn parse_positive(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate >= 0.0)
+        .ok_or_else(|| "not a rate: use a number of calls a second, for example 20".to_owned())
+}
+
+fn parse_code(text: &str) -> Result<Code, String> {
+    // The names of the codes, each at its number.
+    let names = "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED \
+                 RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS \
+                 UNAUTHENTICATED";
+    let number = names.split_whitespace().position(|name| name == text);
+    number
+        .filter(|number| *number > 0)
+        .and_then(|number| i32::try_from(number).ok())
+        .map(Code::from_i32)
+        .ok_or_else(|| format!("not a gRPC code of a failure: use one of {names}, but not OK"))
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     text.parse::<SignedDuration>()
         .ok()
@@ -154,7 +192,14 @@ mod tests {
     fn durations_have_units() {
         let config = parse(&["--fault-latency", "800ms", "--shutdown-grace", "1m30s"]).unwrap();
         assert_eq!(config.faults.fault_latency, Duration::from_millis(800));
+        assert_eq!(config.faults.fault_code, Code::Unavailable);
         assert_eq!(config.shutdown.shutdown_grace, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn codes_have_names() {
+        let config = parse(&["--fault-code", "RESOURCE_EXHAUSTED"]).unwrap();
+        assert_eq!(config.faults.fault_code, Code::ResourceExhausted);
     }
 
     #[test]
@@ -163,6 +208,9 @@ mod tests {
             ("--fault-error-rate", "1.5", "FAULT_ERROR_RATE", "from 0 to 1"),
             ("--fault-error-rate", "NaN", "FAULT_ERROR_RATE", "from 0 to 1"),
             ("--fault-error-rate", "20%", "FAULT_ERROR_RATE", "from 0 to 1"),
+            ("--fault-code", "TEAPOT", "FAULT_CODE", "UNIMPLEMENTED"),
+            ("--fault-code", "OK", "FAULT_CODE", "not OK"),
+            ("--fault-above-rate", "NaN", "FAULT_ABOVE_RATE", "calls a second"),
             ("--fault-latency", "800", "FAULT_LATENCY", "with a unit"),
             ("--fault-latency=-1s", "", "FAULT_LATENCY", "with a unit"),
             ("--shutdown-grace", "soon", "SHUTDOWN_GRACE", "with a unit"),

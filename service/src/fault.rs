@@ -1,18 +1,21 @@
-//! Faults on purpose, so that a rollback can be rehearsed: some calls fail, or all are slow.
+//! Faults on purpose, so that a rollback can be rehearsed: some calls fail, or all are slow, always or under a condition.
 //! It must not know what a call does, and must never touch health or reflection.
+
+mod condition;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use self::condition::Condition;
 use crate::config::FaultConfig;
 use crate::metrics::{Fault, Method, Metrics};
 
@@ -20,32 +23,43 @@ use crate::metrics::{Fault, Method, Metrics};
 #[derive(Debug)]
 pub(crate) struct Faults {
     error_rate: f64,
+    code: Code,
     latency: Duration,
+    condition: Condition,
     rng: Mutex<SmallRng>,
     metrics: Arc<Metrics>,
 }
 
 impl Faults {
-    /// The faults that were asked for; `None` if none were.
+    /// The faults that were asked for; `None` if none were, or another instance has them.
     pub(crate) fn new(config: &FaultConfig, metrics: Arc<Metrics>) -> Option<Self> {
         let FaultConfig {
             fault_error_rate: error_rate,
+            fault_code: code,
             fault_latency: latency,
+            fault_above_rate: above_rate,
+            ref fault_while,
+            ref fault_claim,
             fault_seed,
         } = *config;
         if error_rate <= 0.0 && latency.is_zero() {
             return None;
         }
+        let condition = Condition::new(above_rate, fault_while.as_deref(), fault_claim.as_deref())?;
         let seed = fault_seed.unwrap_or_else(rand::random);
         tracing::warn!(
             error_rate,
+            ?code,
             ?latency,
+            ?condition,
             seed,
             "FAULTS ARE ON: calls of user.UserService fail or wait on purpose"
         );
         Some(Self {
             error_rate,
+            code,
             latency,
+            condition,
             rng: Mutex::new(SmallRng::seed_from_u64(seed)),
             metrics,
         })
@@ -53,13 +67,16 @@ impl Faults {
 
     /// What one call has to suffer before it is answered.
     async fn inject(&self) -> Result<(), Status> {
+        if !self.condition.holds(Instant::now()) {
+            return Ok(());
+        }
         if !self.latency.is_zero() {
             self.metrics.fault_injected(Fault::Latency);
             tokio::time::sleep(self.latency).await;
         }
         if self.next_call_fails() {
             self.metrics.fault_injected(Fault::Error);
-            return Err(Status::unavailable("a fault on purpose (FAULT_ERROR_RATE)"));
+            return Err(Status::new(self.code, "a fault on purpose (FAULT_ERROR_RATE)"));
         }
         Ok(())
     }
@@ -139,7 +156,11 @@ mod tests {
         };
         let config = FaultConfig {
             fault_error_rate,
+            fault_code: Code::Unavailable,
             fault_latency,
+            fault_above_rate: 0.0,
+            fault_while: None,
+            fault_claim: None,
             fault_seed: Some(7),
         };
         Faults::new(&config, Arc::new(Metrics::new(&identity)))

@@ -8,6 +8,7 @@ mod preflight;
 mod refused;
 mod replayed;
 mod site;
+mod verdicts;
 mod witness;
 
 use crate::story::Story;
@@ -51,6 +52,31 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "an_incident_is_replayed_from_prometheus_and_from_its_recording",
             replayed::incident_story,
+        ),
+        Story::new(
+            "finds_revisions_that_fail_half_a_twentieth_or_one_kind_of_their_calls",
+            verdicts::finds_failures,
+        ),
+        Story::new(
+            "finds_a_revision_that_is_three_times_as_slow_as_stable",
+            verdicts::finds_slowness,
+        ),
+        Story::new(
+            "finds_a_revision_that_breaks_in_the_third_step_only",
+            verdicts::finds_late_failures,
+        ),
+        Story::new("finds_one_bad_pod_and_says_which", verdicts::finds_a_bad_pod),
+        Story::new(
+            "an_outage_of_both_arms_holds_and_blames_nobody",
+            verdicts::blames_nobody,
+        ),
+        Story::new(
+            "without_traffic_nothing_is_proven_and_nothing_goes_on",
+            verdicts::waits_for_traffic,
+        ),
+        Story::new(
+            "counters_of_the_users_own_judge_once_they_can_be_read",
+            verdicts::judges_by_users_metrics,
         ),
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
         Story::new("every_line_of_the_preflight_passes_and_does_not_pass", preflight::lines),

@@ -331,8 +331,8 @@ pub struct LatencySpec {
 }
 
 /// A metric of your own: `bad` and `total`, or `query` with limits. In queries `{{namespace}}`, `{{service}}`, `{{stable}}`,
-/// `{{canary}}`, `{{deployment}}`, `{{pods}}`, `{{revision}}` and `{{interval}}` stand for what they say; `deployment`, `pods`
-/// and `revision` are those of the arm that is asked about.
+/// `{{canary}}`, `{{deployment}}`, `{{pods}}`, `{{backend}}`, `{{revision}}` and `{{interval}}` stand for what they say;
+/// `deployment`, `pods`, `backend` (the Service) and `revision` are those of the arm that is asked about.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricSpec {

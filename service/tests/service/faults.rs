@@ -52,6 +52,27 @@ async fn a_call_that_fails_on_purpose_does_nothing() {
 }
 
 #[tokio::test]
+async fn failures_have_the_code_that_is_asked_for() {
+    let service = start(&["--fault-error-rate=1", "--fault-code=UNIMPLEMENTED"]).await;
+    let status = read(&mut service.client().await, "nobody").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn an_outage_begins_and_ends_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("down");
+    let service = start(&["--fault-error-rate=1", &format!("--fault-while={}", file.display())]).await;
+    let mut client = service.client().await;
+    let mut lists = async || client.list_users(ListUsersRequest::default()).await.is_ok();
+    assert!(lists().await);
+    std::fs::write(&file, "").unwrap();
+    assert!(!lists().await);
+    std::fs::remove_file(&file).unwrap();
+    assert!(lists().await);
+}
+
+#[tokio::test]
 async fn latency_delays_each_call() {
     let service = start(&["--fault-latency=150ms"]).await;
     let mut client = service.client().await;

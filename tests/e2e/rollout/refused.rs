@@ -87,10 +87,6 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
             "spec.analysis.latency[0].within",
             json!({ "analysis": { "latency": [{ "share": "99%", "within": "450ms" }] } }),
         ),
-        (
-            "spec.analysis.metrics[0].query",
-            json!({ "analysis": { "metrics": [{ "name": "memory", "query": "max(memory{pod=~\"{{pod}}\"})", "max": 1 }] } }),
-        ),
     ] {
         patch(&environment, &spec)
             .await

@@ -20,6 +20,24 @@ pub(super) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
         }
         site.push_image("1.2.0", &[("FAULT_ERROR_RATE", "0.2")])?;
         site.push_image("1.3.0", &[("FAULT_LATENCY", "1500ms")])?;
+        let claim = lab.dir().join("bad-pod").display().to_string();
+        for (tag, faults) in [
+            ("1.2.1", vec![("FAULT_ERROR_RATE", "0.5")]),
+            ("1.2.2", vec![("FAULT_ERROR_RATE", "0.05")]),
+            (
+                "1.2.3",
+                vec![("FAULT_ERROR_RATE", "0.2"), ("FAULT_CODE", "UNIMPLEMENTED")],
+            ),
+            ("1.2.4", vec![("FAULT_ERROR_RATE", "0.5"), ("FAULT_ABOVE_RATE", "33")]),
+            (
+                "1.2.5",
+                vec![("FAULT_ERROR_RATE", "0.5"), ("FAULT_CLAIM", claim.as_str())],
+            ),
+            ("1.2.6", vec![("FAULT_ERROR_RATE", "0.3"), ("FAULT_CODE", "ABORTED")]),
+            ("1.3.1", vec![("FAULT_LATENCY", "600ms")]),
+        ] {
+            site.push_image(tag, &faults)?;
+        }
         Ok(site)
     };
     SITE.get_or_try_init(install).await.cloned()
