@@ -5,6 +5,7 @@ mod adopted;
 mod ends;
 mod faults;
 mod refused;
+mod repository;
 mod site;
 mod witness;
 
@@ -42,6 +43,14 @@ pub(crate) fn stories() -> Vec<Story> {
             faults::loses_sight,
         ),
         Story::new("a_controller_that_is_killed_goes_on_where_it_was", faults::is_killed),
+        Story::new(
+            "a_token_that_is_rotated_while_a_rollback_waits_takes_effect_by_itself",
+            repository::rotates_a_token,
+        ),
+        Story::new(
+            "a_rollback_that_a_protected_branch_refuses_lands_by_a_pull_request",
+            repository::lands_by_a_pull_request,
+        ),
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
         Story::new(
             "revision_create_says_what_is_wrong_and_pushes_nothing",
