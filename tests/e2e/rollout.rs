@@ -7,6 +7,7 @@ mod faults;
 mod preflight;
 mod refused;
 mod replayed;
+mod repository;
 mod site;
 mod verdicts;
 mod witness;
@@ -77,6 +78,14 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "counters_of_the_users_own_judge_once_they_can_be_read",
             verdicts::judges_by_users_metrics,
+        ),
+        Story::new(
+            "a_token_that_is_rotated_while_a_rollback_waits_takes_effect_by_itself",
+            repository::rotates_a_token,
+        ),
+        Story::new(
+            "a_rollback_that_a_protected_branch_refuses_lands_by_a_pull_request",
+            repository::lands_by_a_pull_request,
         ),
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
         Story::new("every_line_of_the_preflight_passes_and_does_not_pass", preflight::lines),

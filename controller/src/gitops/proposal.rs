@@ -62,14 +62,13 @@ impl Mirror {
                 proposals.remember(name.clone(), words.clone(), Instant::now());
                 Ok(self.proposed(name, words))
             }
-            Ok(Push::Unknown(error)) => Err(error),
             // Who may push no branch at all hears what was said of the one that counts.
             Err(Error::Refused { .. }) => Ok(Error::Refused {
                 repository: self.repo().name(),
                 branch: self.repo().branch.clone(),
                 words,
             }),
-            Err(error) => Err(error),
+            Ok(Push::Unknown(error)) | Err(error) => Err(error),
         }
     }
 

@@ -51,6 +51,7 @@ impl Serin {
             "image": { "repository": format!("registry.example.com/{release}"), "tag": "lab" },
             "prometheus": { "url": format!("http://{}", to_prometheus.address()) },
             "workDir": work,
+            "keysDir": "/dev/shm",
             "log": "info,serin=debug",
         });
         let manifests = site.render("serin", release, namespace, &values).await?;

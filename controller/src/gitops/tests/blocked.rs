@@ -17,7 +17,7 @@ async fn a_revert_that_conflicts_restores_the_rollouts_own_fields_only_and_says_
     else {
         panic!("{outcome:?}")
     };
-    assert_eq!(undone, [canary.clone()]);
+    assert_eq!(undone, std::slice::from_ref(&canary));
     for part in [&canary, FILE, &later[..12], "Comment on the tag", "Ann"] {
         assert!(why.contains(part), "{part}: {why}");
     }
