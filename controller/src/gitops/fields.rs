@@ -12,9 +12,8 @@ impl Values {
         for (path, wanted) in fields {
             match wanted {
                 Some(wanted) if expected.at(path) != Some(wanted) => expected.set(path, wanted.clone())?,
-                Some(_) => {}
                 None if expected.at(path).is_some() => expected = expected.without(std::slice::from_ref(path)),
-                None => {}
+                Some(_) | None => {}
             }
         }
         if expected == self.root.value {

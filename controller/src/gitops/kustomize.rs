@@ -245,7 +245,8 @@ pub(super) fn with_revision(
             map.insert(IMAGES.to_owned(), Yaml::List(list));
             map.insert("commonAnnotations.serin\\.dev/revision".to_owned(), name);
             for (key, value) in new.set {
-                set_literal(map.get_mut(CONFIG), env_name(key)?, value)?;
+                let generators = map.get_mut(CONFIG).ok_or_else(|| YamlError::NoKey(CONFIG.to_owned()))?;
+                set_literal(generators, env_name(key)?, value)?;
             }
         }
         Shape::Patch => {
@@ -316,8 +317,8 @@ fn set_env(container: &mut Yaml, name: &str, value: &str) -> Result<(), YamlErro
 }
 
 /// Sets a literal of the one generator.
-fn set_literal(generators: Option<&mut Yaml>, name: &str, value: &str) -> Result<(), YamlError> {
-    let Some(Yaml::List(generators)) = generators else {
+fn set_literal(generators: &mut Yaml, name: &str, value: &str) -> Result<(), YamlError> {
+    let Yaml::List(generators) = generators else {
         return Err(YamlError::NoKey(CONFIG.to_owned()));
     };
     let [generator] = generators.as_mut_slice() else {
