@@ -40,6 +40,9 @@ pub use traffic::Division;
 /// More decisions than this between two ticks would be a machine that does not settle.
 const MOST_DECISIONS: usize = 64;
 
+/// Scrapes until a new pod is surely found and scraped.
+const LATE_SCRAPES: i32 = 3;
+
 /// How a stretch is replayed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules<'a> {
@@ -130,8 +133,9 @@ fn begin(recording: &Recording, rules: &Rules<'_>) -> Result<Timestamp, ReplayEr
             to: draft.to,
         });
     };
-    // Its first call was answered up to one scrape before it was counted.
-    let earliest = recording.start(first).checked_sub(rules.settle).unwrap_or(first);
+    // A new pod is scraped for the first time up to some scrapes after its first call.
+    let late = rules.settle.saturating_mul(LATE_SCRAPES);
+    let earliest = recording.start(first).checked_sub(late).unwrap_or(first);
     let at_once = rules.division != Division::Recorded || earliest < draft.from;
     Ok(if at_once {
         draft.from
@@ -151,12 +155,9 @@ fn estimated(recording: &Recording, rules: &Rules<'_>, first: Timestamp) -> Time
     let length = u128::from(recording.length().unsigned_abs());
     let whole = of(first.checked_add(interval).ok());
     let late = rules.settle.as_millis().unsigned_abs() / 2;
-    let before_end = if whole == 0 {
-        length / 2
-    } else {
-        // No call is older than one scrape before the tick.
-        (length * of(Some(first)) / whole + late).min(length + 2 * late)
-    };
+    let part = (length * of(Some(first))).checked_div(whole);
+    // No call is older than one scrape before the tick.
+    let before_end = part.map_or(length / 2, |part| (part + late).min(length + 2 * late));
     let span = SignedDuration::from_millis(i64::try_from(before_end).unwrap_or(i64::MAX));
     first.checked_sub(span).unwrap_or(first)
 }
@@ -258,7 +259,7 @@ impl<'a> World<'a> {
                 self.last_calls(now);
                 return Ok(());
             }
-            if !changed && !wake.is_some_and(|at| at <= now) && self.command().is_none() {
+            if !changed && wake.is_none_or(|at| at > now) && self.command().is_none() {
                 return Ok(());
             }
         }
