@@ -88,18 +88,18 @@ impl Desk {
     /// The answers so far.
     pub(super) fn view(&self, key: &Key) -> GitView {
         self.with(key, |file| GitView {
-            origin: file.origin.view().map(|(about, answer)| match answer {
-                Answer::Is(origin) => Answer::Is((about, origin)),
-                Answer::Failed(why) => Answer::Failed(why),
-            }),
-            rollback: file.rollback.view().map(|(_, answer)| answer),
-            promotion: file.promotion.view().map(|(_, answer)| answer),
+            origin: file.origin.view(),
+            rollback: file.rollback.view(),
+            promotion: file.promotion.view(),
         })
     }
 
     /// What stable did before the trial, if that was answered.
     pub(super) fn baseline(&self, key: &Key) -> Option<Answer<Baseline>> {
-        self.with(key, |file| file.baseline.view().map(|(_, answer)| answer))
+        self.with(key, |file| match file.baseline.view()? {
+            Answer::Is((_, baseline)) => Some(Answer::Is(baseline)),
+            Answer::Failed(why) => Some(Answer::Failed(why)),
+        })
     }
 
     /// Forgets the answers that are no longer asked for.
@@ -186,11 +186,11 @@ impl File {
 }
 
 impl<T: Clone> Slot<T> {
-    fn view(&self) -> Option<(Revision, Answer<T>)> {
+    fn view(&self) -> Option<Answer<(Revision, T)>> {
         match self {
             Self::Empty | Self::Running { .. } => None,
-            Self::Answered { about, answer } => Some((about.clone(), Answer::Is(answer.clone()))),
-            Self::Failed { about, why, .. } => Some((about.clone(), Answer::Failed(why.clone()))),
+            Self::Answered { about, answer } => Some(Answer::Is((about.clone(), answer.clone()))),
+            Self::Failed { why, .. } => Some(Answer::Failed(why.clone())),
         }
     }
 
