@@ -143,7 +143,7 @@ impl Model<'_> {
         };
         let mut acting = Arc::unwrap_or_clone(acting);
         while let Some(effect) = acting.decision.effects.get(acting.next) {
-            if !self.is_void(world, effect, &mut acting.asked) {
+            if !Self::is_void(world, effect, &mut acting.asked) {
                 world.process = Process::Acting(Arc::new(acting));
                 return false;
             }
@@ -160,7 +160,7 @@ impl Model<'_> {
     }
 
     /// Whether the effect does nothing here; a question that is being asked or was answered already is one that does not.
-    fn is_void(&self, world: &mut World, effect: &Effect, asked: &mut [bool; 4]) -> bool {
+    fn is_void(world: &mut World, effect: &Effect, asked: &mut [bool; 4]) -> bool {
         match effect {
             Effect::Refresh | Effect::Note(_) => true,
             Effect::SetWeight(_) => world.weight == LiveWeight::Absent,
@@ -185,7 +185,7 @@ impl Model<'_> {
         };
         let mut next = world.clone();
         let Some(effect) = acting.decision.effects.get(acting.next) else {
-            return self.write_status(next, acting, fate).map(Some);
+            return Ok(Some(Self::write_status(next, acting, fate)));
         };
         let asks = !is_write(effect);
         if asks && fate != Fate::Done {
@@ -197,7 +197,7 @@ impl Model<'_> {
                 return Ok(Some(next));
             }
             properties::write(self.plan, world, acting, effect)?;
-            self.carry_out(&mut next, acting, effect);
+            Self::carry_out(&mut next, acting, effect);
         }
         if fate != Fate::Done {
             next.process = Process::Idle;
@@ -218,7 +218,7 @@ impl Model<'_> {
         Ok(Some(next))
     }
 
-    fn carry_out(&self, next: &mut World, acting: &Acting, effect: &Effect) {
+    fn carry_out(next: &mut World, acting: &Acting, effect: &Effect) {
         match effect {
             Effect::SetWeight(to) => {
                 properties::wrote_weight(next, acting, *to);
@@ -248,11 +248,11 @@ impl Model<'_> {
         }
     }
 
-    fn write_status(&self, mut next: World, acting: &Acting, fate: Fate) -> Result<World, Broken> {
+    fn write_status(mut next: World, acting: &Acting, fate: Fate) -> World {
         next.desk.keep_only(acting.asked);
         next.process = Process::Idle;
         if fate == Fate::Refused || acting.seen.rollout_changed {
-            return Ok(next);
+            return next;
         }
         properties::wrote_status(&mut next, acting);
         next.status = Recorded::new(acting.decision.state.clone(), acting.worth);
@@ -261,7 +261,7 @@ impl Model<'_> {
         if next.command.is_some_and(|(id, _)| Some(id.to_string()) == answered) {
             next.command = None;
         }
-        Ok(next)
+        next
     }
 }
 

@@ -1,8 +1,6 @@
 //! The production `transition` in a world of an API server, Git, Argo CD, Prometheus and people, explored exhaustively within
 //! bounds: every order of everything that can happen, with a crash between any two effects.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
-
 mod actions;
 mod controller;
 mod explore;
@@ -12,6 +10,7 @@ mod mutation;
 mod plans;
 mod prometheus;
 mod properties;
+mod walks;
 mod world;
 
 use std::time::Instant;

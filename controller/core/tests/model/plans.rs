@@ -5,7 +5,7 @@ use serin_core::rollout::{Capacity, OnInconclusive, Plan, PlanDraft, StepDraft};
 
 use super::world::UNIT;
 
-fn draft(weights: &[i64]) -> PlanDraft {
+pub(crate) fn draft(weights: &[i64]) -> PlanDraft {
     PlanDraft {
         steps: weights
             .iter()

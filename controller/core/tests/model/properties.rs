@@ -35,6 +35,7 @@ pub(crate) enum Proof {
 
 /// What somebody who watches the world from outside remembers of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something of its own to remember")]
 pub(crate) struct Witness {
     /// What the ticks at the present weight proved.
     pub(crate) proof: Proof,
@@ -220,7 +221,7 @@ fn roundtrip(decision: &Decision, world: &World) -> Result<(), Broken> {
     // One in many: this is slow, and most states differ in little.
     let mut hasher = DefaultHasher::new();
     (world.now, &decision.message, world.budget).hash(&mut hasher);
-    if hasher.finish() % 64 != 0 {
+    if !hasher.finish().is_multiple_of(64) {
         return Ok(());
     }
     let text = serde_json::to_string(&decision.state).map_err(|_| broken(9, "the state cannot be written"))?;
