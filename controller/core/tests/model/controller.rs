@@ -128,7 +128,7 @@ impl Model<'_> {
             asked: [false; 4],
         };
         next.process = Process::Acting(Arc::new(acting));
-        let is_idle = self.skip(&mut next);
+        let is_idle = Self::skip(&mut next);
         if is_idle && next.desk == world.desk && next.message == world.message {
             return Ok(None);
         }
@@ -137,7 +137,7 @@ impl Model<'_> {
 
     /// Carries out what changes nothing in the world, up to the first effect that does, or the end. Says whether nothing
     /// was left to do.
-    fn skip(&self, world: &mut World) -> bool {
+    fn skip(world: &mut World) -> bool {
         let Process::Acting(acting) = world.process.clone() else {
             return true;
         };
@@ -213,7 +213,7 @@ impl Model<'_> {
         if next.released {
             next.process = Process::Idle;
         } else {
-            self.skip(&mut next);
+            Self::skip(&mut next);
         }
         Ok(Some(next))
     }

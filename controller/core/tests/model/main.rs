@@ -1,6 +1,8 @@
 //! The production `transition` in a world of an API server, Git, Argo CD, Prometheus and people, explored exhaustively within
 //! bounds: every order of everything that can happen, with a crash between any two effects.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
 mod actions;
 mod controller;
 mod explore;
