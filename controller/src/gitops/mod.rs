@@ -8,6 +8,8 @@ mod command;
 mod create;
 mod error;
 mod find;
+#[doc(hidden)]
+pub mod fuzz;
 mod history;
 mod objects;
 mod promote;

@@ -7,6 +7,8 @@ mod answer;
 mod arms;
 mod client;
 mod counters;
+#[doc(hidden)]
+pub mod fuzz;
 mod sampler;
 mod ticks;
 

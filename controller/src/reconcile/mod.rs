@@ -13,6 +13,8 @@ mod act;
 mod adopt;
 mod arms;
 mod desk;
+#[doc(hidden)]
+pub mod fuzz;
 mod git;
 mod observe;
 mod run;
