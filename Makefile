@@ -25,6 +25,10 @@ lab: tools build ## Leave the lab running; prints how to reach it. Ctrl-C ends i
 sim: ## The analysis beside its peers' rules, by Monte Carlo, and its bars; writes target/sim and docs/analysis.md. 5 minutes.
 	@cargo run --release --quiet -p serin-core --example sim -- $(or $(REPETITIONS),1000) target/sim docs
 
+.PHONY: model
+model: ## The state machine explored with larger bounds than in `make test`: faults and people together. 10 to 30 minutes.
+	@cargo test --quiet -p serin-core --test model -- --ignored --nocapture --test-threads=1
+
 .PHONY: build
 build: ## Build all programs.
 	@cargo build --workspace --bins

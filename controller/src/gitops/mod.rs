@@ -11,6 +11,8 @@ mod error;
 mod fault;
 mod fields;
 mod find;
+#[doc(hidden)]
+pub mod fuzz;
 mod history;
 mod kustomize;
 mod layout;

@@ -21,7 +21,7 @@ pub struct RollbackRequest {
     pub revision: String,
     /// Its commit, as it was found; without it, it is looked for.
     pub canary_commit: Option<String>,
-    /// Its promotion commit, if that is pushed already: then the fields of both arms are restored.
+    /// Its promotion commit, if that is pushed already: then the fields of both arms are restored. Without it, it is looked for.
     pub promotion: Option<String>,
     /// Why, in one line.
     pub reason: String,
@@ -78,6 +78,12 @@ pub(super) async fn compute(
     {
         return Ok(Step::Settled(RollbackOutcome::AlreadyCommitted { sha: sha.clone() }));
     }
+    // A promotion that was pushed by a controller which was killed before it could record it is known to Git alone.
+    let pushed = canary_commit
+        .as_deref()
+        .and_then(|sha| find::answer_to(&answers, Action::Promote, sha))
+        .map(|answer| answer.sha.clone());
+    let promotion = request.promotion.clone().or(pushed);
     let arms = match Arms::at(mirror, head, subject).await {
         Err(error @ (Error::NoFile { .. } | Error::File { .. } | Error::Values { .. })) => {
             return Err(match &canary_commit {
@@ -88,7 +94,8 @@ pub(super) async fn compute(
         }
         arms => arms?,
     };
-    let target = match target_of(mirror, head, request, &arms, canary_commit.as_deref()).await? {
+    let (canary_commit, promotion) = (canary_commit.as_deref(), promotion.as_deref());
+    let target = match target_of(mirror, head, request, &arms, canary_commit, promotion).await? {
         Ok(target) => target,
         Err(outcome) => return Ok(Step::Settled(outcome)),
     };
@@ -128,10 +135,11 @@ async fn target_of(
     request: &RollbackRequest,
     arms: &Arms,
     canary_commit: Option<&str>,
+    promotion: Option<&str>,
 ) -> Result<Result<Target, RollbackOutcome>> {
     let subject = &request.subject;
     let is_newer = request.keep_successor && arms.canary.revision.as_ref() != Some(&request.revision);
-    if let Some(promotion) = &request.promotion
+    if let Some(promotion) = promotion
         && let Some(target) = before_promotion(mirror, head, subject, arms, promotion, is_newer).await?
     {
         return Ok(Ok(target));

@@ -370,6 +370,16 @@ async fn rolling_a_promotion_back_restores_both_arms() {
 }
 
 #[tokio::test]
+async fn a_promotion_that_nobody_could_record_is_found_and_rolled_back_from_both_arms() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    world.promote("1.1.0", "1.0.0").await.unwrap();
+    let outcome = world.roll_back("1.1.0", None).await.unwrap();
+    assert!(matches!(outcome, RollbackOutcome::Committed { .. }), "{outcome:?}");
+    assert_eq!(world.file(), VALUES);
+}
+
+#[tokio::test]
 async fn a_successor_that_nobody_judged_is_left_alone() {
     let world = World::new();
     world.create("1.1.0", &[]).await.unwrap();

@@ -59,7 +59,7 @@ impl Message {
             action,
             reason,
         } = &self.trailers;
-        let mut text = format!("{}\n\n", one_line(&self.subject));
+        let mut text = format!("{}\n\n", said(&self.subject));
         for paragraph in &self.paragraphs {
             text.push_str(paragraph.trim());
             text.push_str("\n\n");
@@ -68,11 +68,11 @@ impl Message {
             "Serin-Cluster: {}\nSerin-Rollout: {}\nSerin-Revision: {}\nSerin-Action: {}\n",
             one_line(cluster),
             one_line(rollout),
-            one_line(revision),
+            said(revision),
             action.as_str()
         ));
         if let Some(reason) = reason {
-            text.push_str(&format!("Serin-Reason: {}\n", one_line(reason)));
+            text.push_str(&format!("Serin-Reason: {}\n", said(reason)));
         }
         text
     }
@@ -128,6 +128,13 @@ pub(super) fn named(message: &str) -> Vec<String> {
         .map(|rest| rest.chars().take_while(char::is_ascii_hexdigit).collect::<String>())
         .filter(|sha| sha.len() >= 40)
         .collect()
+}
+
+/// What others said, in one line, and naming no commit: [`named`] takes the sentences from anywhere in a message.
+fn said(text: &str) -> String {
+    one_line(text)
+        .replace("This reverts commit ", "it reverts commit ")
+        .replace("This promotes commit ", "it promotes commit ")
 }
 
 fn one_line(text: &str) -> String {

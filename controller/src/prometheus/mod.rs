@@ -8,6 +8,8 @@ mod arms;
 mod client;
 mod counters;
 mod custom;
+#[doc(hidden)]
+pub mod fuzz;
 mod glance;
 mod history;
 mod own;

@@ -109,12 +109,9 @@ impl Desk {
     /// The answers so far.
     pub(super) fn view(&self, key: &Key) -> GitView {
         self.with(key, |file| GitView {
-            origin: file.origin.view().map(|(about, answer)| match answer {
-                Answer::Is(origin) => Answer::Is((about, origin)),
-                Answer::Failed(why) => Answer::Failed(why),
-            }),
-            rollback: file.rollback.view().map(|(_, answer)| answer),
-            promotion: file.promotion.view().map(|(_, answer)| answer),
+            origin: file.origin.view(),
+            rollback: file.rollback.view(),
+            promotion: file.promotion.view(),
             reason: [file.origin.reason(), file.rollback.reason(), file.promotion.reason()]
                 .into_iter()
                 .flatten()
@@ -124,7 +121,7 @@ impl Desk {
 
     /// What stable did before the trial, if that was answered.
     pub(super) fn baseline(&self, key: &Key) -> Option<Answer<Baseline>> {
-        self.with(key, |file| file.baseline.view().map(|(_, answer)| answer))
+        self.with(key, |file| file.baseline.answer())
     }
 
     /// The metric of the user's own that keeps the trial from its start.
@@ -134,12 +131,12 @@ impl Desk {
 
     /// Whether a trial would work, if that was answered.
     pub(super) fn preflight(&self, key: &Key) -> Option<Answer<Vec<String>>> {
-        self.with(key, |file| file.preflight.view().map(|(_, answer)| answer))
+        self.with(key, |file| file.preflight.answer())
     }
 
     /// Why traffic does not follow, if that was answered.
     pub(super) fn causes(&self, key: &Key) -> Option<Answer<String>> {
-        self.with(key, |file| file.causes.view().map(|(_, answer)| answer))
+        self.with(key, |file| file.causes.answer())
     }
 
     /// Forgets the answers that are no longer asked for.
@@ -259,16 +256,22 @@ fn reason(error: &anyhow::Error) -> &'static str {
 }
 
 impl<T: Clone> Slot<T> {
-    fn view(&self) -> Option<(Revision, Answer<T>)> {
+    fn view(&self) -> Option<Answer<(Revision, T)>> {
         match self {
             Self::Empty | Self::Running { last: None, .. } => None,
-            Self::Answered { about, answer } => Some((about.clone(), Answer::Is(answer.clone()))),
-            Self::Running {
-                about,
-                last: Some(last),
+            Self::Answered { about, answer } => Some(Answer::Is((about.clone(), answer.clone()))),
+            Self::Running { last: Some(last), .. } | Self::Failed { last, .. } => {
+                Some(Answer::Failed(last.why.clone()))
             }
-            | Self::Failed { about, last, .. } => Some((about.clone(), Answer::Failed(last.why.clone()))),
         }
+    }
+
+    /// The answer alone, whatever it is about.
+    fn answer(&self) -> Option<Answer<T>> {
+        Some(match self.view()? {
+            Answer::Is((_, answer)) => Answer::Is(answer),
+            Answer::Failed(why) => Answer::Failed(why),
+        })
     }
 
     /// The word for the last failure.
@@ -353,7 +356,7 @@ mod tests {
     fn a_failure_is_told_until_the_next_try_has_ended() {
         let mut file = File::default();
         let is_failed =
-            |file: &File| matches!(file.rollback.view(), Some((_, Answer::Failed(why))) if why.contains("main"));
+            |file: &File| matches!(file.rollback.view(), Some(Answer::Failed(why)) if why.contains("main"));
         assert_eq!(file.rollback.start(&revision()), Some(0));
         assert!(file.rollback.view().is_none());
         let wait = file.finish(Question::Rollback, &revision(), Err(refused()), 0);
@@ -366,7 +369,7 @@ mod tests {
         assert_eq!(file.rollback.reason(), Some("NoSuchBranch"));
         let reply = Ok(Reply::Rollback(RollbackOutcome::AtRest));
         file.finish(Question::Rollback, &revision(), reply, 1);
-        assert!(matches!(file.rollback.view(), Some((_, Answer::Is(_)))));
+        assert!(matches!(file.rollback.view(), Some(Answer::Is(_))));
         assert_eq!(file.rollback.reason(), None);
     }
 }

@@ -35,8 +35,14 @@ impl Job {
         let repo = repository::of(&self.client, &self.rollout).await?;
         let sight = self.gitops.look(&repo, &self.subject, &revision.name).await?;
         let newest = sight.answers.iter().find(|answer| answer.revision == revision.name);
+        // What was promoted since asks for nothing: a canary that returns to it, as after a rollback, is no new one.
+        let is_promoted = |sha: &String| {
+            let promotions = sight.answers.iter().filter(|answer| answer.action == Action::Promote);
+            promotions.into_iter().any(|answer| answer.names.contains(sha))
+        };
+        let brought_by = sight.brought_by.filter(|c| !is_promoted(&c.sha));
         Ok(Reply::Origin(Origin {
-            commit: sight.brought_by.map(|c| Commit {
+            commit: brought_by.map(|c| Commit {
                 id: c.sha,
                 author: format!("{} <{}>", c.author, c.email),
                 subject: c.subject,

@@ -16,6 +16,8 @@ mod arms;
 mod desk;
 pub mod facts;
 mod forecast;
+#[doc(hidden)]
+pub mod fuzz;
 mod git;
 mod observe;
 mod own;

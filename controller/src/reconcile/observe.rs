@@ -402,15 +402,17 @@ struct Order {
     reason: String,
 }
 
-/// The command of the rollout's annotation, unless it was answered. What can't be read is no command: its sender waits
-/// for an answer and says so.
+/// The command of the rollout's annotation, unless it was answered.
 fn command(rollout: &CanaryRollout) -> Option<Command> {
-    let order: Order = serde_json::from_str(rollout.annotations().get(COMMAND_ANNOTATION)?).ok()?;
-    let answered = rollout
-        .status
-        .as_ref()
-        .and_then(|s| s.last_command.as_ref())
-        .is_some_and(|last| last.id == order.id);
+    let command = command_of(rollout.annotations().get(COMMAND_ANNOTATION)?)?;
+    let last = rollout.status.as_ref().and_then(|s| s.last_command.as_ref());
+    let answered = last.is_some_and(|last| last.id == command.id);
+    (!answered).then_some(command)
+}
+
+/// What can't be read is no command: its sender waits for an answer and says so.
+pub(super) fn command_of(annotation: &str) -> Option<Command> {
+    let order: Order = serde_json::from_str(annotation).ok()?;
     let verb = match order.verb.as_str() {
         "promote" => Verb::Promote,
         "promote-full" => Verb::PromoteFull,
@@ -421,7 +423,7 @@ fn command(rollout: &CanaryRollout) -> Option<Command> {
         "retry" => Verb::Retry,
         _ => return None,
     };
-    (!answered).then_some(Command {
+    Some(Command {
         id: order.id,
         verb,
         reason: order.reason,

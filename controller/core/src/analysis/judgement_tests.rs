@@ -105,6 +105,16 @@ fn holds_while_stable_breaks_the_objective_as_well() {
 }
 
 #[test]
+fn a_step_in_which_most_calls_failed_is_suspect_however_late_it_comes() {
+    let mut analysis = after(30, (100, 0, 0), (900, 0, 0));
+    analysis.begin_step(0, 0.9);
+    assert!(!analysis.verdict().suspect);
+    analysis.observe(&tick((100, 90, 0), (900, 0, 0)));
+    let verdict = analysis.verdict();
+    assert_eq!((verdict.outcome, verdict.suspect), (Outcome::Inconclusive, true));
+}
+
+#[test]
 fn stable_is_judged_beside_the_canary_that_proved_the_revision() {
     let mut analysis = analysis().of_stable();
     analysis.begin_step(0, 0.75);

@@ -29,7 +29,7 @@ pub fn violations(before: &State, observation: &Observation, decision: &Decision
     let live = observation.weight.canary();
     for (i, effect) in decision.effects.iter().enumerate() {
         match effect {
-            Effect::SetWeight(to) if *to > live => found.extend(rise(before, observation, decision, *to)),
+            Effect::SetWeight(to) if *to > live => found.extend(rise(before, observation, decision)),
             Effect::SetWeight(to) if to.is_zero() && i > 0 && rolls_back(before, decision) => {
                 found.push(Violation::TrafficNotFirst);
             }
@@ -60,7 +60,7 @@ fn rolls_back(before: &State, decision: &Decision) -> bool {
     matches!(decision.state.phase, Phase::RollingBack(_)) && !matches!(before.phase, Phase::RollingBack(_))
 }
 
-fn rise(before: &State, observation: &Observation, decision: &Decision, to: Weight) -> Vec<Violation> {
+fn rise(before: &State, observation: &Observation, decision: &Decision) -> Vec<Violation> {
     let mut found = Vec::new();
     let on_canary = matches!(&decision.state.phase, Phase::RollingBack(r) if r.on_canary);
     if on_canary {
@@ -77,7 +77,9 @@ fn rise(before: &State, observation: &Observation, decision: &Decision, to: Weig
     if observation.canary.ready == 0 {
         found.push(Violation::RisesWithoutCapacity);
     }
-    if to.is_zero() || observation.canary.revision.is_none() {
+    let has_traffic = !observation.weight.canary().is_zero();
+    let out_of_sight = has_traffic && decision.state.phase.run().is_some_and(|run| run.fresh_at < run.as_of);
+    if out_of_sight || observation.canary.revision.is_none() {
         found.push(Violation::RisesBlind);
     }
     found

@@ -75,15 +75,16 @@ impl LiveWeight {
     }
 }
 
-/// Answers of the config repository to what the last decisions asked; each is kept as long as it is asked for.
+/// Answers of the config repository to what the last decisions asked; each is kept as long as it is asked for, and says which
+/// revision it is about: one that took its time may come when another revision is on trial.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GitView {
     /// To [`super::Effect::AskOrigin`].
     pub origin: Option<Answer<(Revision, Origin)>>,
     /// To [`super::Effect::CommitRollback`].
-    pub rollback: Option<Answer<RollbackOutcome>>,
+    pub rollback: Option<Answer<(Revision, RollbackOutcome)>>,
     /// To [`super::Effect::CommitPromotion`].
-    pub promotion: Option<Answer<PromotionOutcome>>,
+    pub promotion: Option<Answer<(Revision, PromotionOutcome)>>,
     /// The word for the first of these that failed, as a condition's reason.
     pub reason: Option<&'static str>,
 }
@@ -97,10 +98,20 @@ pub enum Answer<T> {
     Failed(String),
 }
 
+impl<T> Answer<(Revision, T)> {
+    /// The answer if it is about this revision. A failed try is about whatever is asked: it is asked again.
+    pub fn about(&self, revision: &Revision) -> Option<Answer<&T>> {
+        match self {
+            Self::Is((about, answer)) => (about == revision).then_some(Answer::Is(answer)),
+            Self::Failed(why) => Some(Answer::Failed(why.clone())),
+        }
+    }
+}
+
 /// Where a canary revision came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The commit that brought it, if it was found.
+    /// The canary commit that brought it, if there is one whose revision was not promoted since.
     pub commit: Option<Commit>,
     /// Whether Git's head is at rest: the canary's subtree equals stable's.
     pub at_rest: bool,

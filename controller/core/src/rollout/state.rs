@@ -439,8 +439,10 @@ impl Phase {
     /// Since when ticks are wanted for a decision; `None` where nothing is judged.
     pub fn samples_since(&self) -> Option<Timestamp> {
         match self {
-            Self::Progressing(Progressing { weight_at: None, .. })
-            | Self::Starting(_)
+            Self::Progressing(Progressing {
+                weight_at: None, from, ..
+            }) if from.is_zero() => None,
+            Self::Starting(_)
             | Self::RollingBack(_)
             | Self::Promoting(Promoting {
                 stage: PromoteStage::Draining,

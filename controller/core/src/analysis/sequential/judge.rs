@@ -153,9 +153,12 @@ impl TestState {
     }
 
     /// Whether something speaks against the canary: M has come half of the way to FAIL (in the logarithm; 10 at α = 1 %),
-    /// which a good canary sees with probability √α at most. An unproven step should not advance then.
+    /// which a good canary sees with probability √α at most; or this step's own calls break an objective (β at most): late
+    /// in a start one tick can add so little to M that it would not show. An unproven step should not advance then.
     pub fn is_suspect(&self, spec: &TestSpec) -> bool {
-        self.failed.is_some() || self.ln_m(spec) >= ln_threshold(spec.alpha) / 2.0
+        self.failed.is_some()
+            || self.ln_m(spec) >= ln_threshold(spec.alpha) / 2.0
+            || self.judged(spec).any(|(_, (test, state))| test.breaks_objective(state))
     }
 
     pub(crate) fn states(&self) -> &[MetricState] {

@@ -202,6 +202,13 @@ impl MetricTest<'_> {
         }
     }
 
+    /// Whether this step's calls are above what the objective allows, at the level β.
+    pub(crate) fn breaks_objective(&self, state: &MetricState) -> bool {
+        self.spec.absolute.is_some_and(|comparison| {
+            interval::rate(state.step.canary, state.phi(), self.beta).low > comparison.fail.delta()
+        })
+    }
+
     /// Whether each comparison of the metric is passed.
     pub(crate) fn passes(&self, state: &MetricState) -> bool {
         let level = ln_threshold(self.beta);

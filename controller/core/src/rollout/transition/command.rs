@@ -3,10 +3,10 @@
 use super::rest::{Considered, consider};
 use super::trial::{again, enter, next, pause, promote};
 use super::{Context, promoting};
-use crate::rollout::observation::Verb;
+use crate::rollout::observation::{Answer, Verb};
 use crate::rollout::state::{
-    Baseline, CommandAnswer, PauseReason, Paused, Phase, Preflight, Progressing, RestNote, RollbackReason, Run,
-    Starting,
+    Baseline, CommandAnswer, PauseReason, Paused, Phase, Preflight, Progressing, RestNote, RollbackGit, RollbackReason,
+    Run, Starting,
 };
 
 /// Whether a command changed the phase.
@@ -59,9 +59,7 @@ fn carry_out(cx: &mut Context<'_>, phase: Phase, verb: Verb, reason: &str) -> (P
             pause(cx, run, step, PauseReason::Operator),
             yes("paused; the weight is held and still judged"),
         ),
-        (Verb::Approve, Phase::Paused(p)) if p.reason == PauseReason::Approval => {
-            (next(cx, p.run, p.step), yes("approved"))
-        }
+        (Verb::Approve, Phase::Paused(p)) if p.reason == PauseReason::Approval => (resume(cx, p), yes("approved")),
         (Verb::Promote, Phase::Progressing(p)) if p.weight_at.is_some() => {
             (next(cx, p.run, p.step), yes("the rest of the step is skipped"))
         }
@@ -85,6 +83,10 @@ fn carry_out(cx: &mut Context<'_>, phase: Phase, verb: Verb, reason: &str) -> (P
             yes("rolling the promotion back"),
         ),
         (Verb::Retry, phase @ (Phase::Idle(RestNote::Held) | Phase::RolledBack(_))) => retry(cx, phase),
+        // Its commit is answered: if the revision still stands there, people have committed it again.
+        (Verb::Retry, Phase::RollingBack(r)) if r.traffic_at.is_some() && r.git != RollbackGit::Committing => {
+            retry(cx, Phase::RollingBack(r))
+        }
         (Verb::Approve, phase) => (phase, Done::No("there is no approval to give")),
         (Verb::Pause, phase) => (phase, Done::No("only a rollout in a step can be paused")),
         (Verb::Resume, phase) => (phase, Done::No("it is not paused")),
@@ -120,6 +122,8 @@ fn skip_all(cx: &mut Context<'_>, run: Run) -> (Phase, Done) {
 
 fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
     match p.reason {
+        // Its traffic was taken away meanwhile: what the later steps stood on is gone.
+        _ if p.weight.is_zero() => again(cx, p.run),
         PauseReason::Approval => next(cx, p.run, p.step),
         PauseReason::Operator | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing => {
             enter(cx, p.run, p.step, p.weight)
@@ -169,9 +173,14 @@ fn retry(cx: &mut Context<'_>, phase: Phase) -> (Phase, Done) {
         ),
         Considered::Held | Considered::Recorded => {
             let commit = match &cx.obs.git.origin {
-                Some(crate::rollout::observation::Answer::Is((_, origin))) => origin.commit.clone(),
+                Some(Answer::Is((_, origin))) => origin.commit.clone(),
                 _ => None,
             };
+            if commit.is_none() {
+                // It could neither be promoted nor rolled back.
+                let why = "no canary commit in Git brought it: commit the canary revision again, then retry";
+                return (phase, Done::No(why));
+            }
             let run = Run::begin(canary.clone(), stable, commit, cx.plan, cx.now);
             (
                 Phase::Starting(Starting {

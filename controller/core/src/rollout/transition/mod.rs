@@ -29,20 +29,32 @@ use crate::analysis::Outcome;
 /// Pure: the same values give the same decision. Calling it again with the state that it returned and an unchanged
 /// world gives the same effects or fewer.
 pub fn transition(plan: &Plan, state: &State, observation: &Observation, now: Timestamp) -> Decision {
+    if observation.deleted {
+        let mut cx = Context::new(plan, state, observation, now);
+        let phase = leave::leave(&mut cx, state.phase.clone());
+        return cx.decide(phase);
+    }
+    // What was seen comes before what is said: a failure that a killed controller could not record, or a weight that somebody
+    // lowered, is not talked over by a command that came in the same instant. It is answered by the next decision.
+    let mut seen = Context::new(plan, state, observation, now);
+    let phase = go_on(&mut seen, state.phase.clone());
+    let halts = matches!(phase, Phase::RollingBack(_) | Phase::Paused(_)) && phase.name() != state.phase.name();
+    let takes_away = seen.effects.first() == Some(&Effect::SetWeight(Weight::ZERO));
+    if halts || takes_away || observation.command.is_none() {
+        return seen.decide(phase);
+    }
     let mut cx = Context::new(plan, state, observation, now);
-    let phase = if observation.deleted {
-        leave::leave(&mut cx, state.phase.clone())
-    } else {
-        match command::obey(&mut cx, state.phase.clone()) {
-            // What a command began is recorded before it goes on.
-            (phase, command::Obeyed::Changed) => {
-                cx.wake = Some(now);
-                phase
-            }
-            (phase, command::Obeyed::Unchanged) => go_on(&mut cx, phase),
+    match command::obey(&mut cx, state.phase.clone()) {
+        // What a command began is recorded before it goes on.
+        (phase, command::Obeyed::Changed) => {
+            cx.wake = Some(now);
+            cx.decide(phase)
         }
-    };
-    cx.decide(phase)
+        (phase, command::Obeyed::Unchanged) => {
+            let phase = go_on(&mut cx, phase);
+            cx.decide(phase)
+        }
+    }
 }
 
 fn go_on(cx: &mut Context<'_>, phase: Phase) -> Phase {
@@ -205,9 +217,8 @@ impl<'a> Context<'a> {
     }
 
     /// Whether the judged arm has been out of sight for the blind deadline.
-    fn is_blind(&mut self, run: &Run, since: Timestamp) -> bool {
-        let last = run.fresh_at.max(since);
-        self.elapsed(last, self.plan.blind_deadline)
+    fn is_blind(&mut self, run: &Run) -> bool {
+        self.elapsed(run.fresh_at, self.plan.blind_deadline)
     }
 
     /// Whether stable still runs what it ran when the trial began, as far as can be told now.

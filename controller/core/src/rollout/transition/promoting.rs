@@ -32,7 +32,8 @@ pub(super) fn promoting(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
 }
 
 fn committing(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
-    match &cx.obs.git.promotion {
+    let answer = cx.obs.git.promotion.as_ref();
+    match answer.and_then(|answer| answer.about(&p.run.revision)) {
         Some(Answer::Is(PromotionOutcome::Committed { id, at })) => {
             cx.say(format!(
                 "promotion of {} is commit {}; stable has to run it",

@@ -112,7 +112,8 @@ pub(super) fn consider(cx: &mut Context<'_>, canary: &Revision, stable: &Revisio
         );
         return Considered::Held;
     }
-    if first && (commit.is_none() || prior == Some(PriorAnswer::Promoted)) {
+    // What no canary commit asks for is not started: our own rollback commit beside a hotfix of stable is one such canary.
+    if commit.is_none() || (first && prior == Some(PriorAnswer::Promoted)) {
         cx.say(format!(
             "recorded {canary} as it was found; a new canary revision starts a trial"
         ));

@@ -6,19 +6,16 @@ use super::trial::ending;
 use crate::Weight;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, RollbackOutcome};
-use crate::rollout::state::{Ending, Phase, Pushed, RollbackGit, RollingBack};
+use crate::rollout::state::{Ending, Phase, Pushed, Revision, RollbackGit, RollingBack};
 
 pub(super) fn rolling_back(cx: &mut Context<'_>, mut r: RollingBack) -> Phase {
-    place_traffic(cx, &mut r);
+    let is_back = r.git != RollbackGit::Committing && stable_is_back(cx, &r);
+    place_traffic(cx, &mut r, is_back);
     if !r.on_canary && cx.live().is_zero() {
         r.traffic_at = r.traffic_at.or(Some(cx.now));
     }
     let applied = commit(cx, &mut r);
     let superseded = r.promoted.is_none() && successor(cx, &r);
-    if (applied && r.on_canary) && cx.obs.stable.settled {
-        r.on_canary = false;
-        cx.take_away();
-    }
     // The canary is scaled down only when stable carries all traffic and is able to.
     let down = !r.on_canary && stable_carries(cx, &r) && cx.live().is_zero() && cx.idle_canary();
     let done = r.traffic_at.is_some() && (superseded || (applied && down));
@@ -57,8 +54,16 @@ fn own_fields(why: &str) -> String {
     format!("only the rollout's own fields were restored, as {why}")
 }
 
-fn place_traffic(cx: &mut Context<'_>, r: &mut RollingBack) {
-    if r.on_canary && cx.obs.canary.ready == 0 && cx.obs.stable.ready_any > 0 {
+/// Traffic that had to stand on the canary leaves it when stable is back, or when the canary's pods are not there any more.
+fn place_traffic(cx: &mut Context<'_>, r: &mut RollingBack, is_back: bool) {
+    let is_another = cx
+        .obs
+        .canary
+        .revision
+        .as_ref()
+        .is_some_and(|canary| *canary != r.run.revision);
+    let is_gone = cx.obs.canary.ready == 0 || is_another;
+    if is_back || (is_gone && cx.obs.stable.ready_any > 0) {
         r.on_canary = false;
     }
     if r.on_canary {
@@ -76,7 +81,7 @@ fn commit(cx: &mut Context<'_>, r: &mut RollingBack) -> bool {
     match &r.git {
         RollbackGit::Committing => {
             let placed = r.on_canary || cx.live().is_zero();
-            match &cx.obs.git.rollback {
+            match cx.obs.git.rollback.as_ref().and_then(|answer| answer.about(&revision)) {
                 Some(Answer::Is(RollbackOutcome::Committed {
                     id,
                     at,
@@ -144,8 +149,18 @@ fn is_applied(cx: &Context<'_>, r: &RollingBack) -> bool {
     let (Some(canary), Some(stable)) = (&cx.obs.canary.revision, &cx.obs.stable.revision) else {
         return false;
     };
-    let restored = r.promoted.is_none() || stable.name != r.run.revision.name;
-    restored && *canary != r.run.revision
+    // Git rests, and both arms run the same: people made the failed revision stable, and there is nothing to undo.
+    let by_people = r.git == RollbackGit::AtRest && canary.name == stable.name;
+    // Also where no promotion is recorded: Git may have known of one.
+    let restored = *stable == r.run.baseline || stable.name != r.run.revision.name;
+    by_people || (restored && *canary != r.run.revision)
+}
+
+/// Whether stable runs something else than what failed, with all of its pods.
+fn stable_is_back(cx: &Context<'_>, r: &RollingBack) -> bool {
+    let stable = &cx.obs.stable;
+    let other = |revision: &Revision| *revision == r.run.baseline || revision.name != r.run.revision.name;
+    stable.settled && stable.revision.as_ref().is_some_and(other)
 }
 
 /// Whether a newer revision has taken the failed one's place in the cluster.

@@ -1,5 +1,7 @@
 //! Stories of the state machine in a small world that carries out every effect; the invariants are checked throughout.
 
+mod found;
+
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -12,8 +14,8 @@ use crate::analysis::{
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
     Answer, Arm, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason, Phase,
-    PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackOutcome, RouteOrigin, State,
-    Verb, invariants, transition,
+    PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackGit, RollbackOutcome,
+    RollbackReason, RouteOrigin, State, Verb, invariants, transition,
 };
 
 mod returns;
@@ -264,18 +266,24 @@ impl World {
                     Answer::Is((revision.clone(), self.origin.clone()))
                 });
             }
-            Effect::CommitRollback { promoted, baseline, .. } => {
+            Effect::CommitRollback {
+                revision,
+                promoted,
+                baseline,
+                ..
+            } => {
                 if self.git_down {
                     self.git.rollback = Some(Answer::Failed(failed()));
                     return;
                 }
                 self.rollbacks += 1;
                 let id = "r".repeat(40);
-                self.git.rollback = Some(Answer::Is(RollbackOutcome::Committed {
+                let outcome = RollbackOutcome::Committed {
                     id,
                     at: at(self.now),
                     own_fields_because: self.own_fields_because.clone(),
-                }));
+                };
+                self.git.rollback = Some(Answer::Is((revision.clone(), outcome)));
                 if self.applies {
                     self.canary.revision = Some(rev("1.0.0", "c1"));
                     self.origin = Origin {
@@ -295,7 +303,7 @@ impl World {
                     return;
                 }
                 self.promotions += 1;
-                self.git.promotion = Some(Answer::Is(self.promotion.clone()));
+                self.git.promotion = Some(Answer::Is((revision.clone(), self.promotion.clone())));
                 if self.applies {
                     self.stable.revision = Some(rev(&revision.name, "s2"));
                 }

@@ -1,5 +1,7 @@
 //! A revision on trial: from waiting for its pods, through the steps, to the verdict.
 
+use jiff::Timestamp;
+
 use super::rest::{Considered, consider};
 use super::{Context, contest, failure, traffic};
 use crate::Weight;
@@ -20,9 +22,8 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
         cx.say("taking all traffic from the canary before its pods are exchanged");
         return Phase::Starting(starting);
     }
-    if let Some(stable) = &cx.obs.stable.revision {
-        // Nothing was compared yet: what stable runs now is what the canary is judged beside.
-        starting.run.baseline = stable.clone();
+    if let Some(phase) = stable_moved(cx, &mut starting) {
+        return phase;
     }
     if !passes_preflight(cx, &mut starting) {
         return Phase::Starting(starting);
@@ -87,6 +88,35 @@ fn passes_preflight(cx: &mut Context<'_>, starting: &mut Starting) -> bool {
     false
 }
 
+/// Nothing was compared yet: what stable runs now is what the canary is judged beside. Unless it moved because people
+/// promoted the revision by hand, or put the canary back: then there is nothing to judge, and only Git can tell.
+fn stable_moved(cx: &mut Context<'_>, starting: &mut Starting) -> Option<Phase> {
+    let stable = cx.obs.stable.revision.clone()?;
+    if stable == starting.run.baseline {
+        return None;
+    }
+    let revision = starting.run.revision.clone();
+    let at_rest = match &cx.obs.git.origin {
+        Some(Answer::Is((about, origin))) if *about == revision => origin.at_rest,
+        failed => {
+            cx.say(match failed {
+                Some(Answer::Failed(why)) => format!("stable runs {stable} now; can't tell what Git says: {why}"),
+                _ => format!("stable runs {stable} now; asking Git whether {revision} still differs from it"),
+            });
+            cx.effects.push(Effect::AskOrigin(revision));
+            return Some(Phase::Starting(starting.clone()));
+        }
+    };
+    if !at_rest {
+        starting.run.baseline = stable;
+        return None;
+    }
+    let reason = "the canary equals stable in Git".to_owned();
+    cx.say(format!("{revision} needs no trial: {reason}"));
+    cx.note(NoteKind::Normal, "Withdrawn", format!("{revision}: {reason}"));
+    Some(Phase::Withdrawn(ending(cx, &starting.run, reason)))
+}
+
 /// Asks what stable did before, and freezes what the whole trial is judged by.
 fn freeze(cx: &mut Context<'_>, starting: &mut Starting, ready: bool) {
     if starting.baseline == Baseline::Frozen {
@@ -115,11 +145,8 @@ fn freeze(cx: &mut Context<'_>, starting: &mut Starting, ready: bool) {
 }
 
 /// Enters a step. Its weight is written by the next decision, when this one is in status.
-pub(super) fn enter(cx: &mut Context<'_>, mut run: Run, step: usize, from: Weight) -> Phase {
+pub(super) fn enter(cx: &mut Context<'_>, run: Run, step: usize, from: Weight) -> Phase {
     let weight = cx.plan.step(step).weight;
-    let stable_share = f64::from(100 - weight.percent()) / 100.0;
-    run.analysis.begin_step(step, stable_share);
-    run.following.begin_step();
     cx.say(format!("step {} of {}: {weight}", step + 1, cx.plan.steps().len()));
     let message = format!(
         "{} goes to {weight} (step {} of {})",
@@ -147,7 +174,13 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     if live == step.weight && p.weight_at.is_none() {
         p.weight_at = Some(cx.now);
         p.run.as_of = cx.now;
-        p.run.fresh_at = cx.now;
+        if p.from.is_zero() {
+            // Until now there was nothing to see.
+            p.run.fresh_at = cx.now;
+        }
+        let stable_share = f64::from(100 - step.weight.percent()) / 100.0;
+        p.run.analysis.begin_step(p.step, stable_share);
+        p.run.following.begin_step();
     }
     let Some(weight_at) = p.weight_at else {
         return rise(cx, p, step.weight);
@@ -159,7 +192,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
     }
-    if cx.is_blind(&p.run, weight_at) {
+    if cx.is_blind(&p.run) {
         return go_blind(cx, p.run, p.step);
     }
     if !cx.baseline_holds(&p.run) {
@@ -167,6 +200,10 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     }
     if live > step.weight {
         return contest::raised(cx, p, step.weight);
+    }
+    let is_over = cx.elapsed(weight_at, step.at_most) && outcome != Outcome::Pass;
+    if is_over && step.on_inconclusive == OnInconclusive::RollBack {
+        return cx.roll_back(p.run, RollbackReason::Inconclusive);
     }
     if live < step.weight {
         return contest::lowered(cx, p.run, p.step);
@@ -182,7 +219,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         }
         return next(cx, p.run, p.step);
     }
-    if cx.elapsed(weight_at, step.at_most) {
+    if is_over {
         let enough = p.run.analysis.step_requests() >= cx.plan.min_requests;
         let clear = outcome != Outcome::Hold && !p.run.analysis.verdict().suspect;
         return match step.on_inconclusive {
@@ -190,8 +227,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
                 pause(cx, p.run, p.step, PauseReason::TrafficNotFollowing)
             }
             OnInconclusive::Advance if enough && clear => next(cx, p.run, p.step),
-            OnInconclusive::Advance | OnInconclusive::Pause => pause(cx, p.run, p.step, PauseReason::Inconclusive),
-            OnInconclusive::RollBack => cx.roll_back(p.run, RollbackReason::Inconclusive),
+            _ => pause(cx, p.run, p.step, PauseReason::Inconclusive),
         };
     }
     let next = if cx.plan.is_last(p.step) {
@@ -217,8 +253,24 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     Phase::Progressing(p)
 }
 
-/// The step's weight is not on the route yet: write it as soon as the pods for it are ready.
-fn rise(cx: &mut Context<'_>, p: Progressing, weight: Weight) -> Phase {
+/// The step's weight is not on the route yet: write it as soon as the pods for it are ready. What traffic the canary has
+/// meanwhile is judged as part of the step that gave it.
+fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> Phase {
+    if !p.from.is_zero() {
+        let outcome = cx.absorb(&mut p.run, Timestamp::MIN);
+        if let Some(reason) = failure(&p.run, outcome) {
+            return cx.roll_back(p.run, reason);
+        }
+        if cx.is_blind(&p.run) {
+            return go_blind(cx, p.run, p.step);
+        }
+    }
+    let need = cx.plan.replicas_for(weight, cx.obs.stable.desired);
+    let has_pods = cx.obs.canary.revision.is_some() && cx.obs.canary.ready >= need;
+    // Before the question who lowered the weight: it may have been this very rollback, by a controller that was killed.
+    if !has_pods && cx.elapsed(p.since, cx.plan.progress_deadline) {
+        return cx.roll_back(p.run, RollbackReason::ProgressDeadline);
+    }
     if cx.live() < p.from {
         return contest::lowered(cx, p.run, p.step);
     }
@@ -229,17 +281,18 @@ fn rise(cx: &mut Context<'_>, p: Progressing, weight: Weight) -> Phase {
         return pause(cx, p.run, p.step, PauseReason::StableChanged);
     }
     if cx.obs.canary.revision.is_some() && cx.capacity_for(weight) {
+        let out_of_sight = p.run.fresh_at < p.run.as_of || cx.obs.sampling_problem.is_some();
+        if out_of_sight && !p.from.is_zero() {
+            cx.say(format!("{weight} waits for a fresh scrape of {}", p.run.revision));
+            return Phase::Progressing(p);
+        }
         cx.first(weight);
         cx.say(format!("raising {} to {weight}", p.run.revision));
         return Phase::Progressing(p);
     }
-    if cx.elapsed(p.since, cx.plan.progress_deadline) {
-        return cx.roll_back(p.run, RollbackReason::ProgressDeadline);
-    }
     cx.say(format!(
-        "{weight} waits for canary pods: {} of {} ready",
-        cx.obs.canary.ready,
-        cx.plan.replicas_for(weight, cx.obs.stable.desired)
+        "{weight} waits for canary pods: {} of {need} ready",
+        cx.obs.canary.ready
     ));
     Phase::Progressing(p)
 }
@@ -297,6 +350,18 @@ pub(super) fn pause_at(cx: &mut Context<'_>, run: Run, step: usize, reason: Paus
 }
 
 fn go_blind(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
+    take_out_of_sight(cx, &run);
+    Phase::Paused(Paused {
+        run,
+        step,
+        reason: PauseReason::Blind,
+        weight: Weight::ZERO,
+        since: cx.now,
+    })
+}
+
+/// What can't be seen gets no traffic.
+fn take_out_of_sight(cx: &mut Context<'_>, run: &Run) {
     cx.take_away();
     let why = cx
         .obs
@@ -310,13 +375,6 @@ fn go_blind(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
     );
     cx.say(message.clone());
     cx.note(NoteKind::Warning, "Blind", message);
-    Phase::Paused(Paused {
-        run,
-        step,
-        reason: PauseReason::Blind,
-        weight: Weight::ZERO,
-        since: cx.now,
-    })
 }
 
 fn why(run: &Run, reason: PauseReason) -> String {
@@ -373,8 +431,11 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
             );
             return again(cx, p.run);
         }
-    } else if !p.weight.is_zero() && cx.is_blind(&p.run, p.since) {
-        return go_blind(cx, p.run, p.step);
+    } else if !p.weight.is_zero() && cx.is_blind(&p.run) {
+        // It still waits for what it waited for: sight alone lets nothing rise that a person holds.
+        take_out_of_sight(cx, &p.run);
+        p.weight = Weight::ZERO;
+        return Phase::Paused(p);
     }
     let strays = traffic::strays(cx, &p.run)
         .map(|why| format!("; {why}"))
@@ -390,7 +451,8 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
 }
 
 /// The same trial from its first step; what was counted against it stays counted.
-pub(super) fn again(cx: &Context<'_>, run: Run) -> Phase {
+pub(super) fn again(cx: &mut Context<'_>, run: Run) -> Phase {
+    cx.say(format!("{} begins again at its first step", run.revision));
     Phase::Starting(Starting {
         run,
         preflight: Preflight::Wanted,
@@ -417,8 +479,11 @@ fn interrupted(cx: &mut Context<'_>, run: &Run, phase: impl FnOnce() -> Phase) -
     };
     Some(match consider(cx, &canary, &stable) {
         Considered::Unknown => phase(),
-        Considered::AtRest | Considered::Recorded => {
-            let reason = "the canary was put back to stable's revision in Git".to_owned();
+        considered @ (Considered::AtRest | Considered::Recorded) => {
+            let reason = match considered {
+                Considered::AtRest => "the canary was put back to stable's revision in Git".to_owned(),
+                _ => format!("{canary} took its place, which no canary commit brought"),
+            };
             cx.say(format!("{} was withdrawn: {reason}", run.revision));
             cx.note(NoteKind::Normal, "Withdrawn", format!("{}: {reason}", run.revision));
             Phase::Withdrawn(ending(cx, run, reason))

@@ -1,0 +1,53 @@
+//! The plans that are explored. Durations are one or two units, so that every deadline can pass.
+
+use serin_core::analysis::Objectives;
+use serin_core::rollout::{Capacity, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft};
+
+use super::world::UNIT;
+
+pub(crate) fn draft(weights: &[i64]) -> PlanDraft {
+    PlanDraft {
+        steps: weights
+            .iter()
+            .map(|&weight| StepDraft {
+                weight,
+                hold: UNIT,
+                at_most: Some(UNIT * 2),
+                approval: false,
+                on_inconclusive: None,
+            })
+            .collect(),
+        on_inconclusive: OnInconclusive::Advance,
+        route: RouteOrigin::Generated,
+        capacity: Capacity::Proportional,
+        idle_replicas: 0,
+        drain: UNIT,
+        min_requests: 20,
+        progress_deadline: UNIT * 2,
+        promote_deadline: UNIT * 2,
+        blind_deadline: UNIT * 2,
+        interval: UNIT,
+        fast_return: 0,
+        warm_up: jiff::SignedDuration::ZERO,
+        objectives: Objectives::default(),
+    }
+}
+
+pub(crate) fn steps(weights: &[i64]) -> Plan {
+    Plan::parse(draft(weights)).unwrap()
+}
+
+/// The first step asks for an approval, and what is not proven pauses.
+pub(crate) fn careful(weights: &[i64]) -> Plan {
+    let mut draft = draft(weights);
+    draft.on_inconclusive = OnInconclusive::Pause;
+    draft.steps[0].approval = true;
+    Plan::parse(draft).unwrap()
+}
+
+/// What is not proven is rolled back.
+pub(crate) fn strict(weights: &[i64]) -> Plan {
+    let mut draft = draft(weights);
+    draft.on_inconclusive = OnInconclusive::RollBack;
+    Plan::parse(draft).unwrap()
+}
