@@ -192,8 +192,10 @@ mod tests {
         let later = Instant::now() + IDLE + Duration::from_secs(1);
         assert_eq!(weights(&mut destinations, &table(1, 99), later), Ok(vec![1, 99]));
         // One that comes while calls go on is not seen either.
-        destinations.update(&profiled, later);
-        assert_eq!(weights(&mut destinations, &profiled, later), Ok(vec![90, 10]));
+        let mut others = Destinations::new("shop");
+        assert_eq!(weights(&mut others, &table(90, 10), now), Ok(vec![90, 10]));
+        others.update(&profiled, now);
+        assert_eq!(weights(&mut others, &profiled, now), Ok(vec![90, 10]));
     }
 
     #[test]
