@@ -2,8 +2,10 @@
 //! its own.
 
 mod adopted;
+mod contested;
 mod ends;
 mod faults;
+mod kinds;
 mod preflight;
 mod refused;
 mod replayed;
@@ -24,6 +26,15 @@ pub(crate) fn stories() -> Vec<Story> {
             ends::rolls_back_on_latency,
         ),
         Story::new("promotes_over_an_http_route", ends::promotes_over_http_route),
+        Story::new("promotes_over_linkerds_own_http_route", kinds::linkerds_own),
+        Story::new(
+            "a_split_that_no_client_sees_passes_no_step_until_the_clients_are_restarted",
+            kinds::split,
+        ),
+        Story::new(
+            "weights_that_somebody_else_raises_are_lowered_and_he_is_named",
+            contested::weights,
+        ),
         Story::new(
             "a_route_that_stands_in_git_keeps_all_but_the_two_weights",
             adopted::route,

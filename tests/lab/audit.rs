@@ -40,7 +40,7 @@ pub fn weights(log: &Path, namespace: &str) -> anyhow::Result<Vec<WeightWrite>> 
     let text = std::fs::read_to_string(log).with_context(|| format!("reading the audit log {}", log.display()))?;
     let mut writes: Vec<_> = text
         .lines()
-        .filter(|line| line.contains("routes\""))
+        .filter(|line| line.contains("routes\"") || line.contains("trafficsplits\""))
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|event| weight_write(&event))
         .filter(|write| write.namespace == namespace)
@@ -53,8 +53,10 @@ pub fn weights(log: &Path, namespace: &str) -> anyhow::Result<Vec<WeightWrite>> 
 
 fn weight_write(event: &Value) -> Option<WeightWrite> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
-    if !matches!(text("/objectRef/resource")?, "grpcroutes" | "httproutes")
-        || event.pointer("/objectRef/subresource").is_some()
+    if !matches!(
+        text("/objectRef/resource")?,
+        "grpcroutes" | "httproutes" | "trafficsplits"
+    ) || event.pointer("/objectRef/subresource").is_some()
     {
         return None;
     }
@@ -64,12 +66,16 @@ fn weight_write(event: &Value) -> Option<WeightWrite> {
         return None;
     }
     let route = event.pointer("/responseObject")?;
-    // The rule that splits is the one with two backends; a testers' rule has one.
-    let rules = route.pointer("/spec/rules")?.as_array()?;
-    let backends = rules
-        .iter()
-        .filter_map(|rule| rule.get("backendRefs")?.as_array())
-        .find(|b| b.len() == 2)?;
+    let backends = match route.pointer("/spec/backends") {
+        // A TrafficSplit has one list.
+        Some(backends) => backends.as_array()?,
+        // The rule that splits is the one with two backends; a testers' rule has one.
+        None => {
+            let rules = route.pointer("/spec/rules")?.as_array()?;
+            let of_rule = rules.iter().filter_map(|rule| rule.get("backendRefs")?.as_array());
+            of_rule.into_iter().find(|b| b.len() == 2)?
+        }
+    };
     let weight = |i: usize| backends.get(i)?.get("weight").map_or(Some(1), Value::as_i64);
     Some(WeightWrite {
         at: text("/stageTimestamp")?.parse().ok()?,

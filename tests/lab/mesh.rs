@@ -10,6 +10,7 @@ mod labels;
 mod metrics;
 mod peer;
 mod policy;
+mod profile;
 mod proxy;
 mod route;
 mod table;

@@ -248,7 +248,7 @@ async fn accept(ground: &Ground, status: &str) -> anyhow::Result<()> {
         .await
 }
 
-fn rollout(spec: Value, back: Value) -> Vec<Change> {
+fn rollout(spec: &Value, back: &Value) -> Vec<Change> {
     let object = format!("canaryrollout/{SERVICE}");
     vec![Change::Patch(object, json!({ "spec": spec }), json!({ "spec": back }))]
 }
@@ -257,19 +257,19 @@ async fn services(ground: &Ground) -> anyhow::Result<()> {
     let case = async |claim: &str, why: &str, changes: Vec<Change>| ground.case("fail", claim, why, changes).await;
     for (arm, name) in [("stable", SERVICE), ("canary", CANARY)] {
         let changes = rollout(
-            json!({ arm: { "deployment": "nobody" } }),
-            json!({ arm: { "deployment": name } }),
+            &json!({ arm: { "deployment": "nobody" } }),
+            &json!({ arm: { "deployment": name } }),
         );
         case("the Deployment nobody exists", "none of this name", changes).await?;
     }
     let named = rollout(
-        json!({ "service": { "name": "nobody" } }),
-        json!({ "service": { "name": SERVICE } }),
+        &json!({ "service": { "name": "nobody" } }),
+        &json!({ "service": { "name": SERVICE } }),
     );
     case("apex Service nobody exists", "no such Service", named).await?;
     let port = rollout(
-        json!({ "service": { "port": 1 } }),
-        json!({ "service": { "port": 50051 } }),
+        &json!({ "service": { "port": 1 } }),
+        &json!({ "service": { "port": 50051 } }),
     );
     case("has port 1", "no port 1", port).await?;
     let selector = |service: &str, track: Value, back: &str| {
@@ -369,8 +369,8 @@ async fn routes(ground: &Ground) -> anyhow::Result<()> {
     let changes = made(profile(CLIENTS, json!({ "retryBudget": { "retryRatio": 0.2 } })));
     ground.case("pass", claim, "", changes).await?;
     let mut split = rollout(
-        json!({ "route": { "kind": "TrafficSplit" } }),
-        json!({ "route": { "kind": "GRPCRoute" } }),
+        &json!({ "route": { "kind": "TrafficSplit" } }),
+        &json!({ "route": { "kind": "GRPCRoute" } }),
     );
     split.extend(made(profile(&namespace, routes)));
     ground
@@ -456,8 +456,8 @@ async fn routes(ground: &Ground) -> anyhow::Result<()> {
     );
     ground.case("warn", claim, "says nothing", vec![silent]).await?;
     let adopted = rollout(
-        json!({ "route": { "adopt": "nobody" } }),
-        json!({ "route": { "adopt": null } }),
+        &json!({ "route": { "adopt": "nobody" } }),
+        &json!({ "route": { "adopt": null } }),
     );
     ground
         .case(
@@ -528,8 +528,8 @@ async fn argocd(ground: &Ground) -> anyhow::Result<()> {
         .case("fail", replicas, "although the comparison ignores it", vec![respected])
         .await?;
     let adopted = rollout(
-        json!({ "route": { "adopt": SERVICE } }),
-        json!({ "route": { "adopt": null } }),
+        &json!({ "route": { "adopt": SERVICE } }),
+        &json!({ "route": { "adopt": null } }),
     );
     let weights = "Argo CD leaves /spec/rules of the GRPCRoute user-service";
     ground.case("fail", weights, "does not name it", adopted).await

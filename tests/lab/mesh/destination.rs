@@ -25,6 +25,9 @@ pub(super) struct Destinations {
 #[derive(Debug)]
 struct Destination {
     service: ServicePort,
+    /// Whether a ServiceProfile decides instead of routes. It is looked for once: while the destination is in use, one that comes
+    /// is not seen, and of one that goes the last word stays.
+    by_profile: bool,
     /// None when it was spoiled from the beginning.
     policy: Option<Arc<Policy>>,
     /// Weights that are all zero end the watch for good: the policy stays as it was.
@@ -93,16 +96,19 @@ impl Destinations {
     /// Takes over what has changed.
     pub(super) fn update(&mut self, table: &Table, now: Instant) {
         self.known
-            .retain(|_, known| !known.usage.is_idle(now) && known.update(table));
+            .retain(|_, known| !known.usage.is_idle(now) && known.update(&self.namespace, table));
     }
 }
 
 impl Destination {
     fn find(authority: &str, namespace: &str, table: &Table, now: Instant) -> Option<Self> {
         let service = ServicePort::parse(authority, namespace)?;
-        let policy = table.policy(&service)?;
+        let by_routes = table.policy(&service)?;
+        let profile = table.profile(namespace, &service);
+        let policy = profile.unwrap_or(by_routes);
         let poisoned = policy.is_poison();
         Some(Self {
+            by_profile: profile.is_some(),
             policy: (!poisoned).then(|| Arc::clone(policy)),
             poisoned,
             service,
@@ -111,9 +117,17 @@ impl Destination {
     }
 
     /// False when the Service is gone.
-    fn update(&mut self, table: &Table) -> bool {
-        let Some(policy) = table.policy(&self.service) else {
+    fn update(&mut self, namespace: &str, table: &Table) -> bool {
+        let Some(by_routes) = table.policy(&self.service) else {
             return false;
+        };
+        let policy = if self.by_profile {
+            match table.profile(namespace, &self.service) {
+                Some(policy) => policy,
+                None => return true,
+            }
+        } else {
+            by_routes
         };
         self.poisoned = self.poisoned || policy.is_poison();
         if !self.poisoned {
@@ -129,11 +143,17 @@ mod tests {
 
     use super::*;
     use crate::mesh::{
+        profile::Profile,
         route::{Kind, Route},
         table::Objects,
     };
 
     fn table(stable: u32, canary: u32) -> Table {
+        with_profile(stable, canary, None)
+    }
+
+    /// With a profile whose overrides have these weights.
+    fn with_profile(stable: u32, canary: u32, profile: Option<(u32, u32)>) -> Table {
         let service = |name: &str| {
             let object = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}});
             Arc::new(serde_json::from_value(object).unwrap())
@@ -148,7 +168,56 @@ mod tests {
             services: ["web", "stable", "canary"].map(service).to_vec(),
             pods: Vec::new(),
             routes: vec![Route::read(Kind::Grpc, "shop", "r", "", &spec).unwrap()],
+            profiles: profile.into_iter().map(profile_of).collect(),
         })
+    }
+
+    fn profile_of((stable, canary): (u32, u32)) -> Profile {
+        let over = |name: &str, weight: u32| json!({"authority": format!("{name}.shop.svc.cluster.local:80"), "weight": weight});
+        let spec = json!({"dstOverrides": [over("stable", stable), over("canary", canary)]});
+        Profile::read("shop", "web.shop.svc.cluster.local", &spec).unwrap()
+    }
+
+    #[test]
+    fn a_profile_beats_every_route_and_is_looked_for_once_while_a_destination_is_in_use() {
+        let (mut destinations, now) = (Destinations::new("shop"), Instant::now());
+        let profiled = with_profile(90, 10, Some((7, 3)));
+        assert_eq!(weights(&mut destinations, &profiled, now), Ok(vec![7, 3]));
+        // The route's weights do nothing; the profile's do.
+        destinations.update(&with_profile(1, 99, Some((6, 4))), now);
+        assert_eq!(weights(&mut destinations, &profiled, now), Ok(vec![6, 4]));
+        // It is gone, and its word stays until nobody calls any more.
+        destinations.update(&table(1, 99), now);
+        assert_eq!(weights(&mut destinations, &table(1, 99), now), Ok(vec![6, 4]));
+        let later = Instant::now() + IDLE + Duration::from_secs(1);
+        assert_eq!(weights(&mut destinations, &table(1, 99), later), Ok(vec![1, 99]));
+        // One that comes while calls go on is not seen either.
+        let mut others = Destinations::new("shop");
+        assert_eq!(weights(&mut others, &table(90, 10), now), Ok(vec![90, 10]));
+        others.update(&profiled, now);
+        assert_eq!(weights(&mut others, &profiled, now), Ok(vec![90, 10]));
+    }
+
+    #[test]
+    fn a_profile_of_the_clients_namespace_counts_for_its_clients_only() {
+        let mut objects = profile_of((7, 3));
+        "clients".clone_into(&mut objects.namespace);
+        let service = |name: &str| {
+            let object = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}});
+            Arc::new(serde_json::from_value(object).unwrap())
+        };
+        let table = Table::new(&Objects {
+            services: ["web", "stable", "canary"].map(service).to_vec(),
+            profiles: vec![objects],
+            ..Objects::default()
+        });
+        let of = |namespace: &str| {
+            let (policy, _lease) = Destinations::new(namespace)
+                .policy("web.shop:80", &table, Instant::now())
+                .unwrap();
+            policy.rule("/", &http::HeaderMap::new()).unwrap().backends.len()
+        };
+        assert_eq!((of("clients"), of("shop"), of("others")), (2, 1, 1));
     }
 
     fn weights(destinations: &mut Destinations, table: &Table, now: Instant) -> Result<Vec<u32>, Unresolved> {

@@ -249,6 +249,7 @@ impl Metrics {
     }
 
     fn render_routes(&self, text: &mut String, family: Family) {
+        // In a profile's mode there are no such metrics.
         let of = |map: &Mutex<BTreeMap<(Family, String), Arc<RouteSeries>>>| -> Vec<(String, Arc<RouteSeries>)> {
             let map = lock(map);
             let mine = map.iter().filter(|((f, _), _)| *f == family);
@@ -262,6 +263,7 @@ impl Metrics {
         let (prefix, status_label) = match family {
             Family::Grpc => ("outbound_grpc_route", "grpc_status"),
             Family::Http => ("outbound_http_route", "http_status"),
+            Family::Profile => return,
         };
         let name = |rest: &str| format!("{prefix}_{rest}");
         let durations =
@@ -343,7 +345,7 @@ impl Metrics {
 pub(super) fn status_label(family: Family, http: Option<StatusCode>, grpc: Option<u32>) -> String {
     match family {
         Family::Grpc => grpc.map_or("UNKNOWN", code_name).to_owned(),
-        Family::Http => http.map(|http| http.as_str().to_owned()).unwrap_or_default(),
+        Family::Http | Family::Profile => http.map(|http| http.as_str().to_owned()).unwrap_or_default(),
     }
 }
 

@@ -5,10 +5,21 @@ use std::fmt::Write as _;
 use http::HeaderMap;
 use rand::Rng;
 
-use super::route::{GROUP, Kind, Match, Route};
+use super::{
+    profile::Profile,
+    route::{Match, Route},
+};
 
-/// Which metrics a route has: `outbound_grpc_route_*` or `outbound_http_route_*`.
-pub(super) type Family = Kind;
+/// Which metrics a rule has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Family {
+    /// `outbound_grpc_route_*`.
+    Grpc,
+    /// `outbound_http_route_*`.
+    Http,
+    /// Neither: a ServiceProfile decides.
+    Profile,
+}
 
 /// All that the route objects say about one port of one Service.
 #[derive(Debug, PartialEq)]
@@ -100,8 +111,14 @@ impl Policy {
                 Backend::new(backend.weight, target.filter(&exists))
             });
             Some(Rule {
-                family: route.kind,
-                labels: route_labels(parent, GROUP, route.kind.name(), &route.namespace, &route.name),
+                family: route.kind.family(),
+                labels: route_labels(
+                    parent,
+                    route.kind.group(),
+                    route.kind.name(),
+                    &route.namespace,
+                    &route.name,
+                ),
                 matches: rule.matches.clone(),
                 backends: backends.collect(),
             })
@@ -111,6 +128,17 @@ impl Policy {
             .flat_map(|route| (0..route.rules.len()).filter_map(|index| rule(route, index)))
             .collect();
         Self { rules }
+    }
+
+    /// What a ServiceProfile says: its overrides, or the Service itself. Whatever routes say does not count.
+    pub(super) fn of_profile(parent: &ServicePort, profile: &Profile, exists: impl Fn(&ServicePort) -> bool) -> Self {
+        let mut rule = Rule::to_itself(parent);
+        rule.family = Family::Profile;
+        if !profile.overrides.is_empty() {
+            let backend = |(to, weight): &(ServicePort, u32)| Backend::new(*weight, Some(to.clone()).filter(&exists));
+            rule.backends = profile.overrides.iter().map(backend).collect();
+        }
+        Self { rules: vec![rule] }
     }
 
     /// The rule for a call: of those that match the most exact one, else the first.
@@ -235,6 +263,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::mesh::route::Kind;
 
     fn service(name: &str) -> ServicePort {
         ServicePort {

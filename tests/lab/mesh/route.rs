@@ -5,21 +5,44 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The group of both kinds of routes.
-pub(super) const GROUP: &str = "gateway.networking.k8s.io";
+use super::policy::Family;
 
-/// The kinds of routes.
+/// The kinds of routes; on one parent the first of them counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Grpc,
     Http,
+    /// Linkerd's own HTTPRoute.
+    Policy,
 }
 
 impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Grpc => "GRPCRoute",
-            Self::Http => "HTTPRoute",
+            Self::Http | Self::Policy => "HTTPRoute",
+        }
+    }
+
+    pub(super) fn group(self) -> &'static str {
+        match self {
+            Self::Grpc | Self::Http => "gateway.networking.k8s.io",
+            Self::Policy => "policy.linkerd.io",
+        }
+    }
+
+    /// The version that the mesh reads.
+    pub(super) fn version(self) -> &'static str {
+        match self {
+            Self::Grpc | Self::Http => "v1",
+            Self::Policy => "v1beta3",
+        }
+    }
+
+    pub(super) fn family(self) -> Family {
+        match self {
+            Self::Grpc => Family::Grpc,
+            Self::Http | Self::Policy => Family::Http,
         }
     }
 }
@@ -203,7 +226,7 @@ impl Match {
         let RawMatch { path, method, headers } = raw;
         let path = match (kind, path, method) {
             (Kind::Grpc, _, Some(method)) => grpc_path(&method),
-            (Kind::Http, Some(RawPath { kind, value }), _) => {
+            (Kind::Http | Kind::Policy, Some(RawPath { kind, value }), _) => {
                 let value = value.unwrap_or_else(|| "/".to_owned());
                 match kind.as_deref() {
                     None | Some("PathPrefix") => PathMatch::Prefix(value),
@@ -211,7 +234,7 @@ impl Match {
                     Some(_) => PathMatch::Unknown,
                 }
             }
-            (Kind::Grpc, _, None) | (Kind::Http, None, _) => PathMatch::Prefix("/".to_owned()),
+            (Kind::Grpc, _, None) | (Kind::Http | Kind::Policy, None, _) => PathMatch::Prefix("/".to_owned()),
         };
         Self { path, headers }
     }

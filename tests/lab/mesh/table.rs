@@ -14,6 +14,7 @@ use k8s_openapi::{
 
 use super::{
     policy::{Policy, ServicePort},
+    profile::Profile,
     route::Route,
 };
 
@@ -23,11 +24,17 @@ pub(super) struct Objects {
     pub(super) services: Vec<Arc<Service>>,
     pub(super) pods: Vec<Arc<Pod>>,
     pub(super) routes: Vec<Route>,
+    /// Those that act; of several for one Service in one namespace the first counts.
+    pub(super) profiles: Vec<Profile>,
 }
 
 /// What each port of each Service means.
 #[derive(Debug, Default)]
-pub(super) struct Table(HashMap<ServicePort, Entry>);
+pub(super) struct Table {
+    ports: HashMap<ServicePort, Entry>,
+    /// By the namespace in which a profile stands, and the port that it is about.
+    profiles: HashMap<(String, ServicePort), Arc<Policy>>,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -44,7 +51,12 @@ pub(super) struct Endpoint {
 
 impl Table {
     pub(super) fn new(objects: &Objects) -> Self {
-        let Objects { services, pods, routes } = objects;
+        let Objects {
+            services,
+            pods,
+            routes,
+            profiles,
+        } = objects;
         let key = |service: &Service| {
             let meta = &service.metadata;
             (
@@ -64,6 +76,7 @@ impl Table {
             by_namespace.entry(&route.namespace).or_default().push(route);
         }
         let mut entries = HashMap::new();
+        let mut of_profiles = HashMap::new();
         for service in services {
             let (namespace, name) = key(service);
             let pods = ready.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
@@ -90,20 +103,35 @@ impl Table {
                     policy: Arc::new(Policy::new(&at, routes, exists)),
                     endpoints: pods.iter().filter_map(endpoint).collect(),
                 };
+                let about = |profile: &&Profile| profile.service == (namespace.clone(), name.clone());
+                for profile in profiles.iter().filter(about) {
+                    let profile = profile.at_port(number);
+                    let policy = Arc::new(Policy::of_profile(&at, &profile, exists));
+                    of_profiles.entry((profile.namespace, at.clone())).or_insert(policy);
+                }
                 entries.insert(at, entry);
             }
         }
-        Self(entries)
+        Self {
+            ports: entries,
+            profiles: of_profiles,
+        }
+    }
+
+    /// What a ServiceProfile says about a Service to clients of a namespace, if one acts.
+    pub(super) fn profile(&self, client: &str, service: &ServicePort) -> Option<&Arc<Policy>> {
+        let of = |namespace: &str| self.profiles.get(&(namespace.to_owned(), service.clone()));
+        of(client).or_else(|| of(&service.namespace))
     }
 
     /// What the routes say about a Service; none when there is no such Service.
     pub(super) fn policy(&self, service: &ServicePort) -> Option<&Arc<Policy>> {
-        self.0.get(service).map(|entry| &entry.policy)
+        self.ports.get(service).map(|entry| &entry.policy)
     }
 
     /// The ready pods of a Service.
     pub(super) fn endpoints(&self, service: &ServicePort) -> &[Endpoint] {
-        self.0
+        self.ports
             .get(service)
             .map(|entry| entry.endpoints.as_slice())
             .unwrap_or_default()
@@ -175,6 +203,7 @@ mod tests {
             services: vec![Arc::new(serde_json::from_value(service).unwrap())],
             pods,
             routes: Vec::new(),
+            profiles: Vec::new(),
         };
         let at = ServicePort::parse("web.shop:80", "").unwrap();
         let table = Table::new(&objects);

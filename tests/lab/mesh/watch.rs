@@ -20,7 +20,8 @@ use tracing::{debug, warn};
 
 use super::{
     fabric::Fabric,
-    route::{GROUP, Kind, Route},
+    profile::Profile,
+    route::{Kind, Route},
     table::Objects,
 };
 
@@ -33,30 +34,42 @@ const FIRST_LIST: Duration = Duration::from_secs(5);
 pub(super) async fn run(client: Client, fabric: Arc<Fabric>, ready: oneshot::Sender<()>) {
     let (services, service_changes) = watch::<Service>(Api::all(client.clone()), ());
     let (pods, pod_changes) = watch::<Pod>(Api::all(client.clone()), ());
-    let kinds = [Kind::Grpc, Kind::Http].map(|kind| {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1", kind.name()));
+    let dynamic = |group: &str, version: &str, kind: &str| {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let (store, changes) = watch(api, resource);
-        (kind, store, changes)
-    });
-    let [(grpc, grpc_routes, grpc_changes), (http, http_routes, http_changes)] = kinds;
-    let all = [service_changes, pod_changes, grpc_changes, http_changes];
+        watch(api, resource)
+    };
+    let mut all = vec![service_changes, pod_changes];
+    let mut followed = |(store, changes): (Store<DynamicObject>, BoxStream<'static, ()>)| {
+        all.push(changes);
+        store
+    };
+    let routes = [Kind::Grpc, Kind::Http, Kind::Policy]
+        .map(|kind| (kind, followed(dynamic(kind.group(), kind.version(), kind.name()))));
+    let profiles = followed(dynamic("linkerd.io", "v1alpha2", "ServiceProfile"));
+    let splits = followed(dynamic("split.smi-spec.io", "v1alpha2", "TrafficSplit"));
     let mut changes = futures::stream::select_all(all).ready_chunks(1024);
 
     let objects = || {
-        let of = |kind: Kind, store: &Store<DynamicObject>| {
+        let of = |(kind, store): &(Kind, Store<DynamicObject>)| {
             let routes = store.state().into_iter();
-            routes.filter_map(|object| route(kind, &object)).collect::<Vec<_>>()
+            routes.filter_map(|object| route(*kind, &object)).collect::<Vec<_>>()
         };
+        // The adaptor writes a split into the Service's profile.
+        let splits = splits.state().into_iter().filter_map(|object| split(&object));
+        let profiles = profiles.state().into_iter().filter_map(|object| profile(&object));
         Objects {
             services: services.state(),
             pods: pods.state(),
-            routes: [of(grpc, &grpc_routes), of(http, &http_routes)].concat(),
+            routes: routes.iter().flat_map(of).collect(),
+            profiles: splits.chain(profiles).collect(),
         }
     };
     let first = async {
         let core = async { tokio::join!(services.wait_until_ready(), pods.wait_until_ready()) };
-        let routes = async { tokio::join!(grpc_routes.wait_until_ready(), http_routes.wait_until_ready()) };
+        let mut stores: Vec<_> = routes.iter().map(|(_, store)| store).collect();
+        stores.extend([&profiles, &splits]);
+        let routes = futures::future::join_all(stores.into_iter().map(Store::wait_until_ready));
         let _ = tokio::join!(core, timeout(FIRST_LIST, routes));
     };
     let mut first = Box::pin(first);
@@ -76,6 +89,16 @@ pub(super) async fn run(client: Client, fabric: Arc<Fabric>, ready: oneshot::Sen
             fabric.publish(&objects());
         }
     }
+}
+
+fn profile(object: &DynamicObject) -> Option<Profile> {
+    let meta = &object.metadata;
+    let (namespace, name) = (meta.namespace.as_deref()?, meta.name.as_deref()?);
+    Profile::read(namespace, name, object.data.get("spec")?)
+}
+
+fn split(object: &DynamicObject) -> Option<Profile> {
+    Profile::of_split(object.metadata.namespace.as_deref()?, object.data.get("spec")?)
 }
 
 fn route(kind: Kind, object: &DynamicObject) -> Option<Route> {
