@@ -25,6 +25,10 @@ lab: tools build ## Leave the lab running; prints how to reach it. Ctrl-C ends i
 sim: ## The analysis beside its peers' rules, by Monte Carlo, and its bars; writes target/sim and docs/analysis.md. 5 minutes.
 	@cargo run --release --quiet -p serin-core --example sim -- $(or $(REPETITIONS),1000) target/sim docs
 
+.PHONY: bench-git
+bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts, singly and together; writes target/bench/git.json.
+	@cargo bench --quiet --profile dev -p serin --bench git # the time is git's
+
 .PHONY: build
 build: ## Build all programs.
 	@cargo build --workspace --bins
