@@ -29,6 +29,10 @@ sim: ## The analysis beside its peers' rules, by Monte Carlo, and its bars; writ
 model: ## The state machine explored with larger bounds than in `make test`: faults and people together. 10 to 30 minutes.
 	@cargo test --quiet -p serin-core --test model -- --ignored --nocapture --test-threads=1
 
+.PHONY: bench-git
+bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts, singly and together; writes target/bench/git.json.
+	@cargo bench --quiet --profile dev -p serin --bench git # the time is git's
+
 .PHONY: build
 build: ## Build all programs.
 	@cargo build --workspace --bins

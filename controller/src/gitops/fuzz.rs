@@ -24,12 +24,12 @@ pub fn values_file(bytes: &[u8]) {
     let mut expected = values.root().clone();
     let is_set = expected.set(&canary, wanted).is_ok();
     assert!(is_set && *edited.root() == expected, "the edit changed something else");
-    if let (Some(before), Some(after)) = (
-        values.around(std::slice::from_ref(&canary)),
-        edited.around(std::slice::from_ref(&canary)),
-    ) {
-        assert_eq!(before, after, "the edit changed the text around it");
-    }
+    let key = std::slice::from_ref(&canary);
+    assert_eq!(
+        values.outside(key, edited.root()),
+        edited.outside(key, values.root()),
+        "the edit changed the text around it"
+    );
 }
 
 /// No panic on any message; and what is written with any revision and any reason is read back as one set of trailers, which

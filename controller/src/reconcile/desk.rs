@@ -355,8 +355,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_until_the_next_try_has_ended() {
         let mut file = File::default();
-        let is_failed =
-            |file: &File| matches!(file.rollback.view(), Some(Answer::Failed(why)) if why.contains("main"));
+        let is_failed = |file: &File| matches!(file.rollback.view(), Some(Answer::Failed(why)) if why.contains("main"));
         assert_eq!(file.rollback.start(&revision()), Some(0));
         assert!(file.rollback.view().is_none());
         let wait = file.finish(Question::Rollback, &revision(), Err(refused()), 0);
