@@ -159,11 +159,10 @@ fn read(path: &Path) -> anyhow::Result<Recording> {
 /// Two workloads of two times both had all calls: they can only be divided.
 fn division(wanted: Option<Traffic>, seed: u64, recording: &Recording) -> Division {
     let apart = !recording.draft().stable_earlier.is_zero();
-    match wanted {
-        Some(Traffic::Recorded) => Division::Recorded,
-        Some(Traffic::Plan) => Division::Plan { seed },
-        None if apart => Division::Plan { seed },
-        None => Division::Recorded,
+    if wanted.map_or(apart, |wanted| wanted == Traffic::Plan) {
+        Division::Plan { seed }
+    } else {
+        Division::Recorded
     }
 }
 
