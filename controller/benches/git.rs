@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use serin::gitops::{Credentials, GitOps, Identity, Layout, RepoSpec, RollbackOutcome, RollbackRequest, Subject};
+use serin::gitops::{Credentials, GitOps, Hand, Identity, Layout, RepoSpec, RollbackOutcome, RollbackRequest, Subject};
 
 const COMMITS: usize = 20_000;
 const ROLLOUTS: usize = 2_000;
@@ -222,6 +222,8 @@ async fn main() {
         url: format!("file://{}", origin.display()),
         branch: "main".to_owned(),
         credentials: Credentials::None,
+        ca: None,
+        hand: Hand::default(),
     };
     let begin = Instant::now();
     gitops.head(&repo).await.unwrap();

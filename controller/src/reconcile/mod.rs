@@ -213,17 +213,15 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         return Ok(Next::At(Action::await_change()));
     }
 
-    let after = status::after(
-        &before,
-        &state,
-        rollout.metadata.generation,
-        &parsed.plan,
-        &world.observation,
-        &decision,
-        world.unusable.as_ref(),
-        now,
-    )
-    .map_err(Error::Memory)?;
+    let basis = status::Basis {
+        status: &before,
+        memory: &state,
+        generation: rollout.metadata.generation,
+        plan: &parsed.plan,
+        observation: &world.observation,
+        unusable: world.unusable.as_ref(),
+    };
+    let after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let changed = decision.state != state;
     if changed || differs(&before, &after) {
         write_status(cx, api, &rollout, &after).await?;

@@ -30,20 +30,36 @@ pub(super) fn memory(status: Option<&CanaryRolloutStatus>) -> Result<State, serd
     }
 }
 
-/// The status after a decision; `memory` is the state that it was made on.
+/// What a decision was made on.
+#[derive(Clone, Copy)]
+pub(super) struct Basis<'a> {
+    pub(super) status: &'a CanaryRolloutStatus,
+    /// What the status remembers.
+    pub(super) memory: &'a State,
+    pub(super) generation: Option<i64>,
+    pub(super) plan: &'a Plan,
+    pub(super) observation: &'a Observation,
+    /// The metric of the user's own that keeps a trial from its start.
+    pub(super) unusable: Option<&'a FieldError>,
+}
+
+/// The status after a decision.
 ///
 /// # Errors
 /// When the memory can't be written as JSON, which no value of it can cause.
 pub(super) fn after(
-    before: &CanaryRolloutStatus,
-    memory: &State,
-    generation: Option<i64>,
-    plan: &Plan,
-    observation: &Observation,
+    basis: Basis<'_>,
     decision: &Decision,
-    unusable: Option<&FieldError>,
     now: Timestamp,
 ) -> Result<CanaryRolloutStatus, serde_json::Error> {
+    let Basis {
+        status: before,
+        memory,
+        generation,
+        plan,
+        observation,
+        unusable,
+    } = basis;
     let Decision {
         state,
         effects: _,

@@ -169,7 +169,7 @@ impl Model<'_> {
         match effect {
             // Nothing stands in the way of a start here, and the calls go where the weight says.
             Effect::Refresh | Effect::Note(_) | Effect::AskPreflight(_) | Effect::AskCauses(_) => true,
-            Effect::SetWeight(_) => world.weight == LiveWeight::Absent,
+            Effect::SetWeight(_) | Effect::RemoveRoute => world.weight == LiveWeight::Absent,
             Effect::AskBaseline(_) => {
                 asked[3] = true;
                 world.desk.baseline = true;
@@ -180,7 +180,6 @@ impl Model<'_> {
                 asked[kind] = true;
                 !world.desk.clone().starts(&ask)
             }
-            Effect::RemoveRoute => world.weight == LiveWeight::Absent,
             Effect::EnsureObjects { .. } | Effect::ScaleCanary(_) | Effect::Release => false,
         }
     }

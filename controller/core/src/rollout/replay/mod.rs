@@ -331,7 +331,7 @@ impl<'a> World<'a> {
             sides: Sides::default(),
             writer: None,
             causes: None,
-            preflight: None,
+            preflight: Some(Answer::Is(Vec::new())),
             pinned: Some(revision("canary").hash),
             ticks,
             sampling_problem: None,

@@ -201,7 +201,9 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     if live > step.weight {
         return contest::raised(cx, p, step.weight);
     }
-    let is_over = cx.elapsed(weight_at, step.at_most) && outcome != Outcome::Pass;
+    // A pass on traffic that went elsewhere proves nothing.
+    let is_proven = outcome == Outcome::Pass && p.run.following.deviation().is_none();
+    let is_over = cx.elapsed(weight_at, step.at_most) && !is_proven;
     if is_over && step.on_inconclusive == OnInconclusive::RollBack {
         return cx.roll_back(p.run, RollbackReason::Inconclusive);
     }
@@ -213,7 +215,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     }
     let strays = traffic::strays(cx, &p.run);
     let held = cx.elapsed(weight_at, step.hold);
-    if held && outcome == Outcome::Pass && strays.is_none() {
+    if held && is_proven {
         if step.approval {
             return pause(cx, p.run, p.step, PauseReason::Approval);
         }
