@@ -98,6 +98,20 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
             ),
         ));
     }
+    // After a change of weight one tick straddles it, and the next one is known a scrape after its end.
+    let blind = draft
+        .interval
+        .saturating_mul(3)
+        .saturating_add(scrape_interval.saturating_mul(2));
+    if errors.is_empty() && draft.blind_deadline < blind {
+        errors.push(FieldError::new(
+            "spec.plan.blindDeadline",
+            format!(
+                "it must be at least three intervals and two scrapes, that is {blind:#}, or every change of weight would \
+                 look like blindness"
+            ),
+        ));
+    }
     if spec.stable.deployment == spec.canary.deployment {
         errors.push(FieldError::new(
             "spec.canary.deployment",

@@ -21,7 +21,7 @@ fn is_blind(status: &CanaryRolloutStatus) -> bool {
 
 pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
     let plan = json!({
-        "blindDeadline": "5s",
+        "blindDeadline": "8s",
         "steps": [{ "weight": 10, "hold": "2s", "atMost": "90s" }, { "weight": 50, "hold": "8s", "atMost": "90s" }, { "weight": 100, "hold": "2s", "atMost": "60s" }],
     });
     let environment = environment(&lab, "blind", json!({ "rollout": { "plan": plan } })).await?;

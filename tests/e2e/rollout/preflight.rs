@@ -532,7 +532,8 @@ async fn argocd(ground: &Ground) -> anyhow::Result<()> {
         &json!({ "route": { "adopt": null } }),
     );
     let weights = "Argo CD leaves /spec/rules of the GRPCRoute user-service";
-    ground.case("fail", weights, "does not name it", adopted).await
+    // The lab's Application does not say what it manages.
+    ground.case("warn", weights, "does not name it", adopted).await
 }
 
 async fn capacity(ground: &Ground) -> anyhow::Result<()> {

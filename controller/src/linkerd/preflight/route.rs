@@ -250,9 +250,19 @@ fn argocd(facts: &Facts) -> Vec<Line> {
                 && list(entry, "/jsonPointers").any(|p| p.as_str().is_some_and(|p| pointer.starts_with(p)))
         })
     };
+    // An adopted route may be applied by somebody else: then this Application reverts nothing of it.
+    let manages = |kind: &str, group: &str, object: &str| {
+        let mut resources = list(application, "/status/resources").peekable();
+        resources.peek()?;
+        Some(resources.any(|resource| {
+            let is = |field: &str, value: &str| text(resource, field) == Some(value);
+            is("/kind", kind) && is("/group", group) && is("/name", object)
+        }))
+    };
     let mut wanted = vec![("Deployment", "apps", facts.canary.as_str(), "/spec/replicas")];
     let route = &facts.route;
-    if route.adopted {
+    let managed = manages(&route.kind, &route.group, &route.name);
+    if route.adopted && managed != Some(false) {
         let weights = if facts.is_split() {
             "/spec/backends"
         } else {
@@ -272,8 +282,8 @@ fn argocd(facts: &Facts) -> Vec<Line> {
         );
         if !ignores(kind, group, object, pointer) {
             let why = "the Application's ignoreDifferences does not name it, so a sync sets it back";
-            // The replicas of the chart stand nowhere in Git.
-            return if pointer == "/spec/replicas" {
+            // The replicas of the chart stand nowhere in Git; and whether the route does is not known yet.
+            return if pointer == "/spec/replicas" || managed.is_none() {
                 line.warn(why, todo)
             } else {
                 line.fail(why, todo)

@@ -400,7 +400,21 @@ fn argo_cd_must_leave_alone_what_is_serins() {
     one(Status::Fail, "although", |f| {
         f.application.as_mut().unwrap().as_mut().unwrap()["spec"]["syncPolicy"] = json!({});
     });
-    one(Status::Fail, "ignoreDifferences", |f| f.route.adopted = true);
+    one(Status::Warn, "ignoreDifferences", |f| f.route.adopted = true);
+    let managed = |f: &mut Facts, resources: Value| {
+        f.route.adopted = true;
+        f.application.as_mut().unwrap().as_mut().unwrap()["status"] = json!({ "resources": resources });
+    };
+    one(Status::Fail, "ignoreDifferences", |f| {
+        let route = json!({ "group": f.route.group, "kind": f.route.kind, "name": f.route.name });
+        managed(
+            f,
+            json!([{ "group": "apps", "kind": "Deployment", "name": "web" }, route]),
+        );
+    });
+    // Somebody else applies the route.
+    let elsewhere = json!([{ "group": "apps", "kind": "Deployment", "name": "web" }]);
+    assert_eq!(after(|f| managed(f, elsewhere)), []);
     let ignored = |f: &mut Facts| {
         f.route.adopted = true;
         let entry = json!({ "group": GATEWAY, "kind": "GRPCRoute", "jsonPointers": ["/spec/rules"] });
