@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
+use serin_core::analysis::sequential::Role;
 use serin_core::rollout::FieldError;
 use serin_core::rollout::replay::{Division, Peer, Recording, Rules, replay, replay_peer};
 
@@ -168,10 +169,12 @@ fn division(wanted: Option<Traffic>, seed: u64, recording: &Recording) -> Divisi
 
 /// Replays, draws if asked, and gives back what is to be printed.
 fn show(name: &str, parsed: &Parsed, recording: &Recording, division: Division, args: &Args) -> anyhow::Result<String> {
-    // The past of other exporters' metrics has no arms that could be divided or recorded.
+    // The past of other exporters' metrics, and of what clients saw, has no arms that could be divided or recorded. What is not
+    // judged is missed by no verdict.
     let mut plan = parsed.plan.clone();
     let left_out: Vec<String> = std::mem::take(&mut plan.objectives.custom)
         .into_iter()
+        .filter(|metric| metric.role == Role::Judged)
         .map(|metric| metric.name)
         .collect();
     let rules = Rules {

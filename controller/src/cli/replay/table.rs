@@ -55,7 +55,7 @@ pub(super) fn page(of: &Shown<'_>) -> String {
     }
     if !of.left_out.is_empty() {
         page += &format!(
-            "\nNot replayed, as only Linkerd's metrics are: {}.\n",
+            "\nJudged in a rollout and not replayed, as only what Linkerd's servers counted is: {}.\n",
             of.left_out.join(", ")
         );
     }
