@@ -95,6 +95,6 @@ mod tests {
             );
             assert_eq!(typed.spec.versions.iter().filter(|v| v.storage).count(), 1);
         }
-        assert_eq!(all.len(), 6);
+        assert_eq!(all.len(), 9);
     }
 }
