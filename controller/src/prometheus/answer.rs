@@ -28,6 +28,17 @@ impl Series {
     pub(super) fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
+
+    /// For tests: a series with these labels, and these values at these milliseconds.
+    #[cfg(test)]
+    pub(super) fn of(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Self {
+        let label = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let sample = |(at, value): &(i64, f64)| Sample { at: *at, value: *value };
+        Self {
+            labels: labels.iter().map(label).collect(),
+            samples: samples.iter().map(sample).collect(),
+        }
+    }
 }
 
 /// One value of an instant query's answer.

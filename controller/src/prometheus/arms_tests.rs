@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 
-use super::super::answer::Sample;
 use super::*;
 
 const SCRAPE: i64 = 10_000;
@@ -27,28 +26,18 @@ fn what(start: i64, end: i64) -> What<'static> {
     }
 }
 
-fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Series {
-    Series {
-        labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        samples: samples
-            .iter()
-            .map(|(at, value)| Sample { at: *at, value: *value })
-            .collect(),
-    }
-}
-
 fn alive(pod: &str, scrapes: &[i64]) -> Series {
     let samples: Vec<_> = scrapes.iter().map(|at| (*at, 1.0)).collect();
-    series(&[("__name__", "proxy_build_info"), ("pod", pod)], &samples)
+    Series::of(&[("__name__", "proxy_build_info"), ("pod", pod)], &samples)
 }
 
 fn born(pod: &str, at_seconds: f64, scrapes: &[i64]) -> Series {
     let samples: Vec<_> = scrapes.iter().map(|at| (*at, at_seconds)).collect();
-    series(&[("__name__", "process_start_time_seconds"), ("pod", pod)], &samples)
+    Series::of(&[("__name__", "process_start_time_seconds"), ("pod", pod)], &samples)
 }
 
 fn calls(pod: &str, classification: &str, grpc_status: &str, samples: &[(i64, f64)]) -> Series {
-    series(
+    Series::of(
         &[
             ("__name__", "response_total"),
             ("pod", pod),
@@ -60,7 +49,7 @@ fn calls(pod: &str, classification: &str, grpc_status: &str, samples: &[(i64, f6
 }
 
 fn bucket(pod: &str, le: &str, samples: &[(i64, f64)]) -> Series {
-    series(
+    Series::of(
         &[("__name__", "response_latency_ms_bucket"), ("pod", pod), ("le", le)],
         samples,
     )
@@ -223,7 +212,7 @@ fn sight_is_a_fresh_scrape_and_needs_no_calls() {
 
 #[test]
 fn an_application_with_the_same_metric_is_no_proxy() {
-    let app = series(
+    let app = Series::of(
         &[
             ("__name__", "process_start_time_seconds"),
             ("pod", "a"),
@@ -271,7 +260,7 @@ impl SimPod {
         let seen: Vec<i64> = births.iter().map(|(t, _)| *t).collect();
         let mut out = vec![
             alive(name, &seen),
-            series(&[("__name__", "process_start_time_seconds"), ("pod", name)], &births),
+            Series::of(&[("__name__", "process_start_time_seconds"), ("pod", name)], &births),
             calls(name, "success", "0", &value(|p| &p.good)),
             calls(name, "failure", "14", &value(|p| &p.bad)),
         ];

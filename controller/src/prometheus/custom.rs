@@ -180,16 +180,6 @@ mod tests {
         lookback: 60,
     };
 
-    fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Series {
-        Series {
-            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            samples: samples
-                .iter()
-                .map(|(at, value)| Sample { at: *at, value: *value })
-                .collect(),
-        }
-    }
-
     fn counted(bad: &[Series], total: &[Series], new_pods_from_zero: bool) -> (u64, u64) {
         let rules = Rules {
             window: TICK,
@@ -201,22 +191,22 @@ mod tests {
 
     #[test]
     fn counts_series_by_series_and_sees_each_begin_anew() {
-        let a = series(&[("pod", "a")], &[(95, 1_000.0), (105, 1_010.0), (115, 4.0)]);
-        let b = series(&[("pod", "b")], &[(95, 50.0), (115, 60.0)]);
+        let a = Series::of(&[("pod", "a")], &[(95, 1_000.0), (105, 1_010.0), (115, 4.0)]);
+        let b = Series::of(&[("pod", "b")], &[(95, 50.0), (115, 60.0)]);
         assert_eq!(counted(&[], &[a, b], false), (0, 10 + 4 + 10));
     }
 
     #[test]
     fn the_first_bad_one_of_a_known_pod_counts() {
-        let total = series(&[("pod", "a")], &[(95, 100.0), (105, 110.0), (115, 120.0)]);
-        let bad = series(&[("pod", "a"), ("code", "13")], &[(115, 3.0)]);
+        let total = Series::of(&[("pod", "a")], &[(95, 100.0), (105, 110.0), (115, 120.0)]);
+        let bad = Series::of(&[("pod", "a"), ("code", "13")], &[(115, 3.0)]);
         assert_eq!(counted(&[bad], &[total], false), (3, 20));
     }
 
     #[test]
     fn a_pod_that_comes_into_sight_counts_from_its_first_sample_unless_it_is_new() {
-        let total = [series(&[("pod", "a")], &[(105, 40.0), (115, 50.0)])];
-        let bad = [series(&[("pod", "a"), ("code", "13")], &[(115, 3.0)])];
+        let total = [Series::of(&[("pod", "a")], &[(105, 40.0), (115, 50.0)])];
+        let bad = [Series::of(&[("pod", "a"), ("code", "13")], &[(115, 3.0)])];
         assert_eq!(counted(&bad, &total, false), (3, 10));
         assert_eq!(counted(&bad, &total, true), (3, 50));
     }
@@ -224,7 +214,7 @@ mod tests {
     #[test]
     fn what_two_servers_saw_counts_once() {
         let of = |replica| {
-            series(
+            Series::of(
                 &[("pod", "a"), ("prometheus_replica", replica)],
                 &[(95, 1.0), (115, 9.0)],
             )
@@ -235,7 +225,7 @@ mod tests {
     #[test]
     fn what_is_no_counter_is_said_by_its_name() {
         let of = |samples: &[(i64, f64)]| {
-            let one = series(&[("__name__", "queue"), ("pod", "a")], samples);
+            let one = Series::of(&[("__name__", "queue"), ("pod", "a")], samples);
             check(&[], &[one], &TICK).map(|wrong| (wrong.field, wrong.problem))
         };
         let says = |samples: &[(i64, f64)], what: &str| {
@@ -263,7 +253,7 @@ mod tests {
 
     #[test]
     fn one_number_is_one_number() {
-        let one = |labels: &[(&str, &str)], value| series(labels, &[(120, value)]);
+        let one = |labels: &[(&str, &str)], value| Series::of(labels, &[(120, value)]);
         assert_eq!(value_at(&[one(&[], 812.0)], 120), Ok(Some(812.0)));
         assert_eq!(value_at(&[one(&[], 812.0)], 140), Ok(None));
         assert_eq!(value_at(&[one(&[], f64::NAN)], 120), Ok(None));

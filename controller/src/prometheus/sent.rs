@@ -74,7 +74,6 @@ fn is_of(series: &Series, arm: &ArmTarget) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::answer::Sample;
     use super::*;
 
     const TICK: Window = Window {
@@ -84,23 +83,13 @@ mod tests {
         lookback: 20,
     };
 
-    fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Series {
-        Series {
-            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            samples: samples
-                .iter()
-                .map(|(at, value)| Sample { at: *at, value: *value })
-                .collect(),
-        }
-    }
-
     fn to(pod: &str, deployment: &str, hash: &str, samples: &[(i64, f64)]) -> Series {
         let labels = [
             ("pod", pod),
             ("dst_deployment", deployment),
             ("dst_pod_template_hash", hash),
         ];
-        series(&labels, samples)
+        Series::of(&labels, samples)
     }
 
     fn sent(series: &[Series]) -> (u64, u64) {
@@ -137,7 +126,7 @@ mod tests {
     #[test]
     fn a_client_that_two_servers_see_is_counted_once() {
         let of = |replica: &'static str, samples: &[(i64, f64)]| {
-            series(
+            Series::of(
                 &[("pod", "a"), ("prometheus_replica", replica), ("dst_deployment", "web")],
                 samples,
             )

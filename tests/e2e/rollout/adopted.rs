@@ -9,7 +9,6 @@ use lab::{
     site::{Environment, SERVICE, Site},
 };
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::{
     refused::{names, patch},
@@ -170,6 +169,25 @@ async fn refuses(environment: &Environment) -> anyhow::Result<()> {
     Ok(())
 }
 
+const OWNED: &str = "owned-by-the-rollout";
+
+/// Something that goes with the rollout: when it is gone, the garbage collector has looked at all that the rollout owned.
+async fn owned(environment: &Environment) -> anyhow::Result<()> {
+    let rollout = environment.rollouts().get(SERVICE).await?;
+    let owner = json!({
+        "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout", "name": SERVICE, "uid": rollout.metadata.uid,
+    });
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": OWNED, "namespace": environment.namespace(), "ownerReferences": [owner] },
+    });
+    environment
+        .site
+        .kubectl(&["create", "-f", "-"], object.to_string().as_bytes())
+        .await?;
+    Ok(())
+}
+
 /// The rollout goes in the middle of a trial: the weights go back, and what the route names stays.
 async fn is_left_alone(environment: &Environment, original: &Value) -> anyhow::Result<()> {
     let application = environment.application();
@@ -178,6 +196,7 @@ async fn is_left_alone(environment: &Environment, original: &Value) -> anyhow::R
     let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 25);
     environment.until("1.1.1 gets traffic", ROLLBACK, shifting).await?;
     environment.site.argocd.pause_application(&application).await;
+    owned(environment).await?;
     environment
         .rollouts()
         .delete(SERVICE, &DeleteParams::foreground())
@@ -188,8 +207,30 @@ async fn is_left_alone(environment: &Environment, original: &Value) -> anyhow::R
         Ok(())
     })
     .await?;
-    // Long enough for a garbage collector, if it had something to collect, and for calls after it.
-    sleep(Duration::from_secs(3)).await;
+    // The garbage collector has been here, and there were calls after it.
+    eventually("what the rollout owned is gone", SOON, || async {
+        let namespace = environment.namespace();
+        let get = [
+            "get",
+            "configmap",
+            OWNED,
+            "-n",
+            &namespace,
+            "--ignore-not-found",
+            "-o",
+            "name",
+        ];
+        let left = environment.site.kubectl(&get, b"").await?;
+        ensure!(left.is_empty(), "{left}");
+        Ok(())
+    })
+    .await?;
+    let collected = environment.calls()?.len();
+    eventually("there are calls after it", SOON, || async {
+        ensure!(environment.calls()?.len() >= collected + 60, "not a second of calls");
+        Ok(())
+    })
+    .await?;
     traffic_away(environment)?;
     let namespace = environment.namespace();
     let left = read(&environment.site, &namespace).await?;

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin_core::analysis::Counts;
+use serin_core::analysis::sequential::grouped;
 use serin_core::rollout::replay::{Division, End, PeerEnd, PeerReplay, RecordingDraft, Replay, StepReplay, Waiting};
 
 /// All that is shown of a replay.
@@ -170,19 +171,6 @@ fn lasted(span: SignedDuration) -> String {
 
 fn part(bad: u64, of: u64) -> String {
     format!("{} of {}", grouped(bad), grouped(of))
-}
-
-/// Digits by three.
-pub(super) fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {

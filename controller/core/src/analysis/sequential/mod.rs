@@ -49,6 +49,7 @@ pub use interval::Interval;
 pub use judge::{Decision, StepInfo, TestSpec, TestState};
 pub use metric::{Comparison, MetricSpec, MetricState, MetricTest, Role};
 pub use pass::PassProcess;
+pub use sentence::grouped;
 
 /// The α of one start: the bound on false rollbacks, a probability.
 pub const DEFAULT_ALPHA: f64 = 0.01;

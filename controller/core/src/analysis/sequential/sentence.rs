@@ -69,7 +69,8 @@ fn percent(share: f64) -> String {
     }
 }
 
-fn grouped(count: u64) -> String {
+/// A count with its digits by three.
+pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
