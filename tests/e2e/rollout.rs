@@ -11,6 +11,7 @@ mod refused;
 mod replayed;
 mod repository;
 mod site;
+mod steered;
 mod verdicts;
 mod witness;
 
@@ -34,6 +35,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "weights_that_somebody_else_raises_are_lowered_and_he_is_named",
             contested::weights,
+        ),
+        Story::new(
+            "commands_are_carried_out_for_those_who_may_and_say_whose_they_were",
+            steered::by_people,
         ),
         Story::new(
             "a_route_that_stands_in_git_keeps_all_but_the_two_weights",

@@ -58,7 +58,18 @@ impl Site {
         );
         let options = argocd::Options::new(&lab.tools, lab.dir());
         let argocd = ArgoCd::start(lab.control_plane.client(), options).await?;
-        Ok(Arc::new(Self { lab, config, argocd }))
+        let site = Self { lab, config, argocd };
+        site.admit_operators().await?;
+        Ok(Arc::new(site))
+    }
+
+    /// What the chart brings for people, once for the cluster: the controllers of single namespaces leave it out.
+    async fn admit_operators(&self) -> anyhow::Result<()> {
+        let values = serde_json::json!({ "clusterId": CLUSTER });
+        let manifests = self.render("serin", "serin", "serin-system", &values, &["templates/operators.yaml"]);
+        self.kubectl(&["apply", "--server-side", "-f", "-"], manifests.await?.as_bytes())
+            .await
+            .map(drop)
     }
 
     /// Puts a version of user-service into the image store, as the pipeline's push would, with faults baked in.
@@ -85,13 +96,14 @@ impl Site {
             .with_context(doing)
     }
 
-    /// Renders a chart of `deploy/charts` with Helm.
+    /// Renders a chart of `deploy/charts` with Helm, or `only` some of its templates.
     async fn render(
         &self,
         chart: &str,
         release: &str,
         namespace: &str,
         values: &serde_json::Value,
+        only: &[&str],
     ) -> anyhow::Result<String> {
         let file = tempfile::NamedTempFile::new().context("making a values file")?;
         // JSON is YAML.
@@ -100,7 +112,8 @@ impl Site {
             .args(["template", release])
             .arg(project_root().join("deploy/charts").join(chart))
             .args(["--namespace", namespace, "--values"])
-            .arg(file.path());
+            .arg(file.path())
+            .args(only.iter().flat_map(|template| ["--show-only", template]));
         helm.output(DEADLINE)
             .await
             .and_then(crate::process::Output::text)

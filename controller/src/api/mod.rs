@@ -1,10 +1,12 @@
 //! The custom resource `CanaryRollout`: its types, and how a spec becomes a plan of the core. Knows no cluster.
 
+mod command;
 mod metrics;
 mod parse;
 mod rollout;
 mod status;
 
+pub use command::Order;
 pub use parse::{Layout, Parsed, parse, parse_duration};
 pub use rollout::{
     AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, GitSpec,
@@ -20,7 +22,7 @@ pub use status::{
 pub const GROUP: &str = "serin.dev";
 /// Set on a pod template: the revision's name, as the config repository gave it.
 pub const REVISION_ANNOTATION: &str = "serin.dev/revision";
-/// Set on a rollout: an operator's command, as JSON `{"id", "verb", "reason"}`.
+/// Set on a rollout: an operator's command, as JSON `{"id", "verb", "by", "reason"}`; see [`Order`].
 pub const COMMAND_ANNOTATION: &str = "serin.dev/command";
 /// Keeps a rollout until its traffic is back on stable.
 pub const FINALIZER: &str = "serin.dev/traffic";

@@ -201,6 +201,12 @@ pub struct CommandStatus {
     pub id: String,
     /// What was asked.
     pub verb: String,
+    /// Whose it was, as the API server knows them, if the sender said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in the operator's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// Whether it was done.
     pub accepted: bool,
     /// What was done, or why not.

@@ -3,14 +3,30 @@
 pub mod check;
 pub mod controller;
 pub mod crd;
+pub mod history;
 pub mod replay;
 pub mod revision;
 pub mod status;
+pub mod steer;
+mod table;
 pub mod wait;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use serin_core::rollout::Verb;
+
+use crate::api::parse_duration;
+
+/// The time was over, as `timeout` of coreutils says it.
+const TIMED_OUT: u8 = 124;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).and_then(|span| Duration::try_from(span).map_err(|_| format!("`{text}` is in the past")))
+}
 
 /// A canary rollout controller for Kubernetes on Linkerd that rolls back in Git.
 #[derive(Debug, Parser)]
@@ -22,13 +38,37 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Take the canary's traffic away and roll the revision back in Git.
+    Abort(steer::Args),
+    /// Pass the approval that the rollout waits for.
+    Approve(steer::Args),
     /// Check whether rollouts would work: Linkerd, the route, Services, Prometheus, capacity.
     Check(check::Args),
+    /// Print the completions of a shell: `source <(serin completion bash)`.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Run the controller.
     Controller(controller::Args),
     /// Print the manifest of the custom resource definition.
     Crd,
+    /// Show how the last revisions ended: outcome, time, calls, commits, reason.
+    History(history::Args),
+    /// Write the manual pages of all commands into a folder.
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Hold the weight where it is; the canary is still judged.
+    Pause(steer::Args),
+    /// Skip the rest of the present step, or with `--full` all steps and the analysis.
+    Promote(steer::PromoteArgs),
     Replay(Box<replay::Args>),
+    /// Go on after a pause.
+    Resume(steer::Args),
+    /// Start a revision that was rolled back before.
+    Retry(steer::Args),
     /// Work with canary revisions in the config repository.
     #[command(subcommand)]
     Revision(Revision),
@@ -53,25 +93,63 @@ enum Revision {
 /// Runs a command line; an error goes to standard error, with all that led to it.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
+        Command::Abort(args) => return told(steer::run(Verb::Abort, args).await),
+        Command::Approve(args) => return told(steer::run(Verb::Approve, args).await),
         Command::Check(args) => return check::run(args).await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "serin", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Controller(args) => controller::run(args).await,
         Command::Crd => crd::run(),
+        Command::History(args) => history::run(args).await,
+        Command::Man { folder } => manual(&folder),
+        Command::Pause(args) => return told(steer::run(Verb::Pause, args).await),
+        Command::Promote(args) => return told(args.run().await),
         Command::Replay(args) => replay::run(*args).await,
+        Command::Resume(args) => return told(steer::run(Verb::Resume, args).await),
+        Command::Retry(args) => return told(steer::run(Verb::Retry, args).await),
         Command::Revision(Revision::Create(args)) => revision::create(args).await,
         Command::Revision(Revision::Rollback(args)) => revision::rollback(args).await,
         Command::Revision(Revision::Promote(args)) => revision::promote(args).await,
         Command::Revision(Revision::Log(args)) => revision::log(args).await,
         Command::Status(args) => status::run(args).await,
-        Command::Wait(args) => match wait::run(args).await {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
+        Command::Wait(args) => return told(wait::run(args).await),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+    told(result.map(|()| ExitCode::SUCCESS))
+}
+
+/// The exit code, after an error was printed.
+fn told(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// One page a command: `serin.1`, `serin-status.1`, and so on.
+fn manual(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
+        .with_context(|| format!("writing the manual pages into {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_has_a_manual_page() {
+        let folder = tempfile::tempdir().unwrap();
+        manual(folder.path()).unwrap();
+        for page in ["serin.1", "serin-status.1", "serin-promote.1", "serin-revision-create.1"] {
+            let text = std::fs::read_to_string(folder.path().join(page)).unwrap();
+            assert!(text.contains(".SH SYNOPSIS"), "{page}");
         }
     }
 }

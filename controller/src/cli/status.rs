@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
+use serde::Serialize;
 
+use super::table::table;
 use crate::api::{CanaryRollout, CanaryRolloutStatus};
 use crate::runtime::client;
 
@@ -61,13 +63,21 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     match args.output {
         Output::Table => {
-            print!("{}", table(&rollouts, args.all_namespaces));
+            print!("{}", overview(&rollouts, args.all_namespaces));
             if let (Some(_), [one]) = (&args.name, rollouts.as_slice()) {
                 print!("{}", details(one));
             }
         }
-        Output::Json => println!("{}", serde_json::to_string_pretty(&rollouts)?),
-        Output::Yaml => print!("{}", serde_saphyr::to_string(&serde_json::to_value(&rollouts)?)?),
+        other => print(other, &rollouts)?,
+    }
+    Ok(())
+}
+
+/// For programs.
+pub(super) fn print(output: Output, value: &impl Serialize) -> anyhow::Result<()> {
+    match output {
+        Output::Yaml => print!("{}", serde_saphyr::to_string(&serde_json::to_value(value)?)?),
+        Output::Json | Output::Table => println!("{}", serde_json::to_string_pretty(value)?),
     }
     Ok(())
 }
@@ -107,7 +117,7 @@ pub fn details(rollout: &CanaryRollout) -> String {
 }
 
 /// The rollouts as a table.
-pub fn table(rollouts: &[CanaryRollout], namespaces: bool) -> String {
+pub fn overview(rollouts: &[CanaryRollout], namespaces: bool) -> String {
     if rollouts.is_empty() {
         return "No rollouts found.\n".to_owned();
     }
@@ -123,7 +133,8 @@ pub fn table(rollouts: &[CanaryRollout], namespaces: bool) -> String {
             "VERDICT",
             "MESSAGE",
         ]
-        .map(str::to_owned),
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for rollout in rollouts {
         let status = rollout.status.as_ref().unwrap_or(&none);
@@ -138,7 +149,7 @@ pub fn table(rollouts: &[CanaryRollout], namespaces: bool) -> String {
                 }
             },
         );
-        rows.push([
+        rows.push(vec![
             rollout.namespace().unwrap_or_default(),
             rollout.name_any(),
             text(&status.phase),
@@ -152,25 +163,12 @@ pub fn table(rollouts: &[CanaryRollout], namespaces: bool) -> String {
             text(&status.message),
         ]);
     }
-    let skip = usize::from(!namespaces);
-    let rows: Vec<&[String]> = rows.iter().filter_map(|row| row.get(skip..)).collect();
-    let columns = rows.first().map_or(0, |row| row.len());
-    let widths: Vec<usize> = (0..columns)
-        .map(|i| {
-            rows.iter()
-                .filter_map(|row| row.get(i))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut out = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        out.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
-        out.push('\n');
+    if !namespaces {
+        for row in &mut rows {
+            row.remove(0);
+        }
     }
-    out
+    table(&rows)
 }
 
 #[cfg(test)]
@@ -211,7 +209,7 @@ mod tests {
     #[test]
     fn shows_a_line_a_rollout() {
         let rollout = rollout();
-        insta::assert_snapshot!(table(&[rollout], true), @r"
+        insta::assert_snapshot!(overview(&[rollout], true), @r"
         NAMESPACE   NAME           PHASE         STEP   WEIGHT     REVISION   VERDICT   MESSAGE
         prod        user-service   Progressing   2/4    5 → 25 %   1.1.0      pass      step 2 of 4
         ");

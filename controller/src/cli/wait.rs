@@ -12,7 +12,8 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
-use crate::api::{CanaryRollout, CanaryRolloutStatus, HistoryEntry, parse_duration};
+use super::{TIMED_OUT, duration};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, HistoryEntry};
 use crate::runtime::client;
 
 /// What to wait for.
@@ -56,10 +57,6 @@ pub enum Wanted {
     RolledBack,
     /// The revision has come to any end.
     Finished,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).and_then(|span| Duration::try_from(span).map_err(|_| format!("`{text}` is in the past")))
 }
 
 /// How a revision ended.
@@ -109,9 +106,6 @@ impl Outcome {
         }
     }
 }
-
-/// The time was over, as `timeout` of coreutils says it.
-const TIMED_OUT: u8 = 124;
 
 #[derive(Debug, PartialEq, Eq)]
 struct End {

@@ -1,6 +1,6 @@
 //! What must hold for any text in a rollout's command annotation: for `cargo fuzz`, and for properties in the tests.
 
-use super::observe::command_of;
+use crate::api::Order;
 
 /// No panic; and what is a command has an id, so that it is answered once.
 ///
@@ -8,7 +8,7 @@ use super::observe::command_of;
 /// When that does not hold.
 pub fn command(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let Some(command) = command_of(&text) else { return };
+    let Some(command) = Order::parse(&text) else { return };
     let json: serde_json::Value =
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("a command that is no JSON: {error}"));
     assert_eq!(

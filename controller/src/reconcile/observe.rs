@@ -6,14 +6,13 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
-use serde::Deserialize;
 use serin_core::analysis::{FailureCodes, Sides, Tick};
-use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, PhaseName, State, Verb};
+use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, PhaseName, State};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::desk::Reply;
 use super::{Context, Error, call, own, repository};
-use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Parsed, RouteKindSpec};
+use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
 use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between, ticks_due};
 use crate::traffic::{self, LiveRoute, RouteSpec, Testers};
@@ -394,38 +393,11 @@ async fn sample(
     }
 }
 
-#[derive(Deserialize)]
-struct Order {
-    id: String,
-    verb: String,
-    #[serde(default)]
-    reason: String,
-}
-
 /// The command of the rollout's annotation, unless it was answered.
 fn command(rollout: &CanaryRollout) -> Option<Command> {
-    let command = command_of(rollout.annotations().get(COMMAND_ANNOTATION)?)?;
+    // What can't be read is no command: its sender waits for an answer and says so.
+    let command = Order::parse(rollout.annotations().get(COMMAND_ANNOTATION)?)?;
     let last = rollout.status.as_ref().and_then(|s| s.last_command.as_ref());
     let answered = last.is_some_and(|last| last.id == command.id);
     (!answered).then_some(command)
-}
-
-/// What can't be read is no command: its sender waits for an answer and says so.
-pub(super) fn command_of(annotation: &str) -> Option<Command> {
-    let order: Order = serde_json::from_str(annotation).ok()?;
-    let verb = match order.verb.as_str() {
-        "promote" => Verb::Promote,
-        "promote-full" => Verb::PromoteFull,
-        "approve" => Verb::Approve,
-        "pause" => Verb::Pause,
-        "resume" => Verb::Resume,
-        "abort" => Verb::Abort,
-        "retry" => Verb::Retry,
-        _ => return None,
-    };
-    Some(Command {
-        id: order.id,
-        verb,
-        reason: order.reason,
-    })
 }

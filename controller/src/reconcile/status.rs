@@ -97,6 +97,8 @@ pub(super) fn after(
         last_command: state.last_command.as_ref().map(|c| CommandStatus {
             id: c.id.clone(),
             verb: c.verb.clone(),
+            by: c.by.clone(),
+            reason: c.reason.clone(),
             accepted: c.accepted,
             message: c.message.clone(),
         }),

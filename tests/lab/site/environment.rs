@@ -12,20 +12,21 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
+    config::Kubeconfig,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use serin::api::{COMMAND_ANNOTATION, CanaryRollout, CanaryRolloutStatus};
+use serin::api::{CanaryRollout, CanaryRolloutStatus};
 use tokio::time::{Instant, sleep};
 
-use super::{CLUSTER, CONFIG, RECORD, Serin, Site, pod_folder};
+use super::{CLUSTER, CONFIG, DEADLINE, RECORD, Serin, Site, pod_folder};
 use crate::{
     argocd,
     audit::{self, WeightWrite},
     binary, clock,
     jenkins::Jenkins,
     load::record::{self, Call},
-    process::Output,
+    process::{Output, Program},
     project_root,
 };
 
@@ -253,16 +254,27 @@ impl Environment {
             .with_context(|| format!("reading the Deployment {name}"))
     }
 
-    /// Gives a command, as `serin` does.
+    /// Gives a command as the cluster's admin.
     pub async fn order(&self, verb: &str) -> anyhow::Result<()> {
-        let id = format!("{verb}-{}", clock::now().as_microsecond());
-        let order = json!({ "id": id, "verb": verb, "reason": "the story says so" }).to_string();
-        let patch = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order } } });
-        self.rollouts()
-            .patch(SERVICE, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .context("giving a command")?;
-        Ok(())
+        let args = [verb, SERVICE, "--namespace", &self.namespace(), "--reason", "the story says so"];
+        let kubeconfig = self.site.lab.control_plane.kubeconfig_admin();
+        let serin = Program::new(binary("serin")?).env("KUBECONFIG", kubeconfig).args(args);
+        serin.output(DEADLINE).await?.text().context("giving a command").map(drop)
+    }
+
+    /// Runs `serin` in this namespace as another user, as `kubectl --as` does.
+    pub async fn serin_as(&self, user: &str, args: &[&str]) -> anyhow::Result<Output> {
+        let admin = self.site.lab.control_plane.kubeconfig_admin();
+        let mut kubeconfig = Kubeconfig::read_from(&admin).context("reading the admin's kubeconfig")?;
+        for named in &mut kubeconfig.auth_infos {
+            named.auth_info.get_or_insert_default().impersonate = Some(user.to_owned());
+        }
+        let file = tempfile::NamedTempFile::new().context("making a kubeconfig")?;
+        // JSON is YAML. What is secret in it is written as it is only by its own type.
+        fs::write(file.path(), serde_json::to_string(&kubeconfig)?)?;
+        let serin = Program::new(binary("serin")?).env("KUBECONFIG", file.path());
+        let serin = serin.args(args.iter().copied()).args(["--namespace", &self.namespace()]);
+        serin.output(DEADLINE).await
     }
 
     /// Waits until the status is so; the error tells the last one.

@@ -54,7 +54,7 @@ impl Serin {
             "keysDir": "/dev/shm",
             "log": "info,serin=debug",
         });
-        let manifests = site.render("serin", release, namespace, &values).await?;
+        let manifests = site.render("serin", release, namespace, &values, &[]).await?;
         site.kubectl(&["apply", "--server-side", "-f", "-"], manifests.as_bytes())
             .await?;
         // A mounted token, in the lab: a kubeconfig that has the account's token and nothing else.

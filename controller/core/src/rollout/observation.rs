@@ -175,6 +175,8 @@ pub struct Command {
     pub verb: Verb,
     /// Why, in the operator's words.
     pub reason: String,
+    /// Whose it is, as the API server knows them; none when the sender did not say.
+    pub by: Option<String>,
 }
 
 /// What an operator can ask for.
@@ -197,6 +199,25 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Promote,
+        Self::PromoteFull,
+        Self::Approve,
+        Self::Pause,
+        Self::Resume,
+        Self::Abort,
+        Self::Retry,
+    ];
+
+    /// As one word: in the annotation, and the verb of Kubernetes's authorization that it takes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::PromoteFull => "promote-full",
+            other => other.name(),
+        }
+    }
+
     /// As it is written on the command line.
     pub fn name(self) -> &'static str {
         match self {

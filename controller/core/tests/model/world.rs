@@ -203,6 +203,7 @@ impl World {
             id: id.to_string(),
             verb,
             reason: "a person's".into(),
+            by: None,
         })
     }
 

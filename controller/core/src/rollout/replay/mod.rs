@@ -353,6 +353,7 @@ impl<'a> World<'a> {
                 id: since.to_string(),
                 verb: Verb::Approve,
                 reason: String::new(),
+                by: None,
             }),
             _ => None,
         }

@@ -3,7 +3,8 @@
 use super::rest::{Considered, consider};
 use super::trial::{again, enter, next, pause, promote};
 use super::{Context, promoting};
-use crate::rollout::observation::{Answer, Verb};
+use crate::rollout::effect::NoteKind;
+use crate::rollout::observation::{Answer, Command, Verb};
 use crate::rollout::state::{
     Baseline, CommandAnswer, PauseReason, Paused, Phase, Preflight, Progressing, RestNote, RollbackGit, RollbackReason,
     Run, Starting,
@@ -24,26 +25,56 @@ pub(super) fn obey(cx: &mut Context<'_>, phase: Phase) -> (Phase, Obeyed) {
         return (phase, Obeyed::Unchanged);
     }
     let name = phase.name();
-    let (phase, done) = carry_out(cx, phase, command.verb, &command.reason);
+    let (phase, done) = carry_out(cx, phase, &command);
     let message = match done {
         Done::Yes(message) => {
-            cx.last_command = Some(answer(&command.id, command.verb, true, message));
+            answer(cx, command, true, message);
             return (phase, Obeyed::Changed);
         }
         Done::NotYet => return (phase, Obeyed::Unchanged),
         Done::No(why) => format!("refused in phase {name}: {why}"),
     };
-    cx.last_command = Some(answer(&command.id, command.verb, false, message));
+    answer(cx, command, false, message);
     (phase, Obeyed::Unchanged)
 }
 
-fn answer(id: &str, verb: Verb, accepted: bool, message: String) -> CommandAnswer {
-    CommandAnswer {
-        id: id.to_owned(),
-        verb: verb.name().to_owned(),
+/// Records the answer, and tells it: who steered a rollout, when and why must not be lost with the next command.
+fn answer(cx: &mut Context<'_>, command: Command, accepted: bool, message: String) {
+    let (kind, reason) = if accepted {
+        (NoteKind::Normal, "CommandDone")
+    } else {
+        (NoteKind::Warning, "CommandRefused")
+    };
+    cx.note(kind, reason, format!("{}: {message}", words(&command)));
+    cx.last_command = Some(CommandAnswer {
+        id: command.id,
+        verb: command.verb.name().to_owned(),
+        by: command.by,
+        reason: command.reason,
         accepted,
         message,
+    });
+}
+
+/// The command with whose it is and why, as far as they were said.
+fn words(command: &Command) -> String {
+    let mut words = command.verb.name().to_owned();
+    if let Some(by) = &command.by {
+        words = format!("{words} by {by}");
     }
+    if !command.reason.is_empty() {
+        words = format!("{words} ({})", command.reason);
+    }
+    words
+}
+
+/// Why a rollback was asked for, as it stands in the commit.
+fn aborted(command: &Command) -> RollbackReason {
+    RollbackReason::Aborted(match &command.by {
+        Some(by) if command.reason.is_empty() => by.clone(),
+        Some(by) => format!("{} ({by})", command.reason),
+        None => command.reason.clone(),
+    })
 }
 
 enum Done {
@@ -52,9 +83,9 @@ enum Done {
     No(&'static str),
 }
 
-fn carry_out(cx: &mut Context<'_>, phase: Phase, verb: Verb, reason: &str) -> (Phase, Done) {
+fn carry_out(cx: &mut Context<'_>, phase: Phase, command: &Command) -> (Phase, Done) {
     let yes = |message: &str| Done::Yes(message.to_owned());
-    match (verb, phase) {
+    match (command.verb, phase) {
         (Verb::Pause, Phase::Progressing(Progressing { run, step, .. })) => (
             pause(cx, run, step, PauseReason::Operator),
             yes("paused; the weight is held and still judged"),
@@ -75,11 +106,11 @@ fn carry_out(cx: &mut Context<'_>, phase: Phase, verb: Verb, reason: &str) -> (P
             | Phase::Progressing(Progressing { run, .. })
             | Phase::Paused(Paused { run, .. }),
         ) => (
-            cx.roll_back(run, RollbackReason::Aborted(reason.to_owned())),
+            cx.roll_back(run, aborted(command)),
             yes("rolling back"),
         ),
         (Verb::Abort, Phase::Promoting(p)) => (
-            promoting::fail(cx, p, RollbackReason::Aborted(reason.to_owned())),
+            promoting::fail(cx, p, aborted(command)),
             yes("rolling the promotion back"),
         ),
         (Verb::Retry, phase @ (Phase::Idle(RestNote::Held) | Phase::RolledBack(_))) => retry(cx, phase),

@@ -338,6 +338,7 @@ impl World {
             id,
             verb,
             reason: "because".into(),
+            by: Some("alice".into()),
         });
     }
 

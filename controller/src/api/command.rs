@@ -1,0 +1,89 @@
+//! The command that an operator gives a rollout, as it stands in the annotation. Text and values only; it must not know what a
+//! command does.
+//!
+//! There is one way to write it, key by key in this order and without spaces: so the admission policy of the chart can tell in
+//! CEL, which reads no JSON, whose the command is and what it asks for.
+
+use serde::{Deserialize, Serialize};
+use serin_core::rollout::{Command, Verb};
+
+/// A command as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its own: a command is carried out once. Letters, digits, `.`, `_`, `:` and `-`, at most 64.
+    pub id: String,
+    /// `promote`, `promote-full`, `approve`, `pause`, `resume`, `abort` or `retry`.
+    pub verb: String,
+    /// The name of who gives it, as the API server knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in words.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Order {
+    /// An annotation's text as a command; nothing if it is none.
+    pub fn parse(annotation: &str) -> Option<Command> {
+        let order: Self = serde_json::from_str(annotation).ok()?;
+        let verb = Verb::ALL.into_iter().find(|verb| verb.word() == order.verb)?;
+        Some(Command {
+            id: order.id,
+            verb,
+            reason: order.reason,
+            by: order.by,
+        })
+    }
+
+    /// As it stands in the annotation.
+    ///
+    /// # Errors
+    /// Never: strings can always be written as JSON.
+    pub fn write(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_read_as_it_was_written() {
+        for verb in Verb::ALL {
+            let order = Order {
+                id: "a-1".into(),
+                verb: verb.word().into(),
+                by: Some("ann@example.com".into()),
+                reason: "it \"looks\" wrong".into(),
+            };
+            let command = Order::parse(&order.write().unwrap()).unwrap();
+            assert_eq!((command.id, command.verb), (order.id, verb));
+            assert_eq!((command.by, command.reason), (order.by, order.reason));
+        }
+    }
+
+    #[test]
+    fn has_one_way_of_writing() {
+        let order = Order {
+            id: "a-1".into(),
+            verb: "abort".into(),
+            by: Some("ann".into()),
+            reason: "say \"no\"".into(),
+        };
+        let text = r#"{"id":"a-1","verb":"abort","by":"ann","reason":"say \"no\""}"#;
+        assert_eq!(order.write().unwrap(), text);
+    }
+
+    #[test]
+    fn what_names_two_senders_or_no_known_verb_is_none() {
+        for text in [
+            r#"{"id":"a","verb":"abort","by":"ann","by":"bob","reason":""}"#,
+            r#"{"id":"a","verb":"destroy","reason":""}"#,
+            "abort",
+            "",
+        ] {
+            assert_eq!(Order::parse(text), None, "{text}");
+        }
+    }
+}

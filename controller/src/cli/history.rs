@@ -1,0 +1,98 @@
+//! `serin history`: how the last revisions of a rollout ended. Reads status; decides nothing.
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use kube::Api;
+
+use super::table::table;
+use crate::api::{CanaryRollout, HistoryEntry};
+use crate::runtime::client;
+
+/// Which rollout.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The rollout.
+    name: String,
+    /// The namespace; the kubeconfig's own when absent.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// How it is written.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: super::status::Output,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let client = client::connect().await?;
+    let namespace = args.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let api: Api<CanaryRollout> = Api::namespaced(client, &namespace);
+    let rollout = api
+        .get(&args.name)
+        .await
+        .with_context(|| format!("reading the rollout {namespace}/{}", args.name))?;
+    let history = rollout.status.unwrap_or_default().history;
+    if args.output == super::status::Output::Table {
+        print!("{}", past(&history));
+        return Ok(());
+    }
+    super::status::print(args.output, &history)
+}
+
+/// The past as a table, the newest first.
+fn past(history: &[HistoryEntry]) -> String {
+    if history.is_empty() {
+        return "No revision has ended yet.\n".to_owned();
+    }
+    let mut rows = vec![
+        ["REVISION", "OUTCOME", "ENDED", "TOOK", "CALLS", "CANARY", "ANSWER", "REASON"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(history.iter().map(|entry| {
+        vec![
+            entry.revision.clone(),
+            entry.outcome.clone(),
+            minute(entry.ended),
+            entry.duration.clone(),
+            entry.requests.to_string(),
+            short(entry.canary_commit.as_deref()),
+            short(entry.commit.as_deref()),
+            entry.reason.clone(),
+        ]
+    }));
+    table(&rows)
+}
+
+fn minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+fn short(commit: Option<&str>) -> String {
+    commit.map_or_else(|| "-".to_owned(), |id| id.chars().take(10).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_how_revisions_ended() {
+        let history: Vec<HistoryEntry> = serde_json::from_value(serde_json::json!([
+            {
+                "revision": "1.2.0", "outcome": "RolledBack", "began": "2026-05-01T10:00:00Z", "ended": "2026-05-01T10:03:07Z",
+                "duration": "3m 7s", "requests": 412, "reason": "9.1 % of 412 canary calls failed",
+                "canaryCommit": "0123456789abcdef0123456789abcdef01234567", "commit": "89abcdef0123456789abcdef0123456789abcdef",
+            },
+            {
+                "revision": "1.1.0", "outcome": "Superseded", "began": "2026-05-01T09:00:00Z", "ended": "2026-05-01T09:01:00Z",
+                "duration": "1m", "reason": "1.2.0 took its place",
+            },
+        ]))
+        .unwrap();
+        insta::assert_snapshot!(past(&history), @"");
+    }
+
+    #[test]
+    fn says_that_there_is_none() {
+        assert_eq!(past(&[]), "No revision has ended yet.\n");
+    }
+}

@@ -1,0 +1,154 @@
+//! Operators' commands: who may give them, what they are answered, where they are recorded.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use lab::{
+    Lab,
+    site::{Environment, SERVICE},
+};
+use serde_json::json;
+use serin::api::COMMAND_ANNOTATION;
+
+use super::{
+    site::environment,
+    witness::{PROMOTION, ROLLBACK},
+};
+
+/// May steer rollouts of the environment.
+const ALICE: &str = "alice@example.com";
+/// May edit rollouts there, and not steer them.
+const BOB: &str = "bob@example.com";
+
+pub(super) async fn by_people(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let plan = json!({ "steps": [
+        { "weight": 10, "hold": "2s", "atMost": "90s", "approval": "Required" },
+        { "weight": 50, "hold": "2s", "atMost": "90s" },
+        { "weight": 100, "hold": "2s", "atMost": "90s" },
+    ] });
+    let environment = environment(&lab, "steered", json!({ "rollout": { "plan": plan } })).await?;
+    admit(&environment).await?;
+
+    environment.commit("1.1.0", None).await?;
+    environment.until_phase("Paused", "1.1.0", PROMOTION).await?;
+    only_who_may(&environment).await?;
+
+    let refused = steer(&environment, ALICE, &["pause", SERVICE]).await?;
+    let said = format!("user-service-steered/{SERVICE}: pause: refused in phase Paused: ");
+    ensure!(!refused.0 && refused.1.contains(&said), "{refused:?}");
+    done(&environment, &["approve", SERVICE, "--reason", "the dashboards are calm"], "approved").await?;
+    let status = environment.status().await?;
+    let answer = status.last_command.context("status has no command")?;
+    ensure!(
+        answer.by.as_deref() == Some(ALICE) && answer.reason == "the dashboards are calm" && answer.accepted,
+        "{answer:?}"
+    );
+    environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+
+    environment.commit("1.1.1", None).await?;
+    environment.until_phase("Paused", "1.1.1", PROMOTION).await?;
+    done(&environment, &["abort", SERVICE, "--reason", "support is called"], "rolling back").await?;
+    let status = environment.until_phase("RolledBack", "1.1.1", ROLLBACK).await?;
+    let commit = status
+        .rollback
+        .and_then(|rollback| rollback.commit)
+        .context("status has no rollback commit")?;
+    let message = environment.site.config.run(&["log", "-1", "--format=%B", &commit]).await?;
+    ensure!(
+        message.contains("aborted by an operator: support is called (alice@example.com)"),
+        "{message}"
+    );
+    told_by_events(&environment).await?;
+
+    let (_, history) = steer(&environment, ALICE, &["history", SERVICE]).await?;
+    let rows: Vec<&str> = history.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    ensure!(rows == ["RolledBack", "Promoted"], "{history}");
+    Ok(())
+}
+
+/// Alice gets the chart's role; Bob may edit.
+async fn admit(environment: &Environment) -> anyhow::Result<()> {
+    let namespace = environment.namespace();
+    let subject = |name: &str| json!([{ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name }]);
+    let binding = |name: &str, kind: &str, role: &str, who: &str| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": { "name": name, "namespace": namespace }, "subjects": subject(who),
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
+        })
+    };
+    let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
+        binding("operators", "ClusterRole", "serin-operator", ALICE),
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": { "name": "editors", "namespace": namespace },
+            "rules": [{
+                "apiGroups": ["serin.dev"], "resources": ["canaryrollouts"], "verbs": ["get", "list", "watch", "patch"],
+            }],
+        },
+        binding("editors", "Role", "editors", BOB),
+    ] });
+    let kubectl = environment.site.kubectl(&["apply", "-f", "-"], objects.to_string().as_bytes());
+    kubectl.await.map(drop)
+}
+
+/// The right to edit is not the right to steer, and nobody speaks in another's name.
+async fn only_who_may(environment: &Environment) -> anyhow::Result<()> {
+    let before = environment.rollout().await?.metadata.annotations;
+    let (ok, said) = steer(environment, BOB, &["approve", SERVICE]).await?;
+    ensure!(
+        !ok && said.contains("bob@example.com may not approve canaryrollouts.serin.dev")
+            && said.contains("the role serin-operator allows it"),
+        "{said}"
+    );
+    let as_alice = r#"{"id":"x-1","verb":"approve","by":"alice@example.com","reason":""}"#;
+    let spaced = r#"{"id":"x-1", "verb":"approve","by":"bob@example.com","reason":""}"#;
+    for (order, why) in [
+        (as_alice, "the command says that it is of alice@example.com, and is of bob@example.com"),
+        (spaced, "is not as `serin` writes it"),
+    ] {
+        let namespace = environment.namespace();
+        let annotation = format!("{COMMAND_ANNOTATION}={order}");
+        let args = ["--as", BOB, "annotate", "canaryrollout", SERVICE, "-n", &namespace, "--overwrite", &annotation];
+        let refused = environment.site.kubectl(&args, &[]).await.err().context("it was let through")?;
+        ensure!(format!("{refused:#}").contains(why), "{refused:#}");
+    }
+    ensure!(environment.rollout().await?.metadata.annotations == before, "something was written");
+    Ok(())
+}
+
+/// Each answer is an event that names who gave the command and why.
+async fn told_by_events(environment: &Environment) -> anyhow::Result<()> {
+    let notes: Vec<String> = environment
+        .events()
+        .await?
+        .into_iter()
+        .filter(|event| event.reason.as_deref().is_some_and(|reason| reason.starts_with("Command")))
+        .filter_map(|event| event.note)
+        .collect();
+    for wanted in [
+        "pause by alice@example.com: refused in phase Paused",
+        "approve by alice@example.com (the dashboards are calm): approved",
+        "abort by alice@example.com (support is called): rolling back",
+    ] {
+        ensure!(notes.iter().any(|note| note.starts_with(wanted)), "no event says {wanted}: {notes:#?}");
+    }
+    Ok(())
+}
+
+async fn done(environment: &Environment, args: &[&str], answer: &str) -> anyhow::Result<()> {
+    let (ok, said) = steer(environment, ALICE, args).await?;
+    ensure!(ok && said.contains(answer), "{args:?}: {said}");
+    Ok(())
+}
+
+/// Runs `serin` as a user; whether it ended well, and all that it said.
+async fn steer(environment: &Environment, user: &str, args: &[&str]) -> anyhow::Result<(bool, String)> {
+    let output = environment.serin_as(user, args).await?;
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok((output.status.success(), text))
+}
