@@ -13,6 +13,9 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// What ought to happen at once, on a machine that does much else.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// Between two looks. Stories run side by side: one that looks all the time takes the machine from those it looks at.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// One end-to-end test.
 pub(crate) struct Story {
     pub(crate) name: &'static str,
@@ -50,7 +53,7 @@ where
         match check().await {
             Ok(value) => return Ok(value),
             Err(error) if Instant::now() > end => bail!("waited {deadline:?} for this: {what}; now: {error:#}"),
-            Err(_) => sleep(Duration::from_millis(25)).await,
+            Err(_) => sleep(LOOK).await,
         }
     }
 }

@@ -40,6 +40,7 @@ pub fn weights(log: &Path, namespace: &str) -> anyhow::Result<Vec<WeightWrite>> 
     let text = std::fs::read_to_string(log).with_context(|| format!("reading the audit log {}", log.display()))?;
     let mut writes: Vec<_> = text
         .lines()
+        .filter(|line| line.contains(namespace))
         .filter(|line| line.contains("routes\"") || line.contains("trafficsplits\""))
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|event| weight_write(&event))

@@ -234,6 +234,8 @@ impl ApiServer<'_> {
                 flag("audit-policy-file", &path("audit-policy.yaml")),
                 flag("audit-log-path", self.audit_log),
             ])
+            // Memory is there, cores are few.
+            .env("GOGC", "400")
             // One file that is never rotated, and a request's line is in it before the request is answered.
             .args(["--audit-log-maxsize=0", "--audit-log-mode=blocking"])
             .log(logs.join("kube-apiserver.log"))

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use lab::{
@@ -28,6 +28,16 @@ const SHIFT: SignedDuration = SignedDuration::from_millis(500);
 
 pub(super) async fn splits(lab: Arc<Lab>) -> anyhow::Result<()> {
     let client = namespace(&lab, NAMESPACE).await?;
+    let told = story(&lab, &client).await;
+    // Two hundred calls a second would take the machine from all who come after.
+    let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);
+    deployments
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await?;
+    told
+}
+
+async fn story(lab: &Lab, client: &Client) -> anyhow::Result<()> {
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
     for (name, arm) in [
         ("users", "stable"),
@@ -38,7 +48,7 @@ pub(super) async fn splits(lab: Arc<Lab>) -> anyhow::Result<()> {
         let spec = json!({"selector": {"arm": arm}, "ports": ports});
         create(&services, json!({"metadata": {"name": name}, "spec": spec})).await?;
     }
-    let routes = routes(&client);
+    let routes = routes(client);
     routes.create(&PostParams::default(), &route(90, 10)?).await?;
     let work = tempfile::tempdir()?;
     let calls = work.path().join("calls");
@@ -52,9 +62,9 @@ pub(super) async fn splits(lab: Arc<Lab>) -> anyhow::Result<()> {
         .env("USER_LOAD_RECORD", calls.display().to_string());
     lab.images.add("load:1", load);
     for arm in ["stable", "canary"] {
-        deploy(&client, arm, &format!("users:{arm}"), &json!([])).await?;
+        deploy(client, arm, &format!("users:{arm}"), &json!([])).await?;
     }
-    ready_pods(&client, NAMESPACE, 2).await?;
+    ready_pods(client, NAMESPACE, 2).await?;
     let arguments = json!([
         "load",
         "--authority",
@@ -62,7 +72,7 @@ pub(super) async fn splits(lab: Arc<Lab>) -> anyhow::Result<()> {
         "--rate",
         "200"
     ]);
-    deploy(&client, "load", "load:1", &arguments).await?;
+    deploy(client, "load", "load:1", &arguments).await?;
 
     let seen = eventually("1,000 calls are recorded", SOON, || async {
         let calls = records(&calls)?;

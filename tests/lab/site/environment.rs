@@ -12,12 +12,13 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    config::Kubeconfig,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+    config::Kubeconfig,
+    runtime::wait::await_condition,
 };
 use serde_json::{Value, json};
 use serin::api::{CanaryRollout, CanaryRolloutStatus};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{CLUSTER, CONFIG, DEADLINE, RECORD, Serin, Site, pod_folder};
 use crate::{
@@ -34,7 +35,8 @@ use crate::{
 pub const SERVICE: &str = "user-service";
 /// The canary Deployment's name.
 pub const CANARY: &str = "user-service-canary";
-const LOOK: Duration = Duration::from_millis(25);
+/// Between two looks at what nothing tells of.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How an environment is to be.
 #[derive(Debug, Clone)]
@@ -256,10 +258,22 @@ impl Environment {
 
     /// Gives a command as the cluster's admin.
     pub async fn order(&self, verb: &str) -> anyhow::Result<()> {
-        let args = [verb, SERVICE, "--namespace", &self.namespace(), "--reason", "the story says so"];
+        let args = [
+            verb,
+            SERVICE,
+            "--namespace",
+            &self.namespace(),
+            "--reason",
+            "the story says so",
+        ];
         let kubeconfig = self.site.lab.control_plane.kubeconfig_admin();
         let serin = Program::new(binary("serin")?).env("KUBECONFIG", kubeconfig).args(args);
-        serin.output(DEADLINE).await?.text().context("giving a command").map(drop)
+        serin
+            .output(DEADLINE)
+            .await?
+            .text()
+            .context("giving a command")
+            .map(drop)
     }
 
     /// Runs `serin` in this namespace as another user, as `kubectl --as` does.
@@ -273,11 +287,14 @@ impl Environment {
         // JSON is YAML. What is secret in it is written as it is only by its own type.
         fs::write(file.path(), serde_json::to_string(&kubeconfig)?)?;
         let serin = Program::new(binary("serin")?).env("KUBECONFIG", file.path());
-        let serin = serin.args(args.iter().copied()).args(["--namespace", &self.namespace()]);
+        let serin = serin
+            .args(args.iter().copied())
+            .args(["--namespace", &self.namespace()]);
         serin.output(DEADLINE).await
     }
 
-    /// Waits until the status is so; the error tells the last one.
+    /// Waits until the status is so; the error tells the last one. It is watched: asking again and again takes the machine from
+    /// those who are watched.
     pub async fn until(
         &self,
         what: &str,
@@ -285,16 +302,21 @@ impl Environment {
         holds: impl Fn(&CanaryRolloutStatus) -> bool,
     ) -> anyhow::Result<CanaryRolloutStatus> {
         let end = Instant::now() + within;
+        let holds = |rollout: Option<&CanaryRollout>| {
+            let status = rollout.and_then(|rollout| rollout.status.as_ref());
+            status.map_or_else(|| holds(&CanaryRolloutStatus::default()), &holds)
+        };
         loop {
-            let status = self.status().await;
-            match &status {
-                Ok(status) if holds(status) => return Ok(status.clone()),
-                _ if Instant::now() > end => {
+            match timeout_at(end, await_condition(self.rollouts(), SERVICE, holds)).await {
+                Ok(Ok(rollout)) => return Ok(rollout.and_then(|rollout| rollout.status).unwrap_or_default()),
+                // A watch that broke is begun again.
+                Ok(Err(_)) => sleep(LOOK).await,
+                Err(_) => {
+                    let seen = self.status().await;
                     let seen =
-                        status.map(|s| format!("phase {:?}, message {:?}, {:?}", s.phase, s.message, s.conditions));
+                        seen.map(|s| format!("phase {:?}, message {:?}, {:?}", s.phase, s.message, s.conditions));
                     bail!("{}: waited {within:?} for this: {what}; now: {seen:?}", self.name);
                 }
-                _ => sleep(LOOK).await,
             }
         }
     }
