@@ -43,9 +43,11 @@ fn past(history: &[HistoryEntry]) -> String {
         return "No revision has ended yet.\n".to_owned();
     }
     let mut rows = vec![
-        ["REVISION", "OUTCOME", "ENDED", "TOOK", "CALLS", "CANARY", "ANSWER", "REASON"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "REVISION", "OUTCOME", "ENDED", "TOOK", "CALLS", "CANARY", "ANSWER", "REASON",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     rows.extend(history.iter().map(|entry| {
         vec![

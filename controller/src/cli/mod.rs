@@ -147,7 +147,12 @@ mod tests {
     fn each_command_has_a_manual_page() {
         let folder = tempfile::tempdir().unwrap();
         manual(folder.path()).unwrap();
-        for page in ["serin.1", "serin-status.1", "serin-promote.1", "serin-revision-create.1"] {
+        for page in [
+            "serin.1",
+            "serin-status.1",
+            "serin-promote.1",
+            "serin-revision-create.1",
+        ] {
             let text = std::fs::read_to_string(folder.path().join(page)).unwrap();
             assert!(text.contains(".SH SYNOPSIS"), "{page}");
         }

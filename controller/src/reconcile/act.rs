@@ -16,7 +16,7 @@ use super::desk::{Question, Reply};
 use super::facts::Sources;
 use super::git::Job;
 use super::observe::{World, past, route};
-use super::{Context, Error, call, fence};
+use super::{Context, Error, call, fence, floor};
 use crate::api::{CanaryRollout, FIELD_MANAGER};
 use crate::gitops::argocd;
 use crate::linkerd::preflight;
@@ -58,6 +58,14 @@ pub(super) async fn act(
                 fence(cx)?;
                 scale(cx, &world.canary, *replicas).await?;
                 tracing::info!(rollout = %key, replicas, "canary scaled");
+            }
+            Effect::SetMinimum { autoscaler, minimum } => {
+                fence(cx)?;
+                if let Some(live) = &world.autoscaler {
+                    floor::set(cx, live, *minimum).await?;
+                    tracing::info!(rollout = %key, autoscaler, minimum, "minimum of stable's autoscaler set");
+                }
+                outcome.wrote = true;
             }
             Effect::AskPreflight(revision) => {
                 asked.push(Question::Preflight);

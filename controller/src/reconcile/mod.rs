@@ -15,6 +15,7 @@ mod adopt;
 mod arms;
 mod desk;
 pub mod facts;
+mod floor;
 mod forecast;
 #[doc(hidden)]
 pub mod fuzz;

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
@@ -11,7 +12,7 @@ use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, Pha
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::desk::Reply;
-use super::{Context, Error, call, own, repository};
+use super::{Context, Error, call, floor, own, repository};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
 use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between, ticks_due};
@@ -35,6 +36,8 @@ pub(super) struct World {
     pub(super) apex: Service,
     pub(super) route: RouteSpec,
     pub(super) live: Option<LiveRoute>,
+    /// Stable's, while it matters.
+    pub(super) autoscaler: Option<HorizontalPodAutoscaler>,
     /// What the spec was parsed to.
     pub(super) parsed: Parsed,
     /// A metric of the user's own that keeps a trial from its start.
@@ -91,6 +94,12 @@ pub(super) async fn observe(
     };
     let (stable_arm, canary_arm) = futures::future::try_join(arm(&stable), arm(&canary)).await?;
     let pinned = pinned(cx, &namespace, &route).await?;
+    // Elsewhere it is nobody's business.
+    let autoscaler = if state.phase.run().is_some() || state.floor.is_some() {
+        floor::autoscaler(cx, &stable).await?
+    } else {
+        None
+    };
 
     let (ticks, sampling_problem) = match (state.phase.samples_since(), state.phase.run()) {
         (Some(since), Some(run)) => {
@@ -110,6 +119,7 @@ pub(super) async fn observe(
     let observation = Observation {
         stable: stable_arm,
         canary: canary_arm,
+        autoscaler: autoscaler.as_ref().map(floor::seen),
         weight,
         sides: live.as_ref().map_or(Sides::Neither, |live| live.sides),
         writer: live.as_ref().and_then(|live| live.writer.clone()),
@@ -132,6 +142,7 @@ pub(super) async fn observe(
         apex,
         route,
         live,
+        autoscaler,
         parsed: parsed.clone(),
         unusable: cx.desk.unusable(&ObjectRef::from_obj(rollout)),
         waiting,

@@ -120,6 +120,7 @@ fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Con
         settled: true,
     };
     let observation = Observation {
+        autoscaler: None,
         stable: arm.clone(),
         canary: arm,
         weight: LiveWeight::Absent,

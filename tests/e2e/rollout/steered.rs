@@ -7,13 +7,14 @@ use lab::{
     Lab,
     site::{Environment, SERVICE},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use serin::api::COMMAND_ANNOTATION;
 
 use super::{
     site::environment,
     witness::{PROMOTION, ROLLBACK},
 };
+use crate::story::{SOON, eventually};
 
 /// May steer rollouts of the environment.
 const ALICE: &str = "alice@example.com";
@@ -28,15 +29,25 @@ pub(super) async fn by_people(lab: Arc<Lab>) -> anyhow::Result<()> {
     ] });
     let environment = environment(&lab, "steered", json!({ "rollout": { "plan": plan } })).await?;
     admit(&environment).await?;
+    autoscale(&environment).await?;
 
     environment.commit("1.1.0", None).await?;
     environment.until_phase("Paused", "1.1.0", PROMOTION).await?;
+    ensure!(
+        minimum(&environment).await? == 2,
+        "stable may be scaled down while its traffic is elsewhere"
+    );
     only_who_may(&environment).await?;
 
     let refused = steer(&environment, ALICE, &["pause", SERVICE]).await?;
     let said = format!("user-service-steered/{SERVICE}: pause: refused in phase Paused: ");
     ensure!(!refused.0 && refused.1.contains(&said), "{refused:?}");
-    done(&environment, &["approve", SERVICE, "--reason", "the dashboards are calm"], "approved").await?;
+    done(
+        &environment,
+        &["approve", SERVICE, "--reason", "the dashboards are calm"],
+        "approved",
+    )
+    .await?;
     let status = environment.status().await?;
     let answer = status.last_command.context("status has no command")?;
     ensure!(
@@ -44,24 +55,39 @@ pub(super) async fn by_people(lab: Arc<Lab>) -> anyhow::Result<()> {
         "{answer:?}"
     );
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    gets_its_minimum_back(&environment).await?;
 
     environment.commit("1.1.1", None).await?;
     environment.until_phase("Paused", "1.1.1", PROMOTION).await?;
-    done(&environment, &["abort", SERVICE, "--reason", "support is called"], "rolling back").await?;
+    done(
+        &environment,
+        &["abort", SERVICE, "--reason", "support is called"],
+        "rolling back",
+    )
+    .await?;
     let status = environment.until_phase("RolledBack", "1.1.1", ROLLBACK).await?;
     let commit = status
         .rollback
         .and_then(|rollback| rollback.commit)
         .context("status has no rollback commit")?;
-    let message = environment.site.config.run(&["log", "-1", "--format=%B", &commit]).await?;
+    let message = environment
+        .site
+        .config
+        .run(&["log", "-1", "--format=%B", &commit])
+        .await?;
     ensure!(
         message.contains("aborted by an operator: support is called (alice@example.com)"),
         "{message}"
     );
     told_by_events(&environment).await?;
+    gets_its_minimum_back(&environment).await?;
 
     let (_, history) = steer(&environment, ALICE, &["history", SERVICE]).await?;
-    let rows: Vec<&str> = history.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let rows: Vec<&str> = history
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .collect();
     ensure!(rows == ["RolledBack", "Promoted"], "{history}");
     Ok(())
 }
@@ -88,8 +114,7 @@ async fn admit(environment: &Environment) -> anyhow::Result<()> {
         },
         binding("editors", "Role", "editors", BOB),
     ] });
-    let kubectl = environment.site.kubectl(&["apply", "-f", "-"], objects.to_string().as_bytes());
-    kubectl.await.map(drop)
+    apply(environment, &objects).await
 }
 
 /// The right to edit is not the right to steer, and nobody speaks in another's name.
@@ -104,17 +129,88 @@ async fn only_who_may(environment: &Environment) -> anyhow::Result<()> {
     let as_alice = r#"{"id":"x-1","verb":"approve","by":"alice@example.com","reason":""}"#;
     let spaced = r#"{"id":"x-1", "verb":"approve","by":"bob@example.com","reason":""}"#;
     for (order, why) in [
-        (as_alice, "the command says that it is of alice@example.com, and is of bob@example.com"),
+        (
+            as_alice,
+            "the command says that it is of alice@example.com, and is of bob@example.com",
+        ),
         (spaced, "is not as `serin` writes it"),
     ] {
         let namespace = environment.namespace();
         let annotation = format!("{COMMAND_ANNOTATION}={order}");
-        let args = ["--as", BOB, "annotate", "canaryrollout", SERVICE, "-n", &namespace, "--overwrite", &annotation];
-        let refused = environment.site.kubectl(&args, &[]).await.err().context("it was let through")?;
+        let args = [
+            "--as",
+            BOB,
+            "annotate",
+            "canaryrollout",
+            SERVICE,
+            "-n",
+            &namespace,
+            "--overwrite",
+            &annotation,
+        ];
+        let refused = environment
+            .site
+            .kubectl(&args, &[])
+            .await
+            .err()
+            .context("it was let through")?;
         ensure!(format!("{refused:#}").contains(why), "{refused:#}");
     }
-    ensure!(environment.rollout().await?.metadata.annotations == before, "something was written");
+    ensure!(
+        environment.rollout().await?.metadata.annotations == before,
+        "something was written"
+    );
     Ok(())
+}
+
+/// Stable has an autoscaler that would go down to one of its two pods.
+async fn autoscale(environment: &Environment) -> anyhow::Result<()> {
+    let object = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": SERVICE, "namespace": environment.namespace() },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": SERVICE },
+            "minReplicas": 1, "maxReplicas": 5,
+        },
+    });
+    apply(environment, &object).await
+}
+
+async fn apply(environment: &Environment, object: &Value) -> anyhow::Result<()> {
+    let text = object.to_string();
+    environment
+        .site
+        .kubectl(&["apply", "-f", "-"], text.as_bytes())
+        .await
+        .map(drop)
+}
+
+async fn minimum(environment: &Environment) -> anyhow::Result<i64> {
+    let namespace = environment.namespace();
+    let args = [
+        "get",
+        "hpa",
+        SERVICE,
+        "-n",
+        &namespace,
+        "-o",
+        "jsonpath={.spec.minReplicas}",
+    ];
+    environment
+        .site
+        .kubectl(&args, &[])
+        .await?
+        .parse()
+        .context("reading minReplicas")
+}
+
+async fn gets_its_minimum_back(environment: &Environment) -> anyhow::Result<()> {
+    eventually("stable's autoscaler gets its minimum back", SOON, || async {
+        let now = minimum(environment).await?;
+        ensure!(now == 1, "minReplicas is {now}");
+        Ok(())
+    })
+    .await
 }
 
 /// Each answer is an event that names who gave the command and why.
@@ -123,7 +219,12 @@ async fn told_by_events(environment: &Environment) -> anyhow::Result<()> {
         .events()
         .await?
         .into_iter()
-        .filter(|event| event.reason.as_deref().is_some_and(|reason| reason.starts_with("Command")))
+        .filter(|event| {
+            event
+                .reason
+                .as_deref()
+                .is_some_and(|reason| reason.starts_with("Command"))
+        })
         .filter_map(|event| event.note)
         .collect();
     for wanted in [
@@ -131,7 +232,10 @@ async fn told_by_events(environment: &Environment) -> anyhow::Result<()> {
         "approve by alice@example.com (the dashboards are calm): approved",
         "abort by alice@example.com (support is called): rolling back",
     ] {
-        ensure!(notes.iter().any(|note| note.starts_with(wanted)), "no event says {wanted}: {notes:#?}");
+        ensure!(
+            notes.iter().any(|note| note.starts_with(wanted)),
+            "no event says {wanted}: {notes:#?}"
+        );
     }
     Ok(())
 }

@@ -17,6 +17,13 @@ pub enum Effect {
     },
     /// Set the canary Deployment's replicas.
     ScaleCanary(i32),
+    /// Set the minimum of stable's autoscaler.
+    SetMinimum {
+        /// The HorizontalPodAutoscaler's name.
+        autoscaler: String,
+        /// Its `minReplicas`.
+        minimum: i32,
+    },
     /// Ask whether the trial of this revision would work at all.
     AskPreflight(Revision),
     /// Ask why the traffic of this revision does not follow its weight.

@@ -3,7 +3,7 @@
 
 use super::effect::{Decision, Effect};
 use super::observation::Observation;
-use super::state::{Phase, State, Way};
+use super::state::{Floor, Phase, State, Way};
 use crate::Weight;
 
 /// What a decision must never do.
@@ -13,6 +13,8 @@ pub enum Violation {
     RisesWithoutRecordedStep,
     /// 1: the canary's weight rises beyond its ready pods.
     RisesWithoutCapacity,
+    /// Capacity: the canary's weight rises while stable could not take everything back.
+    RisesWithoutFloor,
     /// 2: after a fail verdict something is done before weight 0 is written.
     TrafficNotFirst,
     /// 3: a rollback commit is asked for while the canary still has traffic that stable could carry.
@@ -76,6 +78,13 @@ fn rise(before: &State, observation: &Observation, decision: &Decision) -> Vec<V
     }
     if observation.canary.ready == 0 {
         found.push(Violation::RisesWithoutCapacity);
+    }
+    let low = |floor: &Floor| {
+        let minimum = observation.autoscaler.as_ref().map_or(floor.held, |a| a.minimum);
+        observation.stable.ready_any < floor.held || minimum < floor.held
+    };
+    if before.floor.as_ref().is_some_and(low) {
+        found.push(Violation::RisesWithoutFloor);
     }
     let has_traffic = !observation.weight.canary().is_zero();
     let out_of_sight = has_traffic && decision.state.phase.run().is_some_and(|run| run.fresh_at < run.as_of);

@@ -14,13 +14,14 @@ pub mod transition;
 
 pub use effect::{Decision, Effect, Note, NoteKind};
 pub use observation::{
-    Answer, Arm, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome, RollbackOutcome,
-    Verb,
+    Answer, Arm, Autoscaler, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome,
+    RollbackOutcome, Verb,
 };
 pub use outlook::{Outlook, StepOutlook};
 pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft};
 pub use state::{
-    Baseline, CommandAnswer, Commit, Contest, Ending, PauseReason, Paused, Phase, PhaseName, Preflight, Progressing,
-    PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting, State, Way,
+    Baseline, CommandAnswer, Commit, Contest, Ending, Floor, PauseReason, Paused, Phase, PhaseName, Preflight,
+    Progressing, PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting,
+    State, Way,
 };
 pub use transition::transition;

@@ -13,6 +13,8 @@ pub struct Observation {
     pub stable: Arm,
     /// The canary Deployment.
     pub canary: Arm,
+    /// The autoscaler of the stable Deployment; looked for during a trial, and while there is something to give back.
+    pub autoscaler: Option<Autoscaler>,
     /// The canary's weight on the route.
     pub weight: LiveWeight,
     /// What Linkerd says of the route; `None` while it says nothing.
@@ -54,6 +56,15 @@ pub struct Arm {
     pub ready_any: i32,
     /// Whether every replica runs `revision` and is available.
     pub settled: bool,
+}
+
+/// A HorizontalPodAutoscaler, as far as a decision needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Autoscaler {
+    /// Its name.
+    pub name: String,
+    /// Its `minReplicas`; 1 where it says nothing.
+    pub minimum: i32,
 }
 
 /// The weight as the route says it.

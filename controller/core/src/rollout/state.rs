@@ -92,11 +92,25 @@ pub struct State {
     /// The command that was answered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_command: Option<CommandAnswer>,
+    /// What stable's autoscaler is held at, and what it gets back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
     /// Revisions that were promoted, newest first; one that was rolled back since is not among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub promoted: Vec<Revision>,
     /// Where it stands.
     pub phase: Phase,
+}
+
+/// Stable's autoscaler may not take it down while its traffic is elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// The HorizontalPodAutoscaler's name.
+    pub autoscaler: String,
+    /// The `minReplicas` that it gets back.
+    pub original: i32,
+    /// The `minReplicas` that it has meanwhile: stable's replicas when the first weight rose.
+    pub held: i32,
 }
 
 /// The answer to an operator's command.

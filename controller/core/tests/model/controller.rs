@@ -71,6 +71,7 @@ impl World {
     pub(crate) fn look(&self) -> Seen {
         let state = self.status.clone();
         let observation = Observation {
+            autoscaler: None,
             stable: self.stable.seen(Side::Stable),
             canary: self.canary.seen(Side::Canary),
             weight: self.weight,
@@ -167,8 +168,12 @@ impl Model<'_> {
     /// Whether the effect does nothing here; a question that is being asked or was answered already is one that does not.
     fn is_void(world: &mut World, effect: &Effect, asked: &mut [bool; 4]) -> bool {
         match effect {
-            // Nothing stands in the way of a start here, and the calls go where the weight says.
-            Effect::Refresh | Effect::Note(_) | Effect::AskPreflight(_) | Effect::AskCauses(_) => true,
+            // Nothing stands in the way of a start here, the calls go where the weight says, and nothing scales stable.
+            Effect::Refresh
+            | Effect::Note(_)
+            | Effect::AskPreflight(_)
+            | Effect::AskCauses(_)
+            | Effect::SetMinimum { .. } => true,
             Effect::SetWeight(_) | Effect::RemoveRoute => world.weight == LiveWeight::Absent,
             Effect::AskBaseline(_) => {
                 asked[3] = true;
@@ -255,6 +260,7 @@ impl Model<'_> {
             | Effect::AskPreflight(_)
             | Effect::AskCauses(_)
             | Effect::Refresh
+            | Effect::SetMinimum { .. }
             | Effect::Note(_) => {}
         }
     }

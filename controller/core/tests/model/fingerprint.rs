@@ -139,7 +139,7 @@ impl Prints {
                 baseline,
                 commit,
             } => self.put((revision, baseline, commit.as_ref().map(|c| &c.id))),
-            Effect::Refresh | Effect::Note(_) | Effect::RemoveRoute | Effect::Release => {}
+            Effect::Refresh | Effect::Note(_) | Effect::RemoveRoute | Effect::Release | Effect::SetMinimum { .. } => {}
         }
     }
 
@@ -157,7 +157,8 @@ impl Prints {
             stable,
             canary,
             weight,
-            // These five are always the same here.
+            // These six are always the same here.
+            autoscaler: _,
             route_accepted: _,
             sides: _,
             writer: _,
@@ -201,6 +202,8 @@ impl Prints {
             quiet_since,
             routeless_since,
             last_command,
+            // Nothing scales stable here.
+            floor: _,
             // The plans allow no return without a canary.
             promoted: _,
             phase,

@@ -295,6 +295,7 @@ pub(crate) fn write(plan: &Plan, world: &World, acting: &Acting, effect: &Effect
         | Effect::AskPreflight(_)
         | Effect::AskCauses(_)
         | Effect::Refresh
+        | Effect::SetMinimum { .. }
         | Effect::Note(_) => Ok(()),
     }
 }

@@ -53,11 +53,7 @@ fn stable_autoscaler(facts: &Facts) -> Line {
         Ok(Some(hpa)) => hpa,
     };
     let number = |pointer: &str| hpa.pointer(pointer).and_then(Value::as_i64);
-    let (least, most, now) = (
-        number("/spec/minReplicas").unwrap_or(1),
-        number("/spec/maxReplicas"),
-        replicas(facts),
-    );
+    let (most, now) = (number("/spec/maxReplicas"), replicas(facts));
     if most.is_some_and(|most| most < now) {
         return line.fail(
             format!(
@@ -67,13 +63,15 @@ fn stable_autoscaler(facts: &Facts) -> Line {
             "raise maxReplicas",
         );
     }
-    if least < now {
-        return line.warn(
-            format!("the HorizontalPodAutoscaler {} takes it down to {least} while its traffic is on the canary; it has {now}", name(hpa)),
-            "raise minReplicas to what the traffic needs",
-        );
-    }
+    // It would go down to its minimum while the traffic is on the canary: Serin holds that up meanwhile.
     line
+}
+
+/// The name of stable's autoscaler, if its minimum is below what stable has: Serin raises it during a trial.
+pub(super) fn held_autoscaler(facts: &Facts) -> Option<&str> {
+    let hpa = of_arm(facts.autoscalers.as_ref().ok()?, &facts.stable)?;
+    let least = hpa.pointer("/spec/minReplicas").and_then(Value::as_i64).unwrap_or(1);
+    (least < replicas(facts)).then(|| name(hpa))
 }
 
 fn budgets(facts: &Facts) -> Line {

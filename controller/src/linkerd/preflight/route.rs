@@ -270,6 +270,11 @@ fn argocd(facts: &Facts) -> Vec<Line> {
         };
         wanted.push((&route.kind, &route.group, &route.name, weights));
     }
+    let held = super::capacity::held_autoscaler(facts)
+        .filter(|hpa| manages("HorizontalPodAutoscaler", "autoscaling", hpa) != Some(false));
+    if let Some(hpa) = held {
+        wanted.push(("HorizontalPodAutoscaler", "autoscaling", hpa, "/spec/minReplicas"));
+    }
     let respects = list(application, "/spec/syncPolicy/syncOptions").any(|o| o == "RespectIgnoreDifferences=true");
     let lines = wanted.into_iter().map(|(kind, group, object, pointer)| {
         let line = Line::new(
@@ -282,8 +287,10 @@ fn argocd(facts: &Facts) -> Vec<Line> {
         );
         if !ignores(kind, group, object, pointer) {
             let why = "the Application's ignoreDifferences does not name it, so a sync sets it back";
-            // The replicas of the chart stand nowhere in Git; and whether the route does is not known yet.
-            return if pointer == "/spec/replicas" || managed.is_none() {
+            // The replicas of the chart stand nowhere in Git; whether the route does is not known yet; and a minimum that is set
+            // back is held up again.
+            let is_of_route = matches!(pointer, "/spec/rules" | "/spec/backends");
+            return if !is_of_route || managed.is_none() {
                 line.warn(why, todo)
             } else {
                 line.fail(why, todo)

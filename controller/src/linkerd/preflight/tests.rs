@@ -369,9 +369,15 @@ fn capacity_is_checked() {
         f.external_capacity = true;
     };
     assert_eq!(after(external), []);
-    one(Status::Warn, "down to 1", |f| {
+    // Its minimum is held up meanwhile, unless Argo CD sets it back.
+    one(Status::Warn, "ignoreDifferences", |f| {
         f.autoscalers = Ok(vec![hpa("web", 1, 9)]);
     });
+    let alone = |f: &mut Facts| {
+        f.autoscalers = Ok(vec![hpa("web", 1, 9)]);
+        f.application = None;
+    };
+    assert_eq!(after(alone), []);
     one(Status::Fail, "maxReplicas", |f| {
         f.autoscalers = Ok(vec![hpa("web", 1, 2)]);
     });

@@ -62,9 +62,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [pods, resourcequotas]
   verbs: [list]
+{{- /* Stable's minimum is held while its traffic is elsewhere. */}}
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [list]
+  verbs: [list, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list]

@@ -320,6 +320,7 @@ impl<'a> World<'a> {
             settled: true,
         };
         Observation {
+            autoscaler: None,
             // As many pods as any weight can need.
             stable: Arm {
                 desired: 1,

@@ -105,10 +105,7 @@ fn carry_out(cx: &mut Context<'_>, phase: Phase, command: &Command) -> (Phase, D
             Phase::Starting(Starting { run, .. })
             | Phase::Progressing(Progressing { run, .. })
             | Phase::Paused(Paused { run, .. }),
-        ) => (
-            cx.roll_back(run, aborted(command)),
-            yes("rolling back"),
-        ),
+        ) => (cx.roll_back(run, aborted(command)), yes("rolling back")),
         (Verb::Abort, Phase::Promoting(p)) => (
             promoting::fail(cx, p, aborted(command)),
             yes("rolling the promotion back"),

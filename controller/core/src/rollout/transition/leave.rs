@@ -1,6 +1,6 @@
 //! A rollout that is being deleted: all traffic on stable, stable able to carry it, then everything is released.
 
-use super::Context;
+use super::{Context, floor};
 use crate::rollout::effect::Effect;
 use crate::rollout::observation::LiveWeight;
 use crate::rollout::plan::RouteOrigin;
@@ -8,7 +8,9 @@ use crate::rollout::state::Phase;
 
 pub(super) fn leave(cx: &mut Context<'_>, phase: Phase) -> Phase {
     if cx.live().is_zero() {
-        if cx.idle_canary() {
+        if !floor::give_back(cx) {
+            cx.say("deleted: stable's autoscaler gets its minimum back");
+        } else if cx.idle_canary() {
             let_go(cx);
         } else {
             cx.say("deleted: the canary drains");

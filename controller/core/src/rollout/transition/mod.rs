@@ -5,6 +5,7 @@
 
 mod command;
 mod contest;
+mod floor;
 mod leave;
 mod promoting;
 mod rest;
@@ -20,7 +21,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::effect::{Decision, Effect, Note, NoteKind};
 use super::observation::{LiveWeight, Observation};
 use super::plan::{Capacity, MOST_PROMOTED, Plan};
-use super::state::{CommandAnswer, Phase, Revision, RollbackGit, RollbackReason, RollingBack, Run, State, after};
+use super::state::{
+    CommandAnswer, Floor, Phase, Revision, RollbackGit, RollbackReason, RollingBack, Run, State, after,
+};
 use crate::Weight;
 use crate::analysis::Outcome;
 
@@ -32,6 +35,9 @@ pub fn transition(plan: &Plan, state: &State, observation: &Observation, now: Ti
     if observation.deleted {
         let mut cx = Context::new(plan, state, observation, now);
         let phase = leave::leave(&mut cx, state.phase.clone());
+        if !cx.live().is_zero() {
+            floor::settle(&mut cx, &phase);
+        }
         return cx.decide(phase);
     }
     // What was seen comes before what is said: a failure that a killed controller could not record, or a weight that somebody
@@ -41,6 +47,7 @@ pub fn transition(plan: &Plan, state: &State, observation: &Observation, now: Ti
     let halts = matches!(phase, Phase::RollingBack(_) | Phase::Paused(_)) && phase.name() != state.phase.name();
     let takes_away = seen.effects.first() == Some(&Effect::SetWeight(Weight::ZERO));
     if halts || takes_away || observation.command.is_none() {
+        floor::settle(&mut seen, &phase);
         return seen.decide(phase);
     }
     let mut cx = Context::new(plan, state, observation, now);
@@ -48,10 +55,12 @@ pub fn transition(plan: &Plan, state: &State, observation: &Observation, now: Ti
         // What a command began is recorded before it goes on.
         (phase, command::Obeyed::Changed) => {
             cx.wake = Some(now);
+            floor::settle(&mut cx, &phase);
             cx.decide(phase)
         }
         (phase, command::Obeyed::Unchanged) => {
             let phase = go_on(&mut cx, phase);
+            floor::settle(&mut cx, &phase);
             cx.decide(phase)
         }
     }
@@ -77,6 +86,9 @@ struct Context<'a> {
     quiet_since: Option<Timestamp>,
     routeless_since: Option<Timestamp>,
     last_command: Option<CommandAnswer>,
+    floor: Option<Floor>,
+    /// What stands in status already.
+    recorded_floor: Option<Floor>,
     promoted: Vec<Revision>,
     effects: Vec<Effect>,
     message: String,
@@ -90,6 +102,7 @@ impl<'a> Context<'a> {
             quiet_since,
             routeless_since,
             last_command,
+            floor,
             promoted,
             phase: _,
         } = state;
@@ -104,6 +117,8 @@ impl<'a> Context<'a> {
             quiet_since,
             routeless_since,
             last_command: last_command.clone(),
+            floor: floor.clone(),
+            recorded_floor: floor.clone(),
             promoted: promoted.clone(),
             effects: Vec::new(),
             message: String::new(),
@@ -117,6 +132,7 @@ impl<'a> Context<'a> {
             quiet_since,
             routeless_since,
             last_command,
+            floor,
             promoted,
             effects,
             message,
@@ -129,6 +145,7 @@ impl<'a> Context<'a> {
                 quiet_since,
                 routeless_since,
                 last_command,
+                floor,
                 promoted,
                 phase,
             },

@@ -13,11 +13,12 @@ use crate::analysis::{
 };
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
-    Answer, Arm, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason, Phase,
-    PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackGit, RollbackOutcome,
+    Answer, Arm, Autoscaler, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason,
+    Phase, PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackGit, RollbackOutcome,
     RollbackReason, RouteOrigin, State, Verb, invariants, transition,
 };
 
+mod floor;
 mod returns;
 
 fn rev(name: &str, hash: &str) -> Revision {
@@ -47,6 +48,7 @@ struct World {
     accepted: Option<bool>,
     /// Whether the weights do what they say.
     inert: bool,
+    autoscaler: Option<Autoscaler>,
     writer: Option<String>,
     causes: Option<Answer<String>>,
     baseline: Option<Answer<Baseline>>,
@@ -92,6 +94,7 @@ impl World {
             obstacle: None,
             accepted: None,
             inert: false,
+            autoscaler: None,
             writer: None,
             causes: None,
             baseline: None,
@@ -201,6 +204,7 @@ impl World {
 
     fn look(&self) -> Observation {
         Observation {
+            autoscaler: self.autoscaler.clone(),
             stable: self.stable.clone(),
             canary: self.canary.clone(),
             weight: self.weight,
@@ -306,6 +310,11 @@ impl World {
                 self.git.promotion = Some(Answer::Is((revision.clone(), self.promotion.clone())));
                 if self.applies {
                     self.stable.revision = Some(rev(&revision.name, "s2"));
+                }
+            }
+            Effect::SetMinimum { minimum, .. } => {
+                if let Some(autoscaler) = &mut self.autoscaler {
+                    autoscaler.minimum = *minimum;
                 }
             }
             Effect::RemoveRoute => self.weight = LiveWeight::Absent,
@@ -754,7 +763,7 @@ fn an_abort_rolls_back_and_says_why() {
     let Phase::RolledBack(ending) = &world.state.phase else {
         unreachable!()
     };
-    assert_eq!(ending.reason, "aborted by an operator: because");
+    assert_eq!(ending.reason, "aborted by an operator: because (alice)");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::rest::{Considered, consider};
-use super::{Context, contest, failure, traffic};
+use super::{Context, contest, failure, floor, traffic};
 use crate::Weight;
 use crate::analysis::Outcome;
 use crate::rollout::effect::{Effect, NoteKind};
@@ -286,6 +286,9 @@ fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> Phase {
         let out_of_sight = p.run.fresh_at < p.run.as_of || cx.obs.sampling_problem.is_some();
         if out_of_sight && !p.from.is_zero() {
             cx.say(format!("{weight} waits for a fresh scrape of {}", p.run.revision));
+            return Phase::Progressing(p);
+        }
+        if !floor::stands(cx) {
             return Phase::Progressing(p);
         }
         cx.first(weight);

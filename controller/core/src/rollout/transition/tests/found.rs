@@ -102,7 +102,12 @@ fn a_command_does_not_talk_over_a_failure_that_could_not_be_recorded() {
     };
     for verb in [Verb::Promote, Verb::PromoteFull, Verb::Resume, Verb::Approve] {
         let (id, reason) = ("late".to_owned(), String::new());
-        let seen = observation(Some(Command { id, verb, reason, by: None }));
+        let seen = observation(Some(Command {
+            id,
+            verb,
+            reason,
+            by: None,
+        }));
         let decision = transition(&world.plan, &before, &seen, at(world.now));
         assert_eq!(decision.state.phase.name(), PhaseName::RollingBack, "{verb:?}");
     }

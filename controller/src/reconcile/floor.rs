@@ -1,0 +1,48 @@
+//! Stable's HorizontalPodAutoscaler: read and written. What its minimum is to be is the core's to say.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+use serin_core::rollout::Autoscaler;
+
+use super::{Context, Error, call};
+use crate::api::FIELD_MANAGER;
+
+/// The autoscaler of this Deployment, if it has one.
+pub(super) async fn autoscaler(cx: &Context, stable: &Deployment) -> Result<Option<HorizontalPodAutoscaler>, Error> {
+    let (namespace, name) = (stable.namespace().unwrap_or_default(), stable.name_any());
+    let api: Api<HorizontalPodAutoscaler> = Api::namespaced(cx.client.clone(), &namespace);
+    let doing = || format!("listing the HorizontalPodAutoscalers of {namespace}");
+    let all = call(doing, api.list(&ListParams::default())).await?;
+    Ok(all.items.into_iter().find(|autoscaler| {
+        let target = autoscaler.spec.as_ref().map(|spec| &spec.scale_target_ref);
+        target.is_some_and(|target| target.kind == "Deployment" && target.name == name)
+    }))
+}
+
+/// As the core knows it.
+pub(super) fn seen(autoscaler: &HorizontalPodAutoscaler) -> Autoscaler {
+    Autoscaler {
+        name: autoscaler.name_any(),
+        minimum: autoscaler.spec.as_ref().and_then(|spec| spec.min_replicas).unwrap_or(1),
+    }
+}
+
+/// Sets the minimum of what was seen: who has changed it since is read first.
+pub(super) async fn set(cx: &Context, live: &HorizontalPodAutoscaler, minimum: i32) -> Result<(), Error> {
+    let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());
+    let api: Api<HorizontalPodAutoscaler> = Api::namespaced(cx.client.clone(), &namespace);
+    let patch = json!({
+        "metadata": { "resourceVersion": live.resource_version() },
+        "spec": { "minReplicas": minimum },
+    });
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let doing = || format!("setting minReplicas of the HorizontalPodAutoscaler {namespace}/{name} to {minimum}");
+    call(doing, api.patch(&name, &params, &Patch::Merge(patch))).await?;
+    Ok(())
+}
