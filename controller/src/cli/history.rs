@@ -90,7 +90,11 @@ mod tests {
             },
         ]))
         .unwrap();
-        insta::assert_snapshot!(past(&history), @"");
+        insta::assert_snapshot!(past(&history), @r"
+        REVISION   OUTCOME      ENDED                  TOOK    CALLS   CANARY       ANSWER       REASON
+        1.2.0      RolledBack   2026-05-01 10:03:07Z   3m 7s   412     0123456789   89abcdef01   9.1 % of 412 canary calls failed
+        1.1.0      Superseded   2026-05-01 09:01:00Z   1m      0       -            -            1.2.0 took its place
+        ");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod controller;
 pub mod crd;
+pub mod explain;
 pub mod history;
 pub mod replay;
 pub mod revision;
@@ -53,6 +54,8 @@ enum Command {
     Controller(controller::Args),
     /// Print the manifest of the custom resource definition.
     Crd,
+    /// Say in words what a rollout's spec means: steps, times, what fails it, what happens then.
+    Explain(explain::Args),
     /// Show how the last revisions ended: outcome, time, calls, commits, reason.
     History(history::Args),
     /// Write the manual pages of all commands into a folder.
@@ -102,6 +105,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Controller(args) => controller::run(args).await,
         Command::Crd => crd::run(),
+        Command::Explain(args) => explain::run(args).await,
         Command::History(args) => history::run(args).await,
         Command::Man { folder } => manual(&folder),
         Command::Pause(args) => return told(steer::run(Verb::Pause, args).await),

@@ -380,6 +380,7 @@ fn capacity_is_checked() {
     assert_eq!(after(alone), []);
     one(Status::Fail, "maxReplicas", |f| {
         f.autoscalers = Ok(vec![hpa("web", 1, 2)]);
+        f.application = None;
     });
     let budget = |labels: Value| {
         Ok(vec![

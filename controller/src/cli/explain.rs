@@ -1,0 +1,302 @@
+//! `serin explain`: what a spec means, in words. It reads the rollout from the cluster or from a file, and asks nobody anything else.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use jiff::SignedDuration;
+use kube::{Api, ResourceExt as _};
+use serin_core::analysis::sequential::Role;
+use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, Step};
+
+use super::table::table;
+use crate::api::{CanaryRollout, Layout, Parsed, parse};
+use crate::runtime::client;
+
+/// What to explain.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The rollout, in the cluster.
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    name: Option<String>,
+    /// The namespace; the kubeconfig's own when absent.
+    #[arg(long, short, conflicts_with = "file")]
+    namespace: Option<String>,
+    /// A file with a CanaryRollout, such as a chart renders it; `-` is standard input. No cluster is asked.
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let rollouts = match (args.file, args.name) {
+        (Some(file), _) => from_file(&file)?,
+        (None, name) => vec![from_cluster(&name.unwrap_or_default(), args.namespace).await?],
+    };
+    for rollout in &rollouts {
+        match parse(&rollout.spec) {
+            Ok(parsed) => print!("{}", explain(rollout, &parsed)),
+            Err(errors) => anyhow::bail!("{}", refused(rollout, &errors)),
+        }
+    }
+    Ok(())
+}
+
+async fn from_cluster(name: &str, namespace: Option<String>) -> anyhow::Result<CanaryRollout> {
+    let client = client::connect().await?;
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let api: Api<CanaryRollout> = Api::namespaced(client, &namespace);
+    api.get(name)
+        .await
+        .with_context(|| format!("reading the rollout {namespace}/{name}"))
+}
+
+/// The rollouts among a file's documents.
+fn from_file(file: &std::path::Path) -> anyhow::Result<Vec<CanaryRollout>> {
+    let reading = || format!("reading {}", file.display());
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text).with_context(reading)?;
+    } else {
+        text = std::fs::read_to_string(file).with_context(reading)?;
+    }
+    let mut rollouts = Vec::new();
+    for document in text.split("\n---") {
+        let value: serde_json::Value = serde_saphyr::from_str(document).with_context(reading)?;
+        if value.get("kind").and_then(|kind| kind.as_str()) == Some("CanaryRollout") {
+            rollouts.push(serde_json::from_value(value).with_context(reading)?);
+        }
+    }
+    anyhow::ensure!(!rollouts.is_empty(), "there is no CanaryRollout in {}", file.display());
+    Ok(rollouts)
+}
+
+fn refused(rollout: &CanaryRollout, errors: &[FieldError]) -> String {
+    let lines: Vec<_> = errors.iter().map(|error| format!("\n  {error}")).collect();
+    format!("the spec of {} makes no sense:{}", rollout.name_any(), lines.concat())
+}
+
+/// The whole text.
+fn explain(rollout: &CanaryRollout, parsed: &Parsed) -> String {
+    let (spec, plan) = (&rollout.spec, &parsed.plan);
+    let mut out = format!(
+        "{} rolls revisions of {} out, beside {}, for those who call {}:{}.\n\n",
+        rollout.name_any(),
+        spec.canary.deployment,
+        spec.stable.deployment,
+        spec.service.name,
+        spec.service.port
+    );
+    let pods = match plan.capacity {
+        Capacity::Proportional => "as large a share of stable's number as the step has of the traffic",
+        Capacity::Full => "as many as stable has",
+        Capacity::External => "as somebody else scales them; one ready pod is enough",
+    };
+    let _ = writeln!(
+        out,
+        "When the canary's revision changes its pods come up first ({pods}; at most {:#}). Then it gets traffic:\n",
+        plan.progress_deadline
+    );
+    out += &steps(plan);
+    let (least, most) = (total(plan, |step| step.hold), total(plan, |step| step.at_most));
+    let _ = writeln!(
+        out,
+        "\nThat takes at least {least:#}, and at most {most:#} beside pauses and the time that pods and commits take.\n"
+    );
+    out += "It is rolled back by a commit as soon as there is evidence that\n";
+    out += &objectives(parsed);
+    let _ = writeln!(
+        out,
+        "\nA good canary is rolled back with a probability of at most {} % in a whole trial, however often one looks.",
+        percent(plan.objectives.false_rollbacks)
+    );
+    let _ = writeln!(
+        out,
+        "Without a fresh scrape for {:#} its traffic is taken away, and it waits, without a commit.",
+        plan.blind_deadline
+    );
+    let _ = writeln!(
+        out,
+        "After the last step it is promoted by a commit to {} of {}: {}.",
+        spec.git.branch,
+        spec.git.repository,
+        place(rollout, parsed)
+    );
+    if plan.fast_return > 0 {
+        let _ = writeln!(
+            out,
+            "One of the last {} promoted revisions that is committed again is promoted without a canary.",
+            plan.fast_return
+        );
+    }
+    if let Some(forecast) = rollout.status.as_ref().and_then(|status| status.forecast.as_ref()) {
+        let _ = writeln!(out, "\nAt the present traffic: {}.", forecast.message);
+    }
+    out
+}
+
+fn steps(plan: &Plan) -> String {
+    let mut rows = Vec::new();
+    for (i, step) in plan.steps().iter().enumerate() {
+        let mut then = match step.on_inconclusive {
+            OnInconclusive::Advance => format!(
+                "goes on unproven if nothing speaks against it and it had {} calls",
+                plan.min_requests
+            ),
+            OnInconclusive::Pause => "waits for a person".to_owned(),
+            OnInconclusive::RollBack => "is rolled back".to_owned(),
+        };
+        if step.approval {
+            then += "; and when it has passed, waits for `serin approve`";
+        }
+        rows.push(vec![
+            format!("  step {}", i + 1),
+            step.weight.to_string(),
+            format!("{:#} to {:#}", step.hold, step.at_most),
+            format!("undecided by then: {then}"),
+        ]);
+    }
+    table(&rows)
+}
+
+fn total(plan: &Plan, of: impl Fn(&Step) -> SignedDuration) -> SignedDuration {
+    plan.steps()
+        .iter()
+        .fold(SignedDuration::ZERO, |sum, step| sum.saturating_add(of(step)))
+}
+
+fn objectives(parsed: &Parsed) -> String {
+    let objectives = &parsed.plan.objectives;
+    let mut lines = Vec::new();
+    let success = &objectives.success;
+    let mut line = |role: Role, text: String| {
+        let dry = if role == Role::DryRun {
+            " (reported, not judged)"
+        } else {
+            ""
+        };
+        lines.push(format!("  - {text}{dry}\n"));
+    };
+    line(
+        success.role,
+        format!("fewer than {} % of its calls succeed", percent(success.objective)),
+    );
+    line(
+        success.role,
+        format!(
+            "more of its calls fail than of stable's, by more than {} % of all",
+            percent(success.tolerance)
+        ),
+    );
+    for latency in &objectives.latency {
+        line(
+            latency.role,
+            format!(
+                "fewer than {} % of its calls take at most {} ms",
+                percent(latency.share),
+                latency.within_ms
+            ),
+        );
+    }
+    if let Some(role) = objectives.latency_against_stable {
+        line(role, "more of its calls are slow than of stable's".to_owned());
+    }
+    for metric in &objectives.custom {
+        line(metric.role, format!("{} breaks its limits", metric.name));
+    }
+    lines.concat()
+}
+
+fn place(rollout: &CanaryRollout, parsed: &Parsed) -> String {
+    let path = rollout.spec.git.path.trim_end_matches('/');
+    match &parsed.layout {
+        Layout::Helm(helm) => format!("{} becomes {} in {path}/{}", helm.canary, helm.stable, helm.file),
+        Layout::Kustomize(files) => format!("{path}/{} becomes {path}/{}", files.canary, files.stable),
+    }
+}
+
+/// Without digits that say nothing.
+fn percent(share: f64) -> String {
+    let text = format!("{:.4}", share * 100.0);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rollout(more: serde_json::Value) -> CanaryRollout {
+        let mut rollout = serde_json::json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
+            "metadata": {"name": "user-service", "namespace": "prod"},
+            "spec": {
+                "service": {"name": "user-service", "port": 50051}, "stable": {"deployment": "user-service"},
+                "canary": {"deployment": "user-service-canary"},
+                "git": {"repository": "https://git.example.com/config.git", "path": "deploy/environments/prod"},
+            },
+        });
+        for (key, value) in more.as_object().unwrap() {
+            rollout["spec"][key] = value.clone();
+        }
+        serde_json::from_value(rollout).unwrap()
+    }
+
+    #[test]
+    fn says_what_a_spec_means() {
+        let rollout = rollout(serde_json::json!({
+            "plan": {"steps": [
+                {"weight": 5, "hold": "2m"}, {"weight": 50, "hold": "5m", "approval": "Required", "onInconclusive": "Pause"},
+                {"weight": 100, "hold": "10m", "atMost": "30m"},
+            ]},
+            "analysis": {"latency": [{"share": "99%", "within": "500ms"}], "successRate": {"objective": "99.9%"}},
+        }));
+        insta::assert_snapshot!(explain(&rollout, &parse(&rollout.spec).unwrap()), @r"
+        user-service rolls revisions of user-service-canary out, beside user-service, for those who call user-service:50051.
+
+        When the canary's revision changes its pods come up first (as large a share of stable's number as the step has of the traffic; at most 10m). Then it gets traffic:
+
+          step 1   5 %     2m to 6m     undecided by then: goes on unproven if nothing speaks against it and it had 100 calls
+          step 2   50 %    5m to 15m    undecided by then: waits for a person; and when it has passed, waits for `serin approve`
+          step 3   100 %   10m to 30m   undecided by then: goes on unproven if nothing speaks against it and it had 100 calls
+
+        That takes at least 17m, and at most 51m beside pauses and the time that pods and commits take.
+
+        It is rolled back by a commit as soon as there is evidence that
+          - fewer than 99.9 % of its calls succeed
+          - more of its calls fail than of stable's, by more than 0.2 % of all
+          - fewer than 99 % of its calls take at most 500 ms
+          - more of its calls are slow than of stable's
+          - outbound-success-rate breaks its limits (reported, not judged)
+
+        A good canary is rolled back with a probability of at most 1 % in a whole trial, however often one looks.
+        Without a fresh scrape for 5m its traffic is taken away, and it waits, without a commit.
+        After the last step it is promoted by a commit to main of https://git.example.com/config.git: canary becomes stable in deploy/environments/prod/values.yaml.
+        One of the last 3 promoted revisions that is committed again is promoted without a canary.
+        ");
+    }
+
+    #[test]
+    fn names_every_field_of_a_spec_that_makes_no_sense() {
+        let rollout = rollout(serde_json::json!({
+            "plan": {"steps": [{"weight": 50, "hold": "2m"}, {"weight": 5, "hold": "soon"}]},
+        }));
+        let told = refused(&rollout, &parse(&rollout.spec).unwrap_err());
+        assert!(told.contains("\n  spec.plan.steps[1].hold: "), "{told}");
+        assert!(told.contains("\n  spec.plan.steps[1].weight: "), "{told}");
+    }
+
+    #[test]
+    fn finds_rollouts_among_other_documents() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let one = serde_json::to_string(&rollout(serde_json::json!({}))).unwrap();
+        std::fs::write(file.path(), format!("kind: Service\n---\n{one}\n---\n# nothing\n")).unwrap();
+        assert_eq!(from_file(file.path()).unwrap().len(), 1);
+        std::fs::write(file.path(), "kind: Service\n").unwrap();
+        assert!(
+            from_file(file.path())
+                .unwrap_err()
+                .to_string()
+                .contains("no CanaryRollout")
+        );
+    }
+}
