@@ -1,4 +1,4 @@
-//! What one tick of one rollout costs: three metrics, one of them with an objective. The bar is 5 µs.
+//! What one tick of one rollout costs: three metrics, as a trial judges them. The bar is 5 µs.
 #![expect(clippy::unwrap_used, reason = "a benchmark may end at a number that makes no test")]
 
 use std::hint::black_box;
@@ -7,6 +7,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use serin_core::analysis::sequential::{
     Arms, Comparison, MetricSpec, Role, StepInfo, Tally, TestSpec, TestState, bounds,
 };
+
+#[path = "../tests/tick/mod.rs"]
+mod trial;
 
 fn metric(name: &str, relative: Comparison, absolute: Option<Comparison>) -> MetricSpec {
     MetricSpec {
@@ -19,7 +22,8 @@ fn metric(name: &str, relative: Comparison, absolute: Option<Comparison>) -> Met
     }
 }
 
-fn tick(criterion: &mut Criterion) {
+/// The tests by themselves.
+fn tests(criterion: &mut Criterion) {
     let against_stable = Comparison::against_stable(1.0, 0.002, 0.005).unwrap();
     let objective = Some(Comparison::objective(0.01).unwrap());
     let metrics = [
@@ -43,10 +47,20 @@ fn tick(criterion: &mut Criterion) {
             stable: Tally::new(4, 1_800),
         };
         criterion.bench_function(name, |bench| {
-            bench.iter(|| state.observe(&spec, black_box(&[arms; 3])));
+            bench.iter(|| state.observe(&spec, black_box([arms; 3])));
         });
     }
 }
 
-criterion_group!(benches, tick);
+/// All that a trial does with a tick: success with its objective, a latency objective, a pair of counters of the user's own, and
+/// calls by pod.
+fn trial(criterion: &mut Criterion) {
+    let mut analysis = trial::analysis();
+    let tick = trial::tick();
+    criterion.bench_function("a tick of a trial with three metrics", |bench| {
+        bench.iter(|| analysis.observe(black_box(&tick)));
+    });
+}
+
+criterion_group!(benches, tests, trial);
 criterion_main!(benches);

@@ -15,7 +15,7 @@ pub use rollout::{
 };
 pub use status::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry, PodStatus,
-    RevisionStatus, StepForecast, WeightStatus,
+    RevisionStatus, SampleStatus, SamplesStatus, StepForecast, TickStatus, WeightStatus,
 };
 
 /// The API group.

@@ -29,6 +29,9 @@ pub struct CanaryRolloutStatus {
     pub verdict: Option<String>,
     /// Per metric, the deciding one first.
     pub evidence: Vec<EvidenceStatus>,
+    /// What was counted lately in the trial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SamplesStatus>,
     /// What the steps still take, if the canary is as good as stable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forecast: Option<ForecastStatus>,
@@ -92,6 +95,13 @@ pub struct EvidenceStatus {
     pub other_bad: i64,
     /// All of that one's calls.
     pub other_total: i64,
+    /// Where the arm's share of bad calls lies, such as `6.2 % to 12.9 %`: an interval that holds at all times at once, with
+    /// probability 1 − `falseRollbacks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
+    /// Where the other arm's lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_range: Option<String>,
     /// How far the evidence has come towards a failure, in percent; 100 is one.
     pub towards_fail: i32,
     /// How far it has come towards passing this step, in percent.
@@ -104,6 +114,45 @@ pub struct EvidenceStatus {
     pub pods: Vec<PodStatus>,
     /// A sentence that a person understands.
     pub sentence: String,
+}
+
+/// What was counted in the last ticks of a trial: 60 at most.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SamplesStatus {
+    /// The latency bounds of `slow`, in milliseconds.
+    pub bounds_ms: Vec<i64>,
+    /// In their order.
+    pub ticks: Vec<TickStatus>,
+}
+
+/// One tick.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TickStatus {
+    /// Its end, inclusive.
+    pub end: Timestamp,
+    /// The canary's share in percent when it was looked at.
+    pub weight: i32,
+    /// Whether it was not judged: the weight changed in it, or the canary was warming up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_out: bool,
+    /// What the canary answered.
+    pub canary: SampleStatus,
+    /// What stable answered.
+    pub stable: SampleStatus,
+}
+
+/// What one arm answered in one tick.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SampleStatus {
+    /// Calls answered.
+    pub requests: i64,
+    /// Those that failed.
+    pub failures: i64,
+    /// Those slower than each of the bounds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slow: Vec<i64>,
 }
 
 /// What one pod answered since the trial began.

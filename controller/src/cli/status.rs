@@ -1,4 +1,5 @@
-//! `serin status`: one line a rollout, and what each is about to do; of a single one, the evidence and the forecast as well.
+//! `serin status`: one line a rollout, and what each is about to do; of a single one, the evidence, the
+//! last ticks and the forecast as well.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 
 use super::table::table;
-use crate::api::{CanaryRollout, CanaryRolloutStatus};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, SampleStatus, SamplesStatus, TickStatus};
 use crate::runtime::client;
 
 /// What to show.
@@ -97,9 +98,19 @@ pub fn details(rollout: &CanaryRollout) -> String {
             "  {}{dry}: {} %, {} %; {}",
             one.metric, one.towards_fail, one.towards_pass, one.sentence
         );
+        if let Some(range) = &one.range {
+            let other = one
+                .other_range
+                .as_ref()
+                .map(|other| format!(", the other arm's in {other}"));
+            let _ = writeln!(out, "    its share lies in {range}{}", other.unwrap_or_default());
+        }
         for pod in &one.pods {
             let _ = writeln!(out, "    {}: {} of {}", pod.pod, pod.bad, pod.total);
         }
+    }
+    if let Some(samples) = &status.samples {
+        out.push_str(&failures(samples));
     }
     if let Some(forecast) = &status.forecast {
         let _ = writeln!(out, "\nForecast: {}", forecast.message);
@@ -114,6 +125,48 @@ pub fn details(rollout: &CanaryRollout) -> String {
         }
     }
     out
+}
+
+/// How much of the calls failed in the last ticks, drawn.
+fn failures(samples: &SamplesStatus) -> String {
+    let (Some(first), Some(last)) = (samples.ticks.first(), samples.ticks.last()) else {
+        return String::new();
+    };
+    let share = |arm: &SampleStatus| {
+        let (bad, all) = (small(arm.failures), small(arm.requests));
+        (all > 0.0).then(|| bad / all)
+    };
+    let shares = samples.ticks.iter().flat_map(|tick| [&tick.canary, &tick.stable]);
+    let top = shares.filter_map(share).fold(0.0, f64::max);
+    let line = |of: fn(&TickStatus) -> &SampleStatus| -> String {
+        let tick = |tick: &TickStatus| match share(of(tick)) {
+            _ if tick.left_out => '·',
+            None => '_',
+            Some(share) => bar(share, top),
+        };
+        samples.ticks.iter().map(tick).collect()
+    };
+    format!(
+        "\nFailed calls tick by tick, {} to {} (full height {:.1} %; · not judged, _ no calls)\n  canary  {}\n  stable  {}\n",
+        first.end,
+        last.end,
+        top * 100.0,
+        line(|tick| &tick.canary),
+        line(|tick| &tick.stable)
+    )
+}
+
+/// The eighth of the full height that comes next to a share; any failure is more than none.
+fn bar(share: f64, top: f64) -> char {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let reaches = |eighth: &usize| share * 7.0 <= top * small(i64::try_from(*eighth).unwrap_or(0));
+    let eighth = (0..8).find(reaches).unwrap_or(7);
+    BARS.get(eighth).copied().unwrap_or('█')
+}
+
+#[expect(clippy::cast_precision_loss, reason = "it is drawn in eighths")]
+fn small(count: i64) -> f64 {
+    count as f64
 }
 
 /// The rollouts as a table.
@@ -182,8 +235,15 @@ mod tests {
             "phase": "Progressing",
             "evidence": [{
                 "metric": "success-rate", "towardsFail": 61, "towardsPass": 0,
-                "sentence": "10.0 % of 100 canary calls failed", "pods": [{"pod": "web-5d4f-x", "bad": 10, "total": 50}],
+                "sentence": "10.0 % of 100 canary calls failed",
+                "range": "2.9 % to 23.1 %", "otherRange": "0.1 % to 0.9 %", "pods": [{"pod": "web-5d4f-x", "bad": 10, "total": 50}],
             }, {"metric": "memory", "dryRun": true, "sentence": "memory is 7"}],
+            "samples": {"boundsMs": [], "ticks": [
+                {"end": "2026-11-20T10:00:20Z", "weight": 5, "leftOut": true, "canary": {"requests": 9, "failures": 1}, "stable": {"requests": 90, "failures": 0}},
+                {"end": "2026-11-20T10:00:40Z", "weight": 5, "canary": {"requests": 10, "failures": 1}, "stable": {"requests": 100, "failures": 1}},
+                {"end": "2026-11-20T10:01:00Z", "weight": 5, "canary": {"requests": 10, "failures": 5}, "stable": {"requests": 100, "failures": 0}},
+                {"end": "2026-11-20T10:01:20Z", "weight": 5, "canary": {"requests": 0, "failures": 0}, "stable": {"requests": 100, "failures": 20}},
+            ]},
             "forecast": {
                 "message": "if the canary is as good as stable, step 2 of 4 takes about 480 more calls on it",
                 "steps": [
@@ -197,8 +257,13 @@ mod tests {
 
         Evidence (towards fail, towards pass)
           success-rate: 61 %, 0 %; 10.0 % of 100 canary calls failed
+            its share lies in 2.9 % to 23.1 %, the other arm's in 0.1 % to 0.9 %
             web-5d4f-x: 10 of 50
           memory (dry run): 0 %, 0 %; memory is 7
+
+        Failed calls tick by tick, 2026-11-20T10:00:20Z to 2026-11-20T10:01:20Z (full height 50.0 %; · not judged, _ no calls)
+          canary  ·▃█_
+          stable  ·▂▁▄
 
         Forecast: if the canary is as good as stable, step 2 of 4 takes about 480 more calls on it
           step 2 (25 %): about 480 calls, 48s

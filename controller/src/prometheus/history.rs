@@ -1,4 +1,4 @@
-//! One arm over a long stretch of the past, pod by pod: for a replay. Must not know verdicts.
+//! A long stretch of the past, pod by pod: for a replay. Must not know verdicts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,7 @@ use serin_core::analysis::Counts;
 
 use super::arms;
 use super::client::SampleError;
+use super::own::{self, OwnTick};
 use super::sampler::{ArmTarget, Prometheus, Span, Target, together};
 
 /// What an arm's pods did.
@@ -58,6 +59,29 @@ impl Prometheus {
                     history.ticks.insert(tick.1, pods);
                 }
             }
+            rest = later;
+        }
+        Ok(history)
+    }
+
+    /// What the target's metrics of the user's own were in these ticks, by the ticks' ends.
+    ///
+    /// # Errors
+    /// Any answer that is not whole.
+    pub async fn own_history(
+        &self,
+        target: &Target,
+        ticks: &[Span],
+    ) -> Result<BTreeMap<Timestamp, OwnTick>, SampleError> {
+        let mut history = BTreeMap::new();
+        let mut rest = ticks;
+        while let Some((first, _)) = rest.first() {
+            let (now, later) = together(rest, *first);
+            let (Some(one), Some((_, last))) = (now.first(), now.last()) else {
+                break;
+            };
+            let answers = self.own(target, *one, *last).await?;
+            history.extend(now.iter().map(|tick| (tick.1, own::pods(&answers, target, *tick))));
             rest = later;
         }
         Ok(history)

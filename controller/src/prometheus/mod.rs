@@ -19,5 +19,6 @@ mod ticks;
 
 pub use client::SampleError;
 pub use history::{History, PodHistory};
+pub use own::OwnTick;
 pub use sampler::{ArmTarget, CustomQuery, CustomTarget, PairQuery, Prometheus, Target};
 pub use ticks::{ticks_between, ticks_due};

@@ -200,9 +200,47 @@ impl Pair {
     }
 }
 
+/// What users' metrics were in one tick, pod by pod.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OwnTick {
+    /// For each pair of counters, in the order of the metrics: the canary's pods.
+    pub canary: Vec<BTreeMap<String, Tally>>,
+    /// The same of stable's.
+    pub stable: Vec<BTreeMap<String, Tally>>,
+    /// For each value, in the order of the metrics.
+    pub values: Vec<Reading>,
+    /// What could not be read, and is of no fault of the server's: nothing of it is above.
+    pub unusable: Vec<Unusable>,
+}
+
 /// What the metrics were in one tick.
 pub(super) fn tick(own: &[Own], target: &Target, of: Span) -> CustomTick {
-    let (mut out, window) = (CustomTick::default(), target.window(of));
+    let OwnTick {
+        canary,
+        stable,
+        values,
+        unusable,
+    } = pods(own, target, of);
+    let all = |pods: BTreeMap<String, Tally>| {
+        pods.into_values().fold(Tally::default(), |mut all, one| {
+            all.add(&one);
+            all
+        })
+    };
+    let arms = |(canary, stable)| Arms {
+        canary: all(canary),
+        stable: all(stable),
+    };
+    CustomTick {
+        counts: canary.into_iter().zip(stable).map(arms).collect(),
+        values,
+        unusable,
+    }
+}
+
+/// What the metrics were in one tick, pod by pod.
+pub(super) fn pods(own: &[Own], target: &Target, of: Span) -> OwnTick {
+    let (mut out, window) = (OwnTick::default(), target.window(of));
     // The canary's pods are as young as the trial.
     let young = target.began.as_millisecond() > window.start.saturating_sub(window.lookback);
     for (place, (one, asked)) in own.iter().zip(&target.custom).enumerate() {
@@ -212,22 +250,10 @@ pub(super) fn tick(own: &[Own], target: &Target, of: Span) -> CustomTick {
                     .into_iter()
                     .find_map(|pair| custom::check(&pair.bad, &pair.total, &window))
                     .map(|wrong| (wrong.field, wrong.problem));
-                let sum = |pair: &Pair, young| {
-                    pair.count(window, young)
-                        .into_values()
-                        .fold(Tally::default(), |mut all, one| {
-                            all.add(&one);
-                            all
-                        })
-                };
-                out.counts.push(if wrong.is_some() {
-                    Arms::default()
-                } else {
-                    Arms {
-                        canary: sum(canary, young),
-                        stable: sum(stable, false),
-                    }
-                });
+                let is_right = wrong.is_none();
+                let counted = |pair: &Pair, young| is_right.then(|| pair.count(window, young)).unwrap_or_default();
+                out.canary.push(counted(canary, young));
+                out.stable.push(counted(stable, false));
                 wrong
             }
             Own::Value { canary, stable } => {
@@ -243,7 +269,8 @@ pub(super) fn tick(own: &[Own], target: &Target, of: Span) -> CustomTick {
                 if asked.query.is_value() {
                     out.values.push(Reading::default());
                 } else {
-                    out.counts.push(Arms::default());
+                    out.canary.push(BTreeMap::new());
+                    out.stable.push(BTreeMap::new());
                 }
                 Some((*field, problem.clone()))
             }

@@ -43,8 +43,8 @@ pub struct Variables<'a> {
     pub hash: Option<&'a str>,
     /// The arm's Service.
     pub backend: &'a str,
-    /// The arm's revision.
-    pub revision: &'a str,
+    /// The arm's revision; `None`: nobody knows what it was called.
+    pub revision: Option<&'a str>,
     /// The length of a tick, as PromQL writes durations.
     pub interval: &'a str,
 }
@@ -60,7 +60,7 @@ impl Variables<'static> {
             deployment: "canary",
             hash: Some("5d4f8c7b9"),
             backend: "service-canary",
-            revision: "revision",
+            revision: Some("revision"),
             interval: "20s",
         }
     }
@@ -171,7 +171,9 @@ impl Variable {
             Self::Deployment => of.deployment,
             Self::Pods => return Ok(pods(of.deployment, of.hash)),
             Self::Backend => of.backend,
-            Self::Revision => of.revision,
+            Self::Revision => of.revision.ok_or_else(|| {
+                Problem::new("what the arm's revision was called is not known; use {{pods}}, or say it")
+            })?,
             Self::Interval => of.interval,
         };
         // Names of objects can't have such signs; a revision's name is an annotation, and can have any.
@@ -232,7 +234,7 @@ mod tests {
     #[test]
     fn no_value_breaks_out_of_its_string() {
         let evil = Variables {
-            revision: "1\"} or up{x=\"",
+            revision: Some("1\"} or up{x=\""),
             ..Variables::sample()
         };
         assert!(

@@ -21,10 +21,11 @@ mod forecast;
 pub mod fuzz;
 mod git;
 mod observe;
-mod own;
+pub(crate) mod own;
 mod repository;
 mod run;
 mod status;
+mod ticks;
 
 use std::sync::Arc;
 use std::time::Duration;

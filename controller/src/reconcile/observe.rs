@@ -363,9 +363,10 @@ pub(super) fn past(cx: &Context, rollout: &CanaryRollout, world: &World, now: Ti
     let arms = arm_targets(rollout, "");
     let revision = |arm: &Arm| arm.revision.as_ref().map_or_else(String::new, |r| r.name.clone());
     let revisions = own::Revisions {
-        canary: revision(&world.observation.canary),
+        canary: Some(revision(&world.observation.canary)),
         canary_hash: world.observation.canary.revision.as_ref().map(|r| r.hash.clone()),
-        stable: revision(&world.observation.stable),
+        stable: Some(revision(&world.observation.stable)),
+        stable_hash: None,
     };
     Past {
         target: Target {

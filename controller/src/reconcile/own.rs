@@ -12,11 +12,12 @@ use crate::prometheus::{CustomQuery, CustomTarget, PairQuery};
 use crate::query::{CounterQuery, Problem, ValueQuery, Variables};
 use crate::traffic;
 
-/// What the arms run.
-pub(super) struct Revisions {
-    pub(super) canary: String,
-    pub(super) canary_hash: Option<String>,
-    pub(super) stable: String,
+/// What the arms run. A name that is `None` is not known; a hash that is `None` stands for any.
+pub(crate) struct Revisions {
+    pub(crate) canary: Option<String>,
+    pub(crate) canary_hash: Option<String>,
+    pub(crate) stable: Option<String>,
+    pub(crate) stable_hash: Option<String>,
 }
 
 /// What the arms run in a trial.
@@ -26,14 +27,15 @@ pub(super) fn revisions(run: &Run) -> Revisions {
         Judged::Stable => &run.revision,
     };
     Revisions {
-        canary: run.revision.name.clone(),
+        canary: Some(run.revision.name.clone()),
         canary_hash: Some(run.revision.hash.clone()),
-        stable: stable.name.clone(),
+        stable: Some(stable.name.clone()),
+        stable_hash: None,
     }
 }
 
 /// What to ask for these metrics.
-pub(super) fn targets(
+pub(crate) fn targets(
     rollout: &CanaryRollout,
     parsed: &Parsed,
     metrics: &[CustomMetric],
@@ -54,16 +56,16 @@ pub(super) fn targets(
         deployment: &spec.canary.deployment,
         hash: revisions.canary_hash.as_deref(),
         backend: canary_backend,
-        revision: &revisions.canary,
+        revision: revisions.canary.as_deref(),
         interval: &interval,
     };
     let arms = [
         shared,
         Variables {
             deployment: &spec.stable.deployment,
-            hash: None,
+            hash: revisions.stable_hash.as_deref(),
             backend: stable_backend,
-            revision: &revisions.stable,
+            revision: revisions.stable.as_deref(),
             ..shared
         },
     ];
@@ -164,9 +166,10 @@ mod tests {
             kind: CustomKind::Counts(counts),
         };
         let revisions = |canary: &str| Revisions {
-            canary: canary.to_owned(),
+            canary: Some(canary.to_owned()),
             canary_hash: Some("5d4f".to_owned()),
-            stable: "1.0.0".to_owned(),
+            stable: Some("1.0.0".to_owned()),
+            stable_hash: None,
         };
         let targets_of = |canary: &str| targets(&rollout, &parsed, std::slice::from_ref(&metric), &revisions(canary));
         insta::assert_debug_snapshot!(targets_of("1.1.0"));

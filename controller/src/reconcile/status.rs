@@ -9,7 +9,7 @@ use serin_core::rollout::{
     RollbackGit, Run, Starting, State, Way,
 };
 
-use super::forecast;
+use super::{forecast, ticks};
 use crate::api::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, PodStatus, RevisionStatus,
     WeightStatus,
@@ -90,6 +90,7 @@ pub(super) fn after(
         }),
         verdict: None,
         evidence: vec![],
+        samples: ticks::after(before.samples.as_ref(), plan, (&memory.phase, phase), observation),
         forecast: forecast::of(phase, plan, now),
         rollback: None,
         promotion: None,
@@ -107,13 +108,7 @@ pub(super) fn after(
     };
     judge(&mut status, phase, before);
     answers(&mut status, phase, before);
-    // What was counted when it ended; a revision that starts has counted nothing yet.
-    let counted = if status.evidence.is_empty() {
-        &before.evidence
-    } else {
-        &status.evidence
-    };
-    remember(&mut status.history, memory, phase, counted, now);
+    remember(&mut status.history, memory, phase, now);
     status.conditions = conditions(&before.conditions, generation, state, observation, message, now);
     let unread = unusable.map(ToString::to_string).or_else(|| {
         let unusable = phase.run().and_then(|run| run.analysis.unusable());
@@ -242,6 +237,8 @@ fn evidence(e: &Evidence) -> EvidenceStatus {
         total: count(e.total),
         other_bad: count(e.other.bad),
         other_total: count(e.other.total),
+        range: e.range.map(|range| range.to_string()),
+        other_range: e.other_range.map(|range| range.to_string()),
         towards_fail: e.towards_fail.into(),
         towards_pass: e.towards_pass.into(),
         dry_run: e.dry_run,
@@ -301,13 +298,9 @@ fn answers(status: &mut CanaryRolloutStatus, phase: &Phase, before: &CanaryRollo
 }
 
 /// Adds the revision that came to its end in this decision.
-fn remember(
-    history: &mut Vec<HistoryEntry>,
-    before: &State,
-    phase: &Phase,
-    evidence: &[EvidenceStatus],
-    now: Timestamp,
-) {
+fn remember(history: &mut Vec<HistoryEntry>, before: &State, phase: &Phase, now: Timestamp) {
+    let requests =
+        |run: Option<&Run>| i64::try_from(run.map_or(0, |run| run.analysis.canary_requests())).unwrap_or(i64::MAX);
     let took_its_place = superseded(before, phase);
     let entry = match (ended(phase), took_its_place) {
         (_, Some(run)) => HistoryEntry {
@@ -316,7 +309,7 @@ fn remember(
             began: run.began,
             ended: now,
             duration: span(run.began, now),
-            requests: requests(evidence),
+            requests: requests(Some(run)),
             reason: "another revision took its place".to_owned(),
             canary_commit: run.commit.as_ref().map(|c| c.id.clone()),
             commit: None,
@@ -328,7 +321,7 @@ fn remember(
             began: e.began,
             ended: e.at,
             duration: span(e.began, e.at),
-            requests: requests(evidence),
+            requests: requests(before.phase.run()),
             reason: e.reason.clone(),
             canary_commit: e.commit.as_ref().map(|c| c.id.clone()),
             commit: e.answer.as_ref().map(|a| a.id.clone()),
@@ -350,12 +343,6 @@ fn superseded<'a>(before: &'a State, phase: &Phase) -> Option<&'a Run> {
 fn span(began: Timestamp, ended: Timestamp) -> String {
     let seconds = ended.duration_since(began).as_secs().max(0);
     format!("{:#}", jiff::SignedDuration::from_secs(seconds))
-}
-
-/// The canary's calls: every metric counts the same ones.
-fn requests(evidence: &[EvidenceStatus]) -> i64 {
-    let of_canary = evidence.iter().filter(|e| e.arm == "canary");
-    of_canary.map(|e| e.total).max().unwrap_or(0)
 }
 
 fn conditions(

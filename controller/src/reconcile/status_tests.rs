@@ -1,3 +1,4 @@
+use serin_core::analysis::{ArmSample, Counts, CustomTick, Sent, Sight, Tick};
 use serin_core::rollout::state::Pushed;
 use serin_core::rollout::{Arm, Commit, GitView, LiveWeight, RestNote, Revision, Starting};
 
@@ -21,6 +22,31 @@ fn commit(id: &str) -> Commit {
         author: String::new(),
         subject: String::new(),
     }
+}
+
+/// A trial whose canary has answered so many calls.
+fn after_calls(name: &str, requests: u64) -> State {
+    let mut state = starting(name);
+    let arm = |requests| ArmSample {
+        sight: Sight::Fresh,
+        counts: Counts {
+            requests,
+            ..Counts::default()
+        },
+        pods: vec![],
+    };
+    if let Phase::Starting(starting) = &mut state.phase {
+        starting.run.analysis.begin_step(0, 0.5);
+        starting.run.analysis.observe(&Tick {
+            start: at(0),
+            end: at(20),
+            canary: arm(requests),
+            stable: arm(9_999),
+            custom: CustomTick::default(),
+            sent: Sent::default(),
+        });
+    }
+    state
 }
 
 fn starting(name: &str) -> State {
@@ -47,15 +73,6 @@ fn starting(name: &str) -> State {
     }
 }
 
-fn counted(total: i64) -> Vec<EvidenceStatus> {
-    let of = |arm: &str, total| EvidenceStatus {
-        arm: arm.to_owned(),
-        total,
-        ..EvidenceStatus::default()
-    };
-    vec![of("stable", 9_999), of("canary", total)]
-}
-
 #[test]
 fn a_revision_that_ended_is_remembered_once_with_what_it_took() {
     let ended = Phase::RolledBack(Ending {
@@ -71,7 +88,7 @@ fn a_revision_that_ended_is_remembered_once_with_what_it_took() {
         traffic_at: None,
     });
     let mut history = Vec::new();
-    remember(&mut history, &starting("1.1.0"), &ended, &counted(120), at(725));
+    remember(&mut history, &after_calls("1.1.0", 120), &ended, at(725));
     let [entry] = history.as_slice() else {
         panic!("{history:?}")
     };
@@ -87,18 +104,38 @@ fn a_revision_that_ended_is_remembered_once_with_what_it_took() {
         phase: ended.clone(),
         ..State::default()
     };
-    remember(&mut history, &rests, &ended, &counted(120), at(900));
+    remember(&mut history, &rests, &ended, at(900));
     assert_eq!(history.len(), 1, "it stays in its phase");
+}
+
+#[test]
+fn a_promoted_revision_is_remembered_with_the_calls_that_proved_it() {
+    let mut before = after_calls("1.1.0", 340);
+    if let Phase::Starting(starting) = &mut before.phase {
+        starting.run.analysis = starting.run.analysis.of_stable();
+    }
+    let ended = Phase::Promoted(Ending {
+        revision: revision_of("1.1.0"),
+        commit: None,
+        began: at(0),
+        at: at(60),
+        answer: None,
+        reason: String::new(),
+        traffic_at: None,
+    });
+    let mut history = Vec::new();
+    remember(&mut history, &before, &ended, at(60));
+    assert_eq!(history[0].requests, 340);
 }
 
 #[test]
 fn a_revision_whose_place_another_one_took_is_remembered_as_superseded() {
     let mut history = Vec::new();
-    let before = starting("1.1.0");
-    remember(&mut history, &before, &starting("1.1.0").phase, &[], at(5));
+    let before = after_calls("1.1.0", 7);
+    remember(&mut history, &before, &starting("1.1.0").phase, at(5));
     assert_eq!(history, [], "it goes on");
-    remember(&mut history, &before, &starting("1.2.0").phase, &counted(7), at(65));
-    remember(&mut history, &before, &Phase::Idle(RestNote::Held), &counted(7), at(65));
+    remember(&mut history, &before, &starting("1.2.0").phase, at(65));
+    remember(&mut history, &before, &Phase::Idle(RestNote::Held), at(65));
     let outcomes: Vec<_> = history
         .iter()
         .map(|entry| (entry.revision.as_str(), entry.outcome.as_str()))
@@ -106,7 +143,7 @@ fn a_revision_whose_place_another_one_took_is_remembered_as_superseded() {
     assert_eq!(outcomes, [("1.1.0", "Superseded"); 2]);
     assert_eq!((history[0].duration.as_str(), history[0].requests), ("1m 5s", 7));
     for _ in 0..20 {
-        remember(&mut history, &before, &starting("1.2.0").phase, &[], at(70));
+        remember(&mut history, &before, &starting("1.2.0").phase, at(70));
     }
     assert_eq!(history.len(), HISTORY);
 }

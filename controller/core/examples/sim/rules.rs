@@ -89,7 +89,7 @@ impl Rule for Serin {
     }
 
     fn tick(&mut self, arms: &Arms, _seconds: f64) -> bool {
-        matches!(self.state.observe(&self.spec, &[*arms]), Decision::Fail(_))
+        matches!(self.state.observe(&self.spec, [*arms]), Decision::Fail(_))
     }
 
     fn proven(&self) -> u32 {

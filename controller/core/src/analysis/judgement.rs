@@ -1,6 +1,6 @@
 //! The analysis of one trial: ticks in, verdict and evidence out. Knows whose counts it judges; not what is done about them.
 
-use std::fmt;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,89 +8,10 @@ use super::custom::ValueState;
 use super::objectives::SUCCESS_RATE;
 use super::pods::Pods;
 use super::sequential::{Arms, Decision, Report, Role, StepInfo, Tally, TestSpec, TestState};
-use super::{Counts, CustomMetric, CustomValue, Frozen, Objectives, PodEvidence, Reading, Tick, Unusable};
-
-/// Whose counts are judged; the other arm is what it is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Judged {
-    /// The canary, while it is on trial.
-    #[default]
-    Canary,
-    /// Stable, while it takes over the promoted revision.
-    Stable,
-}
-
-impl fmt::Display for Judged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Canary => "canary",
-            Self::Stable => "stable",
-        })
-    }
-}
-
-/// What one metric says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Evidence {
-    /// Such as `success-rate` or `latency-500ms`, or the name of the user's own.
-    pub metric: String,
-    /// Whose calls were judged.
-    pub arm: Judged,
-    /// Calls that count against the arm, since the trial began; of a value, ticks outside of its limits.
-    pub bad: u64,
-    /// All its calls since then; of a value, ticks in which it had one.
-    pub total: u64,
-    /// The same of the arm that it is compared with.
-    pub other: Tally,
-    /// How far the evidence has come towards a failure, in percent of the logarithm that it takes; 100 is a failure.
-    pub towards_fail: u8,
-    /// How far it has come towards passing this step, likewise.
-    pub towards_pass: u8,
-    /// Whether it is reported only.
-    pub dry_run: bool,
-    /// Of the success rate: the pods with the most failures.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pods: Vec<PodEvidence>,
-    /// A sentence that a person understands.
-    pub sentence: String,
-}
-
-/// What the counts say so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// Proven to be within the margins, on this step's counts.
-    Pass,
-    /// Worse than it may be.
-    Fail,
-    /// The other arm breaks the objective as well: nobody is to blame, and nothing goes on.
-    Hold,
-    /// Nothing is proven.
-    Inconclusive,
-}
-
-/// The outcome with what led to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// What the counts say.
-    pub outcome: Outcome,
-    /// Whether something speaks against the judged arm: an unproven step does not go on then.
-    pub suspect: bool,
-    /// Per metric, the deciding one first.
-    pub evidence: Vec<Evidence>,
-}
-
-impl Outcome {
-    /// `pass`, `fail`, `hold` or `inconclusive`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-            Self::Hold => "hold",
-            Self::Inconclusive => "inconclusive",
-        }
-    }
-}
+use super::{
+    Counts, CustomMetric, CustomValue, Evidence, Frozen, Judged, Objectives, Outcome, Range, Reading, Tick, Unusable,
+    Verdict,
+};
 
 /// The memory of the analysis, with all that was frozen when it began: what status has to keep of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,6 +27,9 @@ pub struct Analysis {
     pub(super) frozen: Frozen,
     /// The judged arm's calls in this step.
     step_requests: u64,
+    /// The canary's judged calls, once stable is judged in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proven_on: Option<u64>,
     /// Both arms' calls in this step, and the milliseconds in which they came.
     #[serde(default)]
     pub(super) step_calls: u64,
@@ -121,6 +45,30 @@ pub struct Analysis {
     /// What could not be read in the last tick.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unusable: Vec<Unusable>,
+    #[serde(skip)]
+    spec: Memo,
+}
+
+/// The test that follows from what is frozen. It is made once, as a tick must not allocate.
+#[derive(Debug, Clone, Default)]
+struct Memo(OnceLock<TestSpec>);
+
+impl PartialEq for Memo {
+    /// Whether it was made already makes no difference.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Memo {
+    #[expect(clippy::expect_used, reason = "the message states the invariant")]
+    fn get(&self, objectives: &Objectives, steps: usize, frozen: &Frozen) -> &TestSpec {
+        self.0.get_or_init(|| {
+            objectives
+                .test(steps, &frozen.bounds_ms)
+                .expect("Plan::parse lets only objectives through that make a test")
+        })
+    }
 }
 
 impl Analysis {
@@ -132,12 +80,14 @@ impl Analysis {
             steps,
             frozen,
             step_requests: 0,
+            proven_on: None,
             step_calls: 0,
             step_ms: 0,
             test: TestState::default(),
             pods: Pods::default(),
             values: Vec::new(),
             unusable: Vec::new(),
+            spec: Memo::default(),
         };
         analysis.forget();
         analysis
@@ -149,6 +99,7 @@ impl Analysis {
         let mut analysis = Self {
             judged: Judged::Stable,
             step_requests: 0,
+            proven_on: Some(self.canary_requests()),
             step_calls: 0,
             step_ms: 0,
             pods: Pods::default(),
@@ -160,7 +111,7 @@ impl Analysis {
 
     /// Begins the tests with nothing seen.
     fn forget(&mut self) {
-        self.test = TestState::start(&self.spec(), &self.frozen.metrics());
+        self.test = TestState::start(self.spec(), &self.frozen.metrics());
         self.values = vec![ValueState::default(); self.value_specs().count()];
         self.unusable.clear();
     }
@@ -191,6 +142,13 @@ impl Analysis {
         })
     }
 
+    /// The canary's judged calls since the trial began; they stay what they were when stable takes over.
+    pub fn canary_requests(&self) -> u64 {
+        // Every metric of the mesh counts the same calls; the first one is success.
+        let counted = self.test.states().first().map_or(0, |state| state.whole.canary.total);
+        self.proven_on.unwrap_or(counted)
+    }
+
     /// The judged arm's calls in this step.
     pub fn step_requests(&self) -> u64 {
         self.step_requests
@@ -211,7 +169,7 @@ impl Analysis {
         }
     }
 
-    /// Adds a tick's counts.
+    /// Adds a tick's counts. Allocates nothing but for a pod that it has not seen before.
     pub fn observe(&mut self, tick: &Tick) -> Outcome {
         let (judged, other) = match self.judged {
             Judged::Canary => (&tick.canary, &tick.stable),
@@ -227,13 +185,14 @@ impl Analysis {
             canary: Tally::new(of(judged), judged.requests),
             stable: Tally::new(of(other), other.requests),
         };
-        let spec = self.spec();
+        let spec = self.spec.get(&self.objectives, self.steps, &self.frozen);
         let slow = |place: usize| arms(&move |counts: &Counts| counts.slow.get(place).copied().unwrap_or(0));
         let custom = self.objectives.custom_counts().count();
         let latencies = spec.metrics().len().saturating_sub(1 + custom);
+        let whose = self.judged;
         let custom = (0..custom).map(|place| {
             let Arms { canary, stable } = tick.custom.counts.get(place).copied().unwrap_or_default();
-            match self.judged {
+            match whose {
                 Judged::Canary => Arms { canary, stable },
                 Judged::Stable => Arms {
                     canary: stable,
@@ -241,14 +200,13 @@ impl Analysis {
                 },
             }
         });
-        let counts: Vec<Arms> = std::iter::once(arms(&|counts| counts.failures))
+        let counts = std::iter::once(arms(&|counts| counts.failures))
             .chain((0..latencies).map(slow))
-            .chain(custom)
-            .collect();
+            .chain(custom);
+        let decision = self.test.observe(spec, counts);
         self.step_requests = self.step_requests.saturating_add(judged.requests);
         self.unusable.clone_from(&tick.custom.unusable);
         self.observe_values(tick);
-        let decision = self.test.observe(&spec, &counts);
         self.outcome_of(decision)
     }
 
@@ -298,12 +256,12 @@ impl Analysis {
 
     /// What the counts say.
     pub fn outcome(&self) -> Outcome {
-        self.outcome_of(self.test.decision(&self.spec()))
+        self.outcome_of(self.test.decision(self.spec()))
     }
 
     /// What the counts say, with the evidence.
     pub fn verdict(&self) -> Verdict {
-        let report = self.test.report(&self.spec());
+        let report = self.test.report(self.spec());
         let mut evidence = self.evidence(&report);
         let values = self.value_specs().zip(&self.values);
         for ((metric, spec), state) in values {
@@ -339,6 +297,8 @@ impl Analysis {
             bad: state.breaches,
             total: state.ticks,
             other: Tally::default(),
+            range: None,
+            other_range: None,
             towards_fail: if state.failed { 100 } else { percent(breaches, 1.0) },
             towards_pass: if state.fine { 100 } else { 0 },
             dry_run: metric.role == Role::DryRun,
@@ -358,6 +318,8 @@ impl Analysis {
                 bad: metric.whole.canary.bad,
                 total: metric.whole.canary.total,
                 other: metric.whole.stable,
+                range: Range::of(metric.whole.canary, metric.canary_interval),
+                other_range: Range::of(metric.whole.stable, metric.stable_interval),
                 // Only the failed one has come all the way: a metric's own evidence counts for its share of all.
                 towards_fail: percent(fail + metric.share.ln(), report.ln_fail_threshold),
                 towards_pass: percent(pass, report.ln_pass_threshold),
@@ -385,11 +347,8 @@ impl Analysis {
         }
     }
 
-    #[expect(clippy::expect_used, reason = "the message states the invariant")]
-    pub(super) fn spec(&self) -> TestSpec {
-        self.objectives
-            .test(self.steps, &self.frozen.bounds_ms)
-            .expect("Plan::parse lets only objectives through that make a test")
+    pub(super) fn spec(&self) -> &TestSpec {
+        self.spec.get(&self.objectives, self.steps, &self.frozen)
     }
 }
 

@@ -13,12 +13,14 @@ pub mod peers;
 pub mod pods;
 pub mod sample;
 pub mod sequential;
+pub mod verdict;
 
 pub use baseline::{Baseline, Frozen, PodCounts};
 pub use custom::{CustomCounts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Unusable};
 pub use following::{Deviation, Following, Sent, Sides};
-pub use judgement::{Analysis, Evidence, Judged, Outcome, Verdict};
+pub use judgement::Analysis;
 pub use objectives::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
 pub use outlook::{Need, Prospects};
 pub use pods::{PodCalls, PodEvidence};
 pub use sample::{ArmSample, Counts, Sight, Tick};
+pub use verdict::{Evidence, Judged, Outcome, Range, Verdict};

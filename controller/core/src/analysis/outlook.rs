@@ -85,8 +85,8 @@ impl Analysis {
     pub fn prospects(&self) -> Prospects {
         let spec = self.spec();
         Prospects {
-            report: self.test.report(&spec),
-            spec,
+            report: self.test.report(spec),
+            spec: spec.clone(),
             frozen: self.frozen.metrics(),
         }
     }

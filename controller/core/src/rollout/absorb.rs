@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::plan::Plan;
-use super::state::{Progressing, Run, after};
+use super::state::{Paused, Phase, Progressing, PromoteStage, Promoting, Run, after};
 use crate::analysis::{Judged, Outcome, Sight, Tick};
 
 impl Run {
@@ -38,4 +38,44 @@ impl Progressing {
             weight_at
         }
     }
+}
+
+/// The ticks that a decision looked at, and whether each went into the analysis: one that straddles a change of weight, or
+/// falls into the warm-up, does not.
+pub fn looked_at<'t>(plan: &Plan, before: &Phase, after: &Phase, ticks: &'t [Tick]) -> Vec<(&'t Tick, bool)> {
+    let (Some(was), Some(is)) = (before.run(), after.run()) else {
+        return Vec::new();
+    };
+    let since = counts_since(plan, before);
+    // What came before the weight was seen is of another one.
+    let sees_weight = is_without_weight(before) && !is_without_weight(after);
+    let seen = ticks.iter().filter(|tick| was.as_of < tick.end && tick.end <= is.as_of);
+    seen.map(|tick| (tick, !sees_weight && since.is_some_and(|since| tick.start >= since)))
+        .collect()
+}
+
+/// From when on the ticks count that a decision finds in this phase; `None` where nothing is judged.
+fn counts_since(plan: &Plan, phase: &Phase) -> Option<Timestamp> {
+    match phase {
+        Phase::Progressing(p) => match p.weight_at {
+            Some(weight_at) => Some(p.counts_from(plan, weight_at)),
+            None => (!p.from.is_zero()).then_some(Timestamp::MIN),
+        },
+        Phase::Paused(Paused { since, .. }) => Some(*since),
+        Phase::Promoting(Promoting { stage, since, .. }) => match stage {
+            PromoteStage::Committing | PromoteStage::Applying => Some(*since),
+            PromoteStage::Returning { weight_at, .. } => *weight_at,
+            PromoteStage::Draining => None,
+        },
+        Phase::Starting(_)
+        | Phase::RollingBack(_)
+        | Phase::Idle(_)
+        | Phase::Withdrawn(_)
+        | Phase::Promoted(_)
+        | Phase::RolledBack(_) => None,
+    }
+}
+
+fn is_without_weight(phase: &Phase) -> bool {
+    matches!(phase, Phase::Progressing(Progressing { weight_at: None, .. }))
 }

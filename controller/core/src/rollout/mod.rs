@@ -12,6 +12,7 @@ pub mod replay;
 pub mod state;
 pub mod transition;
 
+pub use absorb::looked_at;
 pub use effect::{Decision, Effect, Note, NoteKind};
 pub use observation::{
     Answer, Arm, Autoscaler, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome,

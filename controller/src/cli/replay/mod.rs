@@ -1,6 +1,9 @@
 //! `serin replay`: a rollout's analysis over a stretch of the past. Reads, calls the core's replay, prints; judges nothing itself.
 
+mod line;
+mod measure;
 mod moment;
+mod own;
 mod samples;
 mod source;
 mod svg;
@@ -63,12 +66,18 @@ pub struct Args {
     /// Judge only its pods with this pod-template-hash; the last trial's, or all pods, when absent.
     #[arg(long, conflicts_with = "samples")]
     canary_hash: Option<String>,
+    /// What its revision was called, for metrics that ask for {{revision}}; the last trial's when absent.
+    #[arg(long, conflicts_with = "samples")]
+    canary_revision: Option<String>,
     /// The Deployment that it is compared with; the spec's stable when absent.
     #[arg(long, conflicts_with = "samples")]
     stable: Option<String>,
     /// Compare only with its pods with this pod-template-hash; with all when absent.
     #[arg(long, conflicts_with = "samples")]
     stable_hash: Option<String>,
+    /// What that one's revision was called, for metrics that ask for {{revision}}.
+    #[arg(long, conflicts_with = "samples")]
+    stable_revision: Option<String>,
     /// Take what it is compared with from another time: the one that stands for --from.
     #[arg(long, value_parser = moment::parse, conflicts_with = "samples")]
     stable_from: Option<Moment>,
@@ -169,14 +178,14 @@ fn division(wanted: Option<Traffic>, seed: u64, recording: &Recording) -> Divisi
 
 /// Replays, draws if asked, and gives back what is to be printed.
 fn show(name: &str, parsed: &Parsed, recording: &Recording, division: Division, args: &Args) -> anyhow::Result<String> {
-    // The past of other exporters' metrics, and of what clients saw, has no arms that could be divided or recorded. What is not
-    // judged is missed by no verdict.
+    // A file of samples may be older than a metric or its query. What is not judged is missed by no verdict.
     let mut plan = parsed.plan.clone();
-    let left_out: Vec<String> = std::mem::take(&mut plan.objectives.custom)
+    let (recorded, missing): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.objectives.custom)
         .into_iter()
-        .filter(|metric| metric.role == Role::Judged)
-        .map(|metric| metric.name)
-        .collect();
+        .partition(|metric| recording.has(metric));
+    plan.objectives.custom = recorded;
+    let judged = missing.into_iter().filter(|metric| metric.role == Role::Judged);
+    let left_out: Vec<String> = judged.map(|metric| metric.name).collect();
     let rules = Rules {
         plan: &plan,
         baseline: parsed.baseline,

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
-use serin_core::analysis::Counts;
-use serin_core::rollout::replay::{PodRecord, RecordedTick, Recording, RecordingDraft, RecordingError};
+use serde::Deserialize;
+use serin_core::analysis::sequential::Tally;
+use serin_core::analysis::{Counts, Reading};
+use serin_core::rollout::replay::{PodRecord, RecordedMetric, RecordedTick, Recording, RecordingDraft, RecordingError};
 
+use super::line::{Arm, Header, Line, Metric, Peek, Value, ValuesLine};
 use crate::api::parse_duration;
 
 /// What the first line says of itself.
@@ -38,53 +40,6 @@ pub(super) enum SamplesError {
     },
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Header {
-    format: String,
-    interval: String,
-    from: Timestamp,
-    to: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    stable_earlier: Option<String>,
-    #[serde(default)]
-    bounds_ms: Vec<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    lines: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Arm {
-    Canary,
-    Stable,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Line {
-    tick: Timestamp,
-    arm: Arm,
-    pod: String,
-    total: u64,
-    failed: u64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    slow: Vec<u64>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    codes: BTreeMap<u8, u64>,
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
-    seen: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_true(seen: &bool) -> bool {
-    *seen
-}
-
 /// Writes a recording; [`read`] gives the very same back.
 pub(super) fn write(recording: &Recording, to: &mut impl Write) -> io::Result<()> {
     let RecordingDraft {
@@ -93,13 +48,38 @@ pub(super) fn write(recording: &Recording, to: &mut impl Write) -> io::Result<()
         to: until,
         stable_earlier,
         bounds_ms,
+        metrics,
         ticks,
     } = recording.draft();
     let mut lines = Vec::new();
     for (tick, recorded) in ticks {
+        if !recorded.values.is_empty() {
+            let values = named(metrics, false).zip(&recorded.values).map(|(name, reading)| {
+                let text = |value: Option<f64>| value.map(|value| value.to_string());
+                let value = Value {
+                    canary: text(reading.canary),
+                    stable: text(reading.stable),
+                };
+                (name.to_owned(), value)
+            });
+            let line = ValuesLine {
+                tick: *tick,
+                values: values.collect(),
+            };
+            lines.push(serde_json::to_string(&line)?);
+        }
         for (arm, pods) in [(Arm::Canary, &recorded.canary), (Arm::Stable, &recorded.stable)] {
-            for (pod, PodRecord { counts, codes, seen }) in pods {
-                lines.push(Line {
+            for (pod, record) in pods {
+                let PodRecord {
+                    counts,
+                    codes,
+                    seen,
+                    own,
+                } = record;
+                let own = named(metrics, true)
+                    .zip(own)
+                    .filter(|(_, tally)| **tally != Tally::default());
+                lines.push(serde_json::to_string(&Line {
                     tick: *tick,
                     arm,
                     pod: pod.clone(),
@@ -107,8 +87,11 @@ pub(super) fn write(recording: &Recording, to: &mut impl Write) -> io::Result<()
                     failed: counts.failures,
                     slow: counts.slow.clone(),
                     codes: codes.clone(),
+                    own: own
+                        .map(|(name, tally)| (name.to_owned(), [tally.bad, tally.total]))
+                        .collect(),
                     seen: *seen,
-                });
+                })?);
             }
         }
     }
@@ -119,13 +102,13 @@ pub(super) fn write(recording: &Recording, to: &mut impl Write) -> io::Result<()
         to: *until,
         stable_earlier: (!stable_earlier.is_zero()).then(|| format!("{stable_earlier:#}")),
         bounds_ms: bounds_ms.clone(),
+        metrics: metrics.iter().map(Metric::of).collect(),
         lines: Some(lines.len() + 1),
     };
     serde_json::to_writer(&mut *to, &header)?;
     writeln!(to)?;
     for line in lines {
-        serde_json::to_writer(&mut *to, &line)?;
-        writeln!(to)?;
+        writeln!(to, "{line}")?;
     }
     Ok(())
 }
@@ -152,8 +135,13 @@ pub(super) fn read(from: impl BufRead) -> Result<Recording, SamplesError> {
         let line = text(number, line)?;
         last = number;
         // A file that a person wrote may end with one.
-        if !line.trim().is_empty() {
-            reader.add(number, parse(number, &line)?, &mut draft)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        // What is wrong with a line is said by the one or the other reader.
+        match serde_json::from_str(&line) {
+            Ok(Peek { values: Some(_) }) => reader.add_values(number, parse(number, &line)?, &mut draft)?,
+            _ => reader.add(number, parse(number, &line)?, &mut draft)?,
         }
     }
     if let Some(wanted) = header.lines.filter(|wanted| *wanted > last) {
@@ -182,6 +170,12 @@ fn header_draft(header: &Header, line: usize) -> Result<RecordingDraft, SamplesE
             None => SignedDuration::ZERO,
         },
         bounds_ms: header.bounds_ms.clone(),
+        metrics: header
+            .metrics
+            .iter()
+            .map(Metric::recorded)
+            .collect::<Result<_, _>>()
+            .map_err(|problem| SamplesError::Line { line, problem })?,
         ticks: BTreeMap::new(),
     })
 }
@@ -201,6 +195,12 @@ fn parse<T: for<'de> Deserialize<'de>>(line: usize, text: &str) -> Result<T, Sam
     })
 }
 
+/// The metrics of one kind, in their order.
+fn named(metrics: &[RecordedMetric], is_counts: bool) -> impl Iterator<Item = &str> {
+    let alike = metrics.iter().filter(move |metric| metric.is_counts() == is_counts);
+    alike.map(|metric| metric.name.as_str())
+}
+
 /// What was read before, so that a mistake has a line.
 #[derive(Default)]
 struct Reader {
@@ -210,21 +210,67 @@ struct Reader {
 }
 
 impl Reader {
-    fn add(&mut self, number: usize, line: Line, draft: &mut RecordingDraft) -> Result<(), SamplesError> {
-        let fail = |problem| Err(SamplesError::Line { line: number, problem });
+    /// A line of this tick comes.
+    fn comes(&mut self, number: usize, tick: Timestamp) -> Result<(), SamplesError> {
         match self.last {
-            Some(last) if line.tick < last => {
-                return fail(format!("the tick {} comes after {last}; ticks must rise", line.tick));
+            Some(last) if tick < last => {
+                return Err(SamplesError::Line {
+                    line: number,
+                    problem: format!("the tick {tick} comes after {last}; ticks must rise"),
+                });
             }
-            Some(last) if line.tick == last => {}
+            Some(last) if tick == last => {}
             _ => self.known.clear(),
         }
-        self.last = Some(line.tick);
+        self.last = Some(tick);
+        Ok(())
+    }
+
+    fn add_values(&mut self, number: usize, line: ValuesLine, draft: &mut RecordingDraft) -> Result<(), SamplesError> {
+        self.comes(number, line.tick)?;
+        let fail = |problem| SamplesError::Line { line: number, problem };
+        let values: Vec<&str> = named(&draft.metrics, false).collect();
+        let mut readings = vec![Reading::default(); values.len()];
+        for (name, value) in &line.values {
+            let place = values.iter().position(|known| known == name);
+            let slot = place.and_then(|place| readings.get_mut(place));
+            let slot = slot.ok_or_else(|| fail(format!("the first line has no metric {name} with a `query`")))?;
+            let number = |text: &Option<String>| match text {
+                None => Ok(None),
+                Some(text) => match text.parse::<f64>() {
+                    Ok(value) if value.is_finite() => Ok(Some(value)),
+                    _ => Err(fail(format!("{name}: {text:?} is no number"))),
+                },
+            };
+            *slot = Reading {
+                canary: number(&value.canary)?,
+                stable: number(&value.stable)?,
+            };
+        }
+        draft.ticks.entry(line.tick).or_default().values = readings;
+        Ok(())
+    }
+
+    fn add(&mut self, number: usize, line: Line, draft: &mut RecordingDraft) -> Result<(), SamplesError> {
+        let fail = |problem| Err(SamplesError::Line { line: number, problem });
+        self.comes(number, line.tick)?;
         if !self.known.insert((line.arm, line.pod.clone())) {
             return fail(format!("the pod {} is there twice in the tick {}", line.pod, line.tick));
         }
         let at = self.lines.entry(line.tick).or_default();
         at.insert(line.pod.clone(), number);
+        let mut own = Vec::new();
+        for (name, [bad, total]) in &line.own {
+            let Some(place) = named(&draft.metrics, true).position(|known| known == name) else {
+                return fail(format!("the first line has no metric {name} with `bad` and `total`"));
+            };
+            if own.len() <= place {
+                own.resize(place + 1, Tally::default());
+            }
+            if let Some(slot) = own.get_mut(place) {
+                *slot = Tally::new(*bad, *total);
+            }
+        }
         let tick: &mut RecordedTick = draft.ticks.entry(line.tick).or_default();
         let pods = match line.arm {
             Arm::Canary => &mut tick.canary,
@@ -239,6 +285,7 @@ impl Reader {
             counts,
             codes: line.codes,
             seen: line.seen,
+            own,
         };
         pods.insert(line.pod, record);
         Ok(())
@@ -248,7 +295,9 @@ impl Reader {
     fn place(&self, error: &RecordingError) -> usize {
         let at = |tick: &Timestamp| self.lines.get(tick);
         match error {
-            RecordingError::Unaligned(tick) => at(tick).and_then(|pods| pods.values().min()).copied(),
+            RecordingError::Unaligned(tick) | RecordingError::Metrics(tick) => {
+                at(tick).and_then(|pods| pods.values().min()).copied()
+            }
             RecordingError::Slow { pod, tick, .. } | RecordingError::MoreThanAll { pod, tick } => {
                 at(tick).and_then(|pods| pods.get(pod)).copied()
             }
@@ -256,6 +305,7 @@ impl Reader {
             | RecordingError::Backwards { .. }
             | RecordingError::TooShort { .. }
             | RecordingError::TooLong { .. }
+            | RecordingError::Twice(_)
             | RecordingError::Bounds => None,
         }
         .unwrap_or(1)

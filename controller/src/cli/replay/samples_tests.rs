@@ -10,6 +10,13 @@ const GOOD: &str = r#"{"format":"serin-samples/1","interval":"20s","from":"2026-
 {"tick":"2026-11-20T10:00:20Z","arm":"stable","pod":"s","total":950,"failed":0,"slow":[2],"codes":{"12":4},"seen":false}
 "#;
 
+const WITH_OWN: &str = r#"{"format":"serin-samples/1","interval":"20s","from":"2026-11-20T10:00:00Z","to":"2026-11-20T10:01:00Z","boundsMs":[],"metrics":[{"name":"memory","query":"max(m)"},{"name":"idle","bad":"i","total":"j"},{"name":"checkout","bad":"b","total":"t"}],"lines":5}
+{"tick":"2026-11-20T10:00:00Z","arm":"stable","pod":"s","total":900,"failed":1,"own":{"checkout":[1,90]}}
+{"tick":"2026-11-20T10:00:20Z","values":{"memory":{"canary":"0.1","stable":"430"}}}
+{"tick":"2026-11-20T10:00:20Z","arm":"canary","pod":"c","total":50,"failed":3,"own":{"checkout":[4,5]}}
+{"tick":"2026-11-20T10:00:40Z","values":{"memory":{}}}
+"#;
+
 fn said(text: &str) -> String {
     read(text.as_bytes()).unwrap_err().to_string()
 }
@@ -30,6 +37,26 @@ fn what_was_written_is_read_back_to_the_call() {
     assert!(String::from_utf8(file).unwrap().starts_with(
         r#"{"format":"serin-samples/1","interval":"20s","from":"2026-11-20T10:00:00Z","to":"2026-11-20T10:01:00Z","boundsMs":[500],"lines":4}"#
     ));
+}
+
+#[test]
+fn metrics_of_the_users_own_are_read_back_to_the_last_bit() {
+    let recording = read(WITH_OWN.as_bytes()).unwrap();
+    let ticks: Vec<_> = recording.draft().ticks.values().collect();
+    assert_eq!(ticks[1].values[0].canary, Some(0.1));
+    assert_eq!(ticks[1].canary["c"].own[1], Tally::new(4, 5));
+    let mut file = Vec::new();
+    write(&recording, &mut file).unwrap();
+    assert_eq!(String::from_utf8(file).unwrap(), WITH_OWN);
+    let edited = |from: &str, to: &str| {
+        assert!(WITH_OWN.contains(from), "{from}");
+        said(&WITH_OWN.replacen(from, to, 1))
+    };
+    insta::assert_snapshot!(edited("\"0.1\"", "\"NaN\""), @r#"line 3: memory: "NaN" is no number"#);
+    insta::assert_snapshot!(edited("{\"memory\":{\"canary", "{\"checkout\":{\"canary"), @"line 3: the first line has no metric checkout with a `query`");
+    insta::assert_snapshot!(edited("\"own\":{\"checkout\":[4", "\"own\":{\"memory\":[4"), @"line 4: the first line has no metric memory with `bad` and `total`");
+    insta::assert_snapshot!(edited(",\"total\":\"t\"", ""), @"line 1: the metric checkout needs `bad` and `total`, or `query`");
+    insta::assert_snapshot!(edited("\"name\":\"idle\"", "\"name\":\"checkout\""), @"line 1: there are two metrics checkout");
 }
 
 #[test]

@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 use serin_core::rollout::replay::{PodRecord, PodRecords, Recording, RecordingDraft};
-use serin_core::rollout::{Ending, Phase, State};
+use serin_core::rollout::{Ending, Phase, Revision, State};
 
-use super::{Args, check_stretch};
+use super::{Args, check_stretch, own};
 use crate::api::{CanaryRollout, Parsed};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
 use crate::prometheus::{ArmTarget, History, PodHistory, Prometheus, Target, ticks_between};
@@ -89,7 +89,9 @@ pub(super) fn in_manifest(text: &str, name: Option<&str>) -> anyhow::Result<Cana
 struct LastTrial {
     began: Timestamp,
     ended: Option<Timestamp>,
-    hash: String,
+    revision: Revision,
+    /// What stable ran, while that is remembered.
+    baseline: Option<String>,
 }
 
 fn last_trial(rollout: &CanaryRollout) -> Option<LastTrial> {
@@ -103,13 +105,15 @@ fn last_trial(rollout: &CanaryRollout) -> Option<LastTrial> {
             Some(LastTrial {
                 began,
                 ended: Some(at),
-                hash: revision.hash,
+                revision,
+                baseline: None,
             })
         }
         phase => phase.run().map(|run| LastTrial {
             began: run.began,
             ended: None,
-            hash: run.revision.hash.clone(),
+            revision: run.revision.clone(),
+            baseline: Some(run.baseline.name.clone()),
         }),
     }
 }
@@ -119,9 +123,9 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
     let now = clock::now();
     let spec = &source.rollout.spec;
     let last = last_trial(&source.rollout);
-    let (from, to, hash) = match (args.from, last) {
+    let (from, to, trial) = match (args.from, last) {
         (Some(from), _) => (from.resolve(now), None, None),
-        (None, Some(trial)) => (trial.began, trial.ended, Some(trial.hash)),
+        (None, Some(trial)) => (trial.began, trial.ended, Some(trial)),
         (None, None) => bail!("the rollout remembers no trial; say with --from and --to which stretch to replay"),
     };
     let to = args.to.map(|to| to.resolve(now)).or(to).unwrap_or(now).min(now);
@@ -136,7 +140,21 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
         pod_template_hash: hash,
     };
     // The last trial's pods are those of the spec's canary.
-    let hash = args.canary_hash.clone().or(hash.filter(|_| args.canary.is_none()));
+    let of_trial = trial.as_ref().filter(|_| args.canary.is_none());
+    let hash = of_trial.map(|trial| trial.revision.hash.clone());
+    let hash = args.canary_hash.clone().or(hash);
+    let revisions = own::Revisions {
+        canary: args
+            .canary_revision
+            .clone()
+            .or(of_trial.map(|trial| trial.revision.name.clone())),
+        canary_hash: hash.clone(),
+        stable: args
+            .stable_revision
+            .clone()
+            .or(trial.as_ref().and_then(|trial| trial.baseline.clone())),
+        stable_hash: args.stable_hash.clone(),
+    };
     let canary = arm(args.canary.as_ref(), &spec.canary.deployment, hash);
     let stable = arm(args.stable.as_ref(), &spec.stable.deployment, args.stable_hash.clone());
     let mut target = Target {
@@ -196,6 +214,7 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
             .into_iter()
             .filter(|bound| !missing.contains(bound))
             .collect(),
+        metrics: vec![],
         ticks: BTreeMap::new(),
     };
     for (end, pods) in of_canary.ticks {
@@ -205,6 +224,19 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
         let end = end.checked_add(stable_earlier).unwrap_or(Timestamp::MAX);
         draft.ticks.entry(end).or_default().stable = records(pods, &kept);
     }
+    target.began = from;
+    let mut rollout = source.rollout.clone();
+    rollout.metadata.namespace = Some(source.namespace.clone());
+    rollout.spec.canary.deployment = canary.deployment;
+    rollout.spec.stable.deployment = stable.deployment;
+    let wanted = own::Wanted {
+        prometheus: &prometheus,
+        target: &target,
+        rollout: &rollout,
+        parsed,
+        revisions,
+    };
+    own::add(&wanted, &mut draft).await?;
     Ok(Recording::parse(draft)?)
 }
 
@@ -217,7 +249,12 @@ fn records(pods: BTreeMap<String, PodHistory>, kept: &[bool]) -> PodRecords {
         } = pod;
         let mut kept = kept.iter();
         counts.slow.retain(|_| kept.next().copied().unwrap_or(false));
-        PodRecord { counts, codes, seen }
+        PodRecord {
+            counts,
+            codes,
+            seen,
+            own: vec![],
+        }
     };
     pods.into_iter().map(|(name, pod)| (name, record(pod))).collect()
 }

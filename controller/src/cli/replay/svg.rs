@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
 use serin_core::analysis::sequential::Tally;
-use serin_core::rollout::replay::{End, MetricTick, PeerEnd, PodRecords, Replay, TickReplay, Waiting};
+use serin_core::rollout::replay::{End, MetricTick, PeerEnd, Replay, TickReplay, Waiting};
 
+use super::measure::Measure;
 use super::table::Shown;
 
 const LEFT: f64 = 64.0;
@@ -165,26 +166,9 @@ fn shown_metric(replay: &Replay) -> Option<&str> {
     }
 }
 
-/// The calls of an arm in a tick, and the bad ones as the shown metric sees them.
-fn tally(pods: &PodRecords, place: Option<usize>, failure_codes: &[u8]) -> Tally {
-    let mut all = Tally::default();
-    for pod in pods.values() {
-        let bad = match place {
-            None => failure_codes.iter().filter_map(|code| pod.codes.get(code)).sum::<u64>() + pod.counts.failures,
-            Some(place) => pod.counts.slow.get(place).copied().unwrap_or(0),
-        };
-        all.add(&Tally::new(bad, pod.counts.requests));
-    }
-    all
-}
-
 /// The recorded rates, also of the time after our verdict.
 fn rates(svg: &mut String, axis: &Axis, of: &Shown<'_>, metric: Option<&str>) {
-    let metric = metric.unwrap_or("success-rate");
-    let bound = metric.strip_prefix("latency-").and_then(|rest| rest.split_once("ms"));
-    let bound = bound.and_then(|(bound, _)| bound.parse::<u64>().ok());
-    let bounds = &of.recording.bounds_ms;
-    let place = bound.and_then(|bound| bounds.iter().position(|b| *b == bound));
+    let (metric, measure) = Measure::of(metric, of.recording);
     let ticks = of
         .recording
         .ticks
@@ -195,8 +179,8 @@ fn rates(svg: &mut String, axis: &Axis, of: &Shown<'_>, metric: Option<&str>) {
         .map(|(end, tick)| {
             (
                 *end,
-                tally(&tick.canary, place, codes),
-                tally(&tick.stable, place, codes),
+                measure.tally(&tick.canary, codes),
+                measure.tally(&tick.stable, codes),
             )
         })
         .collect();

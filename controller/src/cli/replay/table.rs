@@ -18,7 +18,7 @@ pub(super) struct Shown<'a> {
     pub(super) bounds_ms: Vec<u64>,
     pub(super) replay: &'a Replay,
     pub(super) peers: &'a [PeerReplay],
-    /// Metrics of the spec that are not replayed.
+    /// Metrics of the spec that are judged and were not recorded.
     pub(super) left_out: &'a [String],
 }
 
@@ -56,7 +56,7 @@ pub(super) fn page(of: &Shown<'_>) -> String {
     }
     if !of.left_out.is_empty() {
         page += &format!(
-            "\nJudged in a rollout and not replayed, as only what Linkerd's servers counted is: {}.\n",
+            "\nJudged in a rollout and not replayed, as the samples do not have them by these queries: {}.\n",
             of.left_out.join(", ")
         );
     }

@@ -120,9 +120,9 @@ impl TestState {
     /// One tick's counts of each metric, in order; a metric without counts is not advanced. Allocates nothing.
     ///
     /// Ticks that straddle a change of weight, and the warm-up, are not to be given at all.
-    pub fn observe(&mut self, spec: &TestSpec, counts: &[Arms]) -> Decision {
+    pub fn observe(&mut self, spec: &TestSpec, counts: impl IntoIterator<Item = Arms>) -> Decision {
         for ((test, state), arms) in spec.tests().zip(&mut self.metrics).zip(counts) {
-            test.observe(state, arms, self.step);
+            test.observe(state, &arms, self.step);
         }
         if self.failed.is_none() {
             self.failed = self.crossing(spec);

@@ -50,6 +50,7 @@ pub use judge::{Decision, StepInfo, TestSpec, TestState};
 pub use metric::{Comparison, MetricSpec, MetricState, MetricTest, Role};
 pub use pass::PassProcess;
 pub use sentence::grouped;
+pub(crate) use sentence::percent;
 
 /// The α of one start: the bound on false rollbacks, a probability.
 pub const DEFAULT_ALPHA: f64 = 0.01;

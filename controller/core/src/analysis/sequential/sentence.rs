@@ -60,7 +60,7 @@ fn evidence(ln: f64) -> String {
 }
 
 /// Two significant digits below 1 %, one decimal above.
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     if percent > 0.0 && percent < 0.095 {
         format!("{percent:.2} %")

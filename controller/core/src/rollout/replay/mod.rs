@@ -7,7 +7,7 @@
 //! - A person gives each approval at once, and no other command.
 //! - A tick is known `settle` after its end (one scrape), and is looked at then, as the controller does.
 //! - A trial ends with the promotion commit, or with the canary's traffic gone.
-//! - Metrics of the user's own are not replayed: the plan has none.
+//! - A metric of the user's own could be read in every tick, as the recording has it.
 //!
 //! # Guarantees
 //! The same recording, plan and division give the same replay.
@@ -22,8 +22,9 @@ mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::recording::OwnPlaces;
 use self::story::Teller;
-use self::traffic::{Divider, Weights};
+use self::traffic::{Divided, Divider, Weights};
 use super::effect::{Decision, Effect};
 use super::observation::{Answer, Arm, Command, GitView, LiveWeight, Observation, Verb};
 use super::plan::Plan;
@@ -33,7 +34,9 @@ use crate::Weight;
 use crate::analysis::{ArmSample, CustomTick, FailureCodes, Sent, Sides, Tick};
 
 pub use peers::{Peer, PeerEnd, PeerReplay};
-pub use recording::{PodRecord, PodRecords, RecordedTick, Recording, RecordingDraft, RecordingError};
+pub use recording::{
+    Asked, PodRecord, PodRecords, RecordedMetric, RecordedTick, Recording, RecordingDraft, RecordingError,
+};
 pub use story::{End, MetricTick, Replay, StepReplay, TickReplay, Waiting};
 pub use traffic::Division;
 
@@ -72,6 +75,12 @@ pub enum ReplayError {
     Bound {
         /// The bound.
         bound_ms: u64,
+    },
+    /// A metric of the user's own was not recorded, or by other queries.
+    #[error("spec.analysis.metrics: {name} was not recorded with these queries")]
+    Metric {
+        /// Its name.
+        name: String,
     },
     /// Nothing to judge.
     #[error("the canary answered no call from {from} to {to}")]
@@ -126,6 +135,17 @@ fn begin(recording: &Recording, rules: &Rules<'_>) -> Result<Timestamp, ReplayEr
     if let Some(bound_ms) = rules.plan.objectives.bounds_ms().find(|b| !draft.bounds_ms.contains(b)) {
         return Err(ReplayError::Bound { bound_ms });
     }
+    if let Some(metric) = rules
+        .plan
+        .objectives
+        .custom
+        .iter()
+        .find(|metric| !recording.has(metric))
+    {
+        return Err(ReplayError::Metric {
+            name: metric.name.clone(),
+        });
+    }
     let answers = |end: &Timestamp| recording.tick(*end).is_some_and(|tick| calls(&tick.canary) > 0);
     let Some(first) = recording.ends().find(answers) else {
         return Err(ReplayError::NoCalls {
@@ -179,6 +199,7 @@ struct World<'a> {
     weights: Weights,
     wake: Option<Timestamp>,
     baseline: crate::analysis::Baseline,
+    own: OwnPlaces,
     teller: Teller,
     over: bool,
 }
@@ -198,6 +219,7 @@ impl<'a> World<'a> {
             baseline: Baseline::Wanted,
             since: begin,
         };
+        let own = recording.own_places(&rules.plan.objectives.custom);
         Self {
             recording,
             rules,
@@ -211,7 +233,8 @@ impl<'a> World<'a> {
             },
             weights: vec![(begin, Weight::ZERO)],
             wake: Some(begin),
-            baseline: recording.baseline(rules.baseline, rules.settle, codes),
+            baseline: recording.baseline(rules.baseline, rules.settle, codes, &own.counts),
+            own,
             teller: Teller::new(begin, recording.places(rules.plan.objectives.bounds_ms())),
             over: false,
         }
@@ -284,17 +307,30 @@ impl<'a> World<'a> {
             self.teller.served(end, self.live(), &divided);
             let start = self.recording.start(end);
             if since.is_some_and(|since| start >= since) {
+                let custom = self.custom(end, &divided);
                 ticks.push(Tick {
                     start,
                     end,
                     canary: at_bounds(divided.canary),
                     stable: at_bounds(divided.stable),
-                    custom: CustomTick::default(),
+                    custom,
                     sent: Sent::default(),
                 });
             }
         }
         ticks
+    }
+
+    /// The user's own metrics in a tick, in the order of the plan.
+    fn custom(&self, end: Timestamp, divided: &Divided) -> CustomTick {
+        let values = self.recording.tick(end).map_or(&[][..], |tick| &tick.values);
+        let counts = self.own.counts.iter().map(|place| divided.own.get(*place).copied());
+        let values = self.own.values.iter().map(|place| values.get(*place).copied());
+        CustomTick {
+            counts: counts.map(Option::unwrap_or_default).collect(),
+            values: values.map(Option::unwrap_or_default).collect(),
+            unusable: Vec::new(),
+        }
     }
 
     /// The calls of the ticks that had begun when the trial ended.

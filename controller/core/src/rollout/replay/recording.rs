@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::analysis::{ArmSample, Baseline, Counts, PodCalls, PodCounts, Sight};
+use crate::analysis::sequential::{Arms, Tally};
+use crate::analysis::{ArmSample, Baseline, Counts, CustomKind, CustomMetric, PodCalls, PodCounts, Reading, Sight};
 
 /// A longer stretch is given up: at ticks of 20 s these are 46 days.
 const MOST_TICKS: i64 = 200_000;
@@ -18,22 +19,76 @@ pub struct PodRecord {
     pub codes: BTreeMap<u8, u64>,
     /// Whether it had a fresh scrape at the end of the tick.
     pub seen: bool,
+    /// For each of the recording's pairs of counters: what it counted. Those without any may be left out at the end.
+    pub own: Vec<Tally>,
 }
 
 /// The pods of one arm by name.
 pub type PodRecords = BTreeMap<String, PodRecord>;
 
 /// Both arms in one tick.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecordedTick {
     /// The canary's pods.
     pub canary: PodRecords,
     /// Stable's pods.
     pub stable: PodRecords,
+    /// For each of the recording's single values: what it was at the end of the tick; empty where none had an answer.
+    pub values: Vec<Reading>,
+}
+
+/// A metric of the user's own that was recorded. Another query is another metric, whatever its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedMetric {
+    /// Its name.
+    pub name: String,
+    /// What was asked, with its variables.
+    pub asked: Asked,
+}
+
+/// What was asked for a metric of the user's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Two counters.
+    Counts {
+        /// The query for the bad ones.
+        bad: String,
+        /// The query for all.
+        total: String,
+    },
+    /// One number.
+    Value {
+        /// The query.
+        query: String,
+    },
+}
+
+impl RecordedMetric {
+    /// What has to be recorded for a metric.
+    pub fn of(metric: &CustomMetric) -> Self {
+        let asked = match &metric.kind {
+            CustomKind::Counts(counts) => Asked::Counts {
+                bad: counts.bad.clone(),
+                total: counts.total.clone(),
+            },
+            CustomKind::Value(value) => Asked::Value {
+                query: value.query.clone(),
+            },
+        };
+        Self {
+            name: metric.name.clone(),
+            asked,
+        }
+    }
+
+    /// Whether it is a pair of counters.
+    pub fn is_counts(&self) -> bool {
+        matches!(self.asked, Asked::Counts { .. })
+    }
 }
 
 /// A stretch before it was checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RecordingDraft {
     /// The length of a tick.
     pub interval: SignedDuration,
@@ -45,12 +100,14 @@ pub struct RecordingDraft {
     pub stable_earlier: SignedDuration,
     /// The bounds of all [`Counts::slow`] in milliseconds, rising.
     pub bounds_ms: Vec<u64>,
+    /// Metrics of the user's own, each name once.
+    pub metrics: Vec<RecordedMetric>,
     /// By their ends, which are multiples of the interval since the epoch. Ticks in which nothing was seen may be left out.
     pub ticks: BTreeMap<Timestamp, RecordedTick>,
 }
 
 /// A stretch that can be replayed. Only [`Recording::parse`] makes one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Recording(RecordingDraft);
 
 /// Why a stretch can't be replayed.
@@ -91,6 +148,12 @@ pub enum RecordingError {
     /// Bounds in no order.
     #[error("the latency bounds must rise")]
     Bounds,
+    /// A metric's name that another one has.
+    #[error("there are two metrics {0}")]
+    Twice(String),
+    /// Counts or values of metrics that there are not.
+    #[error("the tick {0} has counts or values of more metrics than there are")]
+    Metrics(Timestamp),
     /// Counts of other bounds.
     #[error("the pod {pod} has {found} counts of slow calls in the tick {tick}, and there are {wanted} bounds")]
     Slow {
@@ -125,6 +188,7 @@ impl Recording {
             to,
             stable_earlier: _,
             ref bounds_ms,
+            ref metrics,
             ref ticks,
         } = draft;
         if interval < SignedDuration::from_millis(1) || interval.subsec_nanos() % 1_000_000 != 0 {
@@ -136,7 +200,18 @@ impl Recording {
         if bounds_ms.windows(2).any(|pair| matches!(pair, [a, b] if a >= b)) {
             return Err(RecordingError::Bounds);
         }
+        for (place, metric) in metrics.iter().enumerate() {
+            if metrics.iter().take(place).any(|other| other.name == metric.name) {
+                return Err(RecordingError::Twice(metric.name.clone()));
+            }
+        }
+        let counts = metrics.iter().filter(|metric| metric.is_counts()).count();
+        let values = metrics.len() - counts;
         for (tick, recorded) in ticks {
+            let pods = || recorded.canary.values().chain(recorded.stable.values());
+            if pods().any(|pod| pod.own.len() > counts) || recorded.values.len() > values {
+                return Err(RecordingError::Metrics(*tick));
+            }
             if tick.as_nanosecond().rem_euclid(interval.as_nanos()) != 0 {
                 return Err(RecordingError::Unaligned(*tick));
             }
@@ -222,8 +297,61 @@ impl Recording {
         bounds_ms.into_iter().map(place).collect()
     }
 
-    /// What stable did in the last `span` before the trial, as far as it could be known `settle` after each tick.
-    pub(super) fn baseline(&self, span: SignedDuration, settle: SignedDuration, codes: &[u8]) -> Baseline {
+    /// Whether a metric of the user's own was recorded, with the same queries.
+    pub fn has(&self, metric: &CustomMetric) -> bool {
+        self.0.metrics.contains(&RecordedMetric::of(metric))
+    }
+
+    /// The places of these metrics among the recording's pairs of counters, and among its values; in the order of the metrics,
+    /// each in the list of its kind.
+    pub(super) fn own_places(&self, metrics: &[CustomMetric]) -> OwnPlaces {
+        let place = |metric: &CustomMetric| {
+            let wanted = RecordedMetric::of(metric);
+            let alike = self
+                .0
+                .metrics
+                .iter()
+                .filter(|one| one.is_counts() == wanted.is_counts());
+            alike.into_iter().position(|one| *one == wanted).unwrap_or(usize::MAX)
+        };
+        let (counts, values): (Vec<_>, Vec<_>) = metrics.iter().partition(|metric| metric.counts().is_some());
+        OwnPlaces {
+            counts: counts.into_iter().map(place).collect(),
+            values: values.into_iter().map(place).collect(),
+        }
+    }
+
+    /// For each pair of counters: what both arms counted in a tick.
+    pub(super) fn own(&self, end: Timestamp) -> Vec<Arms> {
+        let counts = self.0.metrics.iter().filter(|metric| metric.is_counts()).count();
+        let tick = self.tick(end);
+        let sum = |pods: Option<&PodRecords>, place: usize| {
+            let mut all = Tally::default();
+            for one in pods
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .filter_map(|pod| pod.own.get(place))
+            {
+                all.add(one);
+            }
+            all
+        };
+        let of = |place| Arms {
+            canary: sum(tick.map(|tick| &tick.canary), place),
+            stable: sum(tick.map(|tick| &tick.stable), place),
+        };
+        (0..counts).map(of).collect()
+    }
+
+    /// What stable did in the last `span` before the trial, as far as it could be known `settle` after each tick. `own` are the
+    /// places of the metrics among the pairs of counters.
+    pub(super) fn baseline(
+        &self,
+        span: SignedDuration,
+        settle: SignedDuration,
+        codes: &[u8],
+        own: &[usize],
+    ) -> Baseline {
         let since = self.0.from.checked_sub(span).unwrap_or(Timestamp::MIN);
         let known = self.0.from.checked_sub(settle).unwrap_or(Timestamp::MIN);
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
@@ -245,7 +373,10 @@ impl Recording {
                         failures: pod.counts.failures,
                         slow: pod.counts.slow.clone(),
                         codes: codes.iter().map(|code| with_code(pod, *code)).collect(),
-                        custom: Vec::new(),
+                        custom: own
+                            .iter()
+                            .map(|place| pod.own.get(*place).copied().unwrap_or_default())
+                            .collect(),
                     };
                 }
             }
@@ -260,6 +391,13 @@ impl Recording {
             ticks,
         }
     }
+}
+
+/// Where a recording has the metrics of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct OwnPlaces {
+    pub(super) counts: Vec<usize>,
+    pub(super) values: Vec<usize>,
 }
 
 fn with_code(pod: &PodRecord, code: u8) -> u64 {

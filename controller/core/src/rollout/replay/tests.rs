@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::analysis::{Counts, Outcome};
+use crate::analysis::sequential::{Role, Tally};
+use crate::analysis::{Counts, CustomCounts, CustomKind, CustomMetric, CustomValue, Outcome, Reading};
 use crate::rollout::StepDraft;
 use crate::rollout::plan::tests::{draft, plan};
 
@@ -49,7 +50,12 @@ fn past(ticks: i64, of: impl Fn(i64) -> (PodRecords, PodRecords)) -> RecordingDr
     let after = (0..ticks).map(|tick| (tick, of(tick)));
     let ticks = before.chain(after).map(|(tick, (canary, stable))| {
         let end = at(FROM + (tick + 1) * TICK);
-        (end, RecordedTick { canary, stable })
+        let tick = RecordedTick {
+            canary,
+            stable,
+            ..RecordedTick::default()
+        };
+        (end, tick)
     });
     RecordingDraft {
         interval: secs(TICK),
@@ -57,6 +63,7 @@ fn past(ticks: i64, of: impl Fn(i64) -> (PodRecords, PodRecords)) -> RecordingDr
         to: at(FROM + 10_000),
         stable_earlier: SignedDuration::ZERO,
         bounds_ms: vec![500],
+        metrics: vec![],
         ticks: ticks.collect(),
     }
 }
@@ -100,7 +107,7 @@ fn a_canary_that_fails_5_percent_is_rolled_back_at_its_first_weight_one_scrape_a
     let replay = replay(&recording, &rules(&plan)).unwrap();
 
     // The same ticks through the analysis by itself.
-    let mut analysis = plan.analysis(&recording.baseline(secs(3_600), secs(2), &[]));
+    let mut analysis = plan.analysis(&recording.baseline(secs(3_600), secs(2), &[], &[]));
     analysis.begin_step(0, 0.95);
     let mut tick = 0;
     loop {
@@ -372,6 +379,123 @@ fn peers_go_through_the_same_weights_and_say_when_they_would_have_rolled_back() 
     assert_eq!(end, PeerEnd::Promoted { at: at(FROM + 900) });
 }
 
+fn checkout() -> CustomMetric {
+    CustomMetric {
+        name: "checkout".to_owned(),
+        role: Role::Judged,
+        kind: CustomKind::Counts(CustomCounts {
+            bad: "bad".to_owned(),
+            total: "total".to_owned(),
+            verb: None,
+            objective: None,
+            tolerance: 0.001,
+            pass_tolerance: 0.05,
+        }),
+    }
+}
+
+fn memory() -> CustomMetric {
+    CustomMetric {
+        name: "memory".to_owned(),
+        role: Role::Judged,
+        kind: CustomKind::Value(CustomValue {
+            query: "memory".to_owned(),
+            min: None,
+            max: Some(500.0),
+            breaches: 3,
+            per_arm: true,
+        }),
+    }
+}
+
+fn judged_by(metrics: Vec<CustomMetric>) -> Plan {
+    let mut draft = draft(&[5, 100]);
+    draft.objectives.latency_against_stable = None;
+    draft.objectives.custom = metrics;
+    Plan::parse(draft).unwrap()
+}
+
+/// All calls are well; of ten checkouts in a hundred calls as many are bad, and memory is as much.
+fn with_own(ticks: i64, of: impl Fn(i64) -> (u64, f64)) -> Recording {
+    let mut draft = past(ticks, |_| (pod(100, 0, 0), pod(900, 0, 0)));
+    draft.metrics = vec![RecordedMetric::of(&memory()), RecordedMetric::of(&checkout())];
+    draft.to = at(FROM + ticks * TICK);
+    for (end, tick) in &mut draft.ticks {
+        let (bad, memory) = of((end.as_second() - FROM) / TICK - 1);
+        for (pods, tally) in [
+            (&mut tick.canary, Tally::new(bad, 10)),
+            (&mut tick.stable, Tally::new(0, 90)),
+        ] {
+            for pod in pods.values_mut() {
+                pod.own = vec![tally];
+            }
+        }
+        tick.values = vec![Reading {
+            canary: Some(memory),
+            stable: Some(100.0),
+        }];
+    }
+    Recording::parse(draft).unwrap()
+}
+
+fn reason(replay: &Replay) -> (&str, &str) {
+    match &replay.end {
+        End::RolledBack { metric, reason, .. } => (metric.as_deref().unwrap_or_default(), reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn counters_of_the_users_own_fail_a_canary_whose_calls_are_all_well() {
+    let plan = judged_by(vec![checkout()]);
+    let recording = with_own(120, |_| (4, 100.0));
+    for rules in [rules(&plan), by_plan(&plan)] {
+        let replay = replay(&recording, &rules).unwrap();
+        let (metric, why) = reason(&replay);
+        assert_eq!(metric, "checkout");
+        assert!(why.contains("were bad by checkout"), "{why}");
+        assert_eq!(replay.served.failures, 0);
+    }
+    // By the plan it has 5 of the 100 checkouts of a tick instead of 10, and as many bad ones among ten.
+    let divided = replay(&recording, &by_plan(&plan)).unwrap();
+    let own = divided.ticks.iter().filter(|tick| tick.judged);
+    let own: Vec<_> = own
+        .flat_map(|tick| tick.metrics.iter().find(|m| m.metric == "checkout"))
+        .collect();
+    assert!(own.iter().all(|tick| tick.canary.total == 5), "{own:?}");
+    // What the plan does not judge is not looked at.
+    let end = replay(&recording, &rules(&judged_by(vec![]))).unwrap().end;
+    assert!(!matches!(end, End::RolledBack { .. }), "{end:?}");
+}
+
+#[test]
+fn a_value_fails_at_the_tick_of_its_last_breach_in_a_row() {
+    let plan = judged_by(vec![checkout(), memory()]);
+    let recording = with_own(60, |tick| (0, if tick < 5 || tick == 7 { 100.0 } else { 600.0 }));
+    let replay = replay(&recording, &rules(&plan)).unwrap();
+    let (metric, why) = reason(&replay);
+    assert_eq!(metric, "memory");
+    assert!(why.starts_with("memory is 600 on canary, stable 100"), "{why}");
+    let End::RolledBack { at: when, .. } = replay.end else {
+        panic!("{:?}", replay.end)
+    };
+    // The ticks 8, 9 and 10; known two seconds after the last one's end.
+    assert_eq!(when, at(FROM + 11 * TICK + 2));
+}
+
+#[test]
+fn a_metric_that_was_recorded_by_another_query_was_not_recorded() {
+    let recording = with_own(60, |_| (0, 100.0));
+    let mut other = checkout();
+    other.kind = memory().kind;
+    assert!(recording.has(&checkout()) && !recording.has(&other));
+    let why = replay(&recording, &rules(&judged_by(vec![memory(), other]))).unwrap_err();
+    assert_eq!(
+        why.to_string(),
+        "spec.analysis.metrics: checkout was not recorded with these queries"
+    );
+}
+
 #[test]
 fn what_cannot_be_replayed_says_why() {
     let plan = plan(&[5, 100]);
@@ -431,6 +555,7 @@ fn pods() -> impl Strategy<Value = PodRecords> {
                 slow: vec![part(requests, slow)],
             },
             codes: BTreeMap::new(),
+            own: vec![],
             seen,
         };
         pods.into_iter().map(|(name, pod)| (name, record(pod))).collect()

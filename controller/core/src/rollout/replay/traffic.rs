@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::recording::{self, Recording};
 use crate::Weight;
+use crate::analysis::sequential::{Arms, Tally};
 use crate::analysis::{ArmSample, Counts};
 
 /// Above so many picks the number of bad ones among them is drawn from the normal distribution that it is then.
@@ -36,6 +37,8 @@ pub(super) struct Divided {
     pub(super) served: Counts,
     /// Whether it had too few.
     pub(super) short: bool,
+    /// For each of the recording's pairs of counters.
+    pub(super) own: Vec<Arms>,
 }
 
 /// A weight from a time on.
@@ -48,6 +51,8 @@ pub(super) struct Divider<'a> {
     division: Division,
     /// What was left over of the canary's share, in parts of a call.
     carry: u128,
+    /// The same of each pair of counters.
+    own_carry: Vec<u128>,
 }
 
 impl<'a> Divider<'a> {
@@ -56,6 +61,7 @@ impl<'a> Divider<'a> {
             recording,
             division,
             carry: 0,
+            own_carry: Vec::new(),
         }
     }
 
@@ -71,16 +77,12 @@ impl<'a> Divider<'a> {
                 canary,
                 stable,
                 short: false,
+                own: self.recording.own(end),
             };
         };
         let (has, beside) = (canary.counts.requests, stable.counts.requests);
-        // Stable's calls of another time were no calls of this one.
-        let all = if self.recording.draft().stable_earlier.is_zero() {
-            has.saturating_add(beside)
-        } else {
-            has
-        };
-        let wanted = self.share(all, end, weights);
+        let all = together(self.recording, has, beside);
+        let wanted = share(self.recording, &mut self.carry, all, end, weights);
         let mut picks = Picks::new(seed, end);
         let canary = ArmSample {
             counts: picks.some(&canary.counts, wanted),
@@ -93,32 +95,50 @@ impl<'a> Divider<'a> {
             pods: Vec::new(),
             ..stable
         };
+        let mut own = self.recording.own(end);
+        self.own_carry.resize(own.len(), 0);
+        for (arms, carry) in own.iter_mut().zip(&mut self.own_carry) {
+            let all = together(self.recording, arms.canary.total, arms.stable.total);
+            let wanted = share(self.recording, carry, all, end, weights);
+            arms.canary = picks.tally(arms.canary, wanted);
+            arms.stable = picks.tally(arms.stable, all - wanted);
+        }
         let short = canary.counts.requests < wanted;
         Divided {
             served: scaled(&canary.counts, wanted),
             short,
             canary,
             stable,
+            own,
         }
     }
+}
 
-    /// The canary's part of so many calls, by how long each weight stood in the tick; what is left over goes to the next tick.
-    fn share(&mut self, all: u64, end: Timestamp, weights: &Weights) -> u64 {
-        let end = end.as_millisecond();
-        let start = end.saturating_sub(self.recording.length());
-        let mut part: u128 = 0;
-        for (place, (since, weight)) in weights.iter().enumerate() {
-            let until = weights
-                .get(place + 1)
-                .map_or(i64::MAX, |(next, _)| next.as_millisecond());
-            let stood = until.min(end).saturating_sub(since.as_millisecond().max(start)).max(0);
-            part += u128::from(stood.unsigned_abs()) * u128::from(weight.percent());
-        }
-        let whole = u128::from(self.recording.length().unsigned_abs()) * 100;
-        let calls = u128::from(all) * part + self.carry;
-        self.carry = calls % whole;
-        u64::try_from(calls / whole).unwrap_or(u64::MAX).min(all)
+/// What there is to divide; stable's calls of another time were no calls of this one.
+fn together(recording: &Recording, canary: u64, stable: u64) -> u64 {
+    if recording.draft().stable_earlier.is_zero() {
+        canary.saturating_add(stable)
+    } else {
+        canary
     }
+}
+
+/// The canary's part of so many calls, by how long each weight stood in the tick; what is left over goes to the next tick.
+fn share(recording: &Recording, carry: &mut u128, all: u64, end: Timestamp, weights: &Weights) -> u64 {
+    let end = end.as_millisecond();
+    let start = end.saturating_sub(recording.length());
+    let mut part: u128 = 0;
+    for (place, (since, weight)) in weights.iter().enumerate() {
+        let until = weights
+            .get(place + 1)
+            .map_or(i64::MAX, |(next, _)| next.as_millisecond());
+        let stood = until.min(end).saturating_sub(since.as_millisecond().max(start)).max(0);
+        part += u128::from(stood.unsigned_abs()) * u128::from(weight.percent());
+    }
+    let whole = u128::from(recording.length().unsigned_abs()) * 100;
+    let calls = u128::from(all) * part + *carry;
+    *carry = calls % whole;
+    u64::try_from(calls / whole).unwrap_or(u64::MAX).min(all)
 }
 
 /// What so many calls would have been like; bad ones are rounded up. Without any call to go by they are good.
@@ -180,6 +200,14 @@ impl Picks {
             failures,
             slow,
         }
+    }
+
+    /// `calls` of a pair of counters' calls, or all if they are no more.
+    fn tally(&mut self, of: Tally, calls: u64) -> Tally {
+        if calls >= of.total {
+            return of;
+        }
+        Tally::new(self.among(of.total, of.bad, calls), calls)
     }
 
     /// How many of the `bad` among `all` are among `picked` ones.

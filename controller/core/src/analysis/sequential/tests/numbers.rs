@@ -75,7 +75,7 @@ fn run(state: &mut TestState, spec: &TestSpec, script: &[Scripted]) {
         if let Some((index, stable_share)) = *step {
             state.begin_step(StepInfo { index, stable_share });
         }
-        state.observe(spec, ticks);
+        state.observe(spec, *ticks);
     }
 }
 

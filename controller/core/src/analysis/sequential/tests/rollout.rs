@@ -43,7 +43,9 @@ fn at(index: u32, stable_share: f64) -> StepInfo {
 /// Gives the ticks, and returns the last decision.
 fn observe(state: &mut TestState, spec: &TestSpec, ticks: usize, counts: &[[u64; 4]]) -> Decision {
     let counts: Vec<Arms> = counts.iter().copied().map(arms).collect();
-    (0..ticks).fold(Decision::Inconclusive, |_, _| state.observe(spec, &counts))
+    (0..ticks).fold(Decision::Inconclusive, |_, _| {
+        state.observe(spec, counts.iter().copied())
+    })
 }
 
 /// Ticks until FAIL, at most `most`.
