@@ -70,6 +70,7 @@ fn seen(ticks: Vec<Tick>) -> Observation {
     Observation {
         stable: arm.clone(),
         canary: arm,
+        autoscaler: None,
         weight: LiveWeight::At(5.try_into().unwrap()),
         route_accepted: None,
         sides: Sides::default(),

@@ -173,6 +173,7 @@ pub(crate) fn decision(world: &World, seen: &Seen, decision: &Decision) -> Resul
         return Err(match violation {
             Violation::RisesWithoutRecordedStep => broken(1, "the weight rises outside of a recorded step"),
             Violation::RisesWithoutCapacity => broken(1, "the weight rises without ready pods"),
+            Violation::RisesWithoutFloor => broken(1, "the weight rises although stable could not take it all back"),
             Violation::TrafficNotFirst => broken(2, "something is done before the traffic is taken away"),
             Violation::CommitsBeforeTraffic => broken(2, "a rollback is committed while the canary has traffic"),
             Violation::ReturnsUnproven => broken(1, "a promotion without a trial of what was not promoted lately"),
