@@ -12,9 +12,11 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Bytes};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::Instrument as _;
 
 use crate::identity::Identity;
 use crate::metrics::{Method, Metrics};
+use crate::trace::{self, Trace, Tracing};
 
 const GRPC_STATUS: &str = "grpc-status";
 
@@ -23,6 +25,7 @@ const GRPC_STATUS: &str = "grpc-status";
 pub(crate) struct CallsLayer {
     pub(crate) identity: Arc<Identity>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tracing: Tracing,
 }
 
 impl<S> Layer<S> for CallsLayer {
@@ -57,16 +60,22 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let identity = Arc::clone(&self.around.identity);
-        let in_flight =
-            Method::of_path(request.uri().path()).map(|method| InFlight::start(method, &self.around.metrics));
-        let answer = self.inner.call(request);
+        let Some(method) = Method::of_path(request.uri().path()) else {
+            let answer = self.inner.call(request);
+            return Box::pin(async move {
+                let mut response = answer.await?;
+                identity.stamp(response.headers_mut());
+                Ok(response)
+            });
+        };
+        let trace = self.around.tracing.of(method, request.headers());
+        let span = trace.span.clone();
+        let in_flight = InFlight::start(method, trace, &self.around.metrics);
+        let answer = span.in_scope(|| self.inner.call(request)).instrument(span);
         Box::pin(async move {
             let mut response = answer.await?;
             identity.stamp(response.headers_mut());
-            Ok(match in_flight {
-                Some(in_flight) => count_at_end(in_flight, response),
-                None => response,
-            })
+            Ok(count_at_end(in_flight, response))
         })
     }
 }
@@ -97,16 +106,18 @@ struct InFlight {
     method: Method,
     started: Instant,
     code: Code,
+    trace: Trace,
     metrics: Arc<Metrics>,
 }
 
 impl InFlight {
-    fn start(method: Method, metrics: &Arc<Metrics>) -> Self {
+    fn start(method: Method, trace: Trace, metrics: &Arc<Metrics>) -> Self {
         metrics.call_started();
         Self {
             method,
             started: Instant::now(),
             code: Code::Cancelled,
+            trace,
             metrics: Arc::clone(metrics),
         }
     }
@@ -122,9 +133,12 @@ impl Drop for InFlight {
             method,
             started,
             code,
+            trace: Trace { span, exemplar },
             metrics,
         } = self;
-        metrics.call_ended(*method, *code, *started);
+        metrics.call_ended(*method, *code, *started, exemplar.take());
+        trace::ended(span, *code);
+        let _entered = span.enter();
         tracing::debug!(method = method.as_str(), ?code, latency = ?started.elapsed(), "call ended");
     }
 }

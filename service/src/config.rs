@@ -1,15 +1,19 @@
 //! What can be set from outside, by flag or environment, and what is refused.
 //! It must not know what the values do.
 
+use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use jiff::SignedDuration;
 use tonic::Code;
 
 use crate::identity::{Identity, Name};
+use crate::store::{DatabaseUrl, DatabaseUrlError};
 
 /// The gRPC service user.UserService.
 #[derive(Clone, Debug, Parser)]
@@ -40,6 +44,12 @@ pub struct Config {
     pub service_instance: Name,
 
     #[command(flatten)]
+    pub database: DatabaseConfig,
+
+    #[command(flatten)]
+    pub limits: LimitsConfig,
+
+    #[command(flatten)]
     pub faults: FaultConfig,
 
     #[command(flatten)]
@@ -47,6 +57,86 @@ pub struct Config {
 
     #[command(flatten)]
     pub log: LogConfig,
+
+    #[command(flatten)]
+    pub traces: TraceConfig,
+
+    /// All of the above, for the log.
+    #[arg(skip)]
+    settings: String,
+}
+
+/// Where users are kept.
+#[derive(Clone, Debug, Args)]
+pub struct DatabaseConfig {
+    /// postgres://user:password@host:5432/database, a file that pods may share (sqlite:///folder/users.db), or sqlite::memory:.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        default_value = "sqlite:users.db",
+        hide_env_values = true
+    )]
+    pub database_url: Secret,
+
+    /// The most connections to the database; a file of SQLite takes 4 to read and 1 to write.
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub database_connections: u32,
+
+    /// Whether to bring the database's schema to this version's at the start.
+    #[arg(long, env = "DATABASE_MIGRATE", value_enum, default_value_t = Migrate::Apply)]
+    pub database_migrate: Migrate,
+}
+
+/// What to do about a schema that is older than this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Migrate {
+    /// Bring it further. Older versions go on working.
+    Apply,
+    /// Leave it: somebody else does it. What needs the newer schema fails until then.
+    Leave,
+}
+
+/// What one process takes upon itself.
+#[derive(Clone, Debug, Args)]
+pub struct LimitsConfig {
+    /// How many calls of user.UserService may be in flight; more are refused with RESOURCE_EXHAUSTED at once.
+    #[arg(long, env = "MAX_CONCURRENT_CALLS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_concurrent_calls: u32,
+
+    /// The largest request, in bytes.
+    #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1024..))]
+    pub max_message_bytes: u32,
+
+    /// After so long (10 % more or less) a client is asked to connect again, so that it meets new pods; 0s for never.
+    #[arg(long, env = "MAX_CONNECTION_AGE", default_value = "5m", value_parser = parse_duration)]
+    pub max_connection_age: Duration,
+
+    /// How long calls may go on, on a connection that is to close by its age.
+    #[arg(long, env = "MAX_CONNECTION_AGE_GRACE", default_value = "30s", value_parser = parse_duration)]
+    pub max_connection_age_grace: Duration,
+}
+
+/// A text that is shown to nobody.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl DatabaseConfig {
+    /// The database to use.
+    pub fn url(&self) -> Result<DatabaseUrl, DatabaseUrlError> {
+        self.database_url.0.parse()
+    }
 }
 
 /// Faults on purpose, to rehearse rollbacks. Off unless asked for.
@@ -105,6 +195,18 @@ pub struct LogConfig {
     pub log_filter: String,
 }
 
+/// Which calls are traced, and for whom.
+#[derive(Clone, Debug, Args)]
+pub struct TraceConfig {
+    /// Who collects traces, by OTLP over gRPC without TLS, for example http://collector:4317. Nobody unless given.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = parse_endpoint)]
+    pub otlp_endpoint: Option<String>,
+
+    /// Share of the calls without a traceparent that are traced, from 0 to 1. The others follow their caller's decision.
+    #[arg(long, env = "TRACE_RATIO", default_value_t = 0.01, value_parser = parse_rate)]
+    pub trace_ratio: f64,
+}
+
 /// Form of the log's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -115,6 +217,25 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// Reads flags and environment; the error says what to write instead.
+    pub fn read(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(args)?;
+        let mut config = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        // Not by clap, whose message would repeat the value.
+        let database = config.database.url().map_err(|error| {
+            let message = format!("invalid value for '--database-url <DATABASE_URL>': {error}");
+            command.error(ErrorKind::ValueValidation, message)
+        })?;
+        config.settings = settings(&command, &matches, &database);
+        Ok(config)
+    }
+
+    /// All settings in one line, without secrets.
+    pub fn settings(&self) -> &str {
+        &self.settings
+    }
+
     /// Where gRPC listens.
     pub fn grpc_address(&self) -> SocketAddr {
         SocketAddr::new(self.bind_address, self.grpc_port)
@@ -135,6 +256,27 @@ impl Config {
     }
 }
 
+/// Each variable with the value in force. One that must not be shown has no value here but its own short form.
+fn settings(command: &Command, matches: &ArgMatches, database: &DatabaseUrl) -> String {
+    let mut settings = Vec::new();
+    for argument in command.get_arguments() {
+        let (Some(variable), Ok(Some(values))) = (argument.get_env(), matches.try_get_raw(argument.get_id().as_str()))
+        else {
+            continue;
+        };
+        let value = match argument.get_id().as_str() {
+            "database_url" => database.to_string(),
+            _ if argument.is_hide_env_values_set() => "***".to_owned(),
+            _ => values
+                .map(|value| value.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join(","),
+        };
+        settings.push(format!("{}={value}", variable.to_string_lossy()));
+    }
+    settings.join(" ")
+}
+
 fn parse_rate(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -147,6 +289,16 @@ fn parse_positive(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|rate: &f64| rate.is_finite() && *rate >= 0.0)
         .ok_or_else(|| "not a rate: use a number of calls a second, for example 20".to_owned())
+}
+
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    text.parse::<http::Uri>()
+        .ok()
+        .filter(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some())
+        .map(|_| text.to_owned())
+        .ok_or_else(|| {
+            "not an address of a collector: use http://HOST:PORT, for example http://collector:4317".to_owned()
+        })
 }
 
 fn parse_code(text: &str) -> Result<Code, String> {
@@ -174,7 +326,36 @@ mod tests {
     use super::*;
 
     fn parse(flags: &[&str]) -> Result<Config, String> {
-        Config::try_parse_from([&["user-service"], flags].concat()).map_err(|error| error.to_string())
+        Config::read([&["user-service"], flags].concat()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_are_shown_with_their_values_and_secrets_are_not() {
+        let config = parse(&[
+            "--database-url=postgres://app:s3cret@db/users",
+            "--max-message-bytes=2048",
+        ])
+        .unwrap();
+        let shown = config.settings();
+        assert!(
+            shown.contains("DATABASE_URL=postgres://app:***@db:5432/users "),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("MAX_MESSAGE_BYTES=2048 ") && shown.contains("GRPC_PORT=50051 "),
+            "{shown}"
+        );
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_being_repeated() {
+        let message = parse(&["--database-url=mysql://app:s3cret@db/users"]).unwrap_err();
+        assert!(
+            message.contains("DATABASE_URL") && message.contains("postgres://"),
+            "{message}"
+        );
+        assert!(!message.contains("s3cret"), "{message}");
     }
 
     #[test]
@@ -186,6 +367,9 @@ mod tests {
         assert_eq!(config.shutdown.shutdown_drain, Duration::from_secs(1));
         assert_eq!(config.shutdown.shutdown_grace, Duration::from_secs(25));
         assert_eq!(config.log.log_format, LogFormat::Json);
+        assert_eq!(config.database.url().unwrap().to_string(), "sqlite://users.db");
+        assert_eq!(config.database.database_migrate, Migrate::Apply);
+        assert_eq!(config.limits.max_connection_age, Duration::from_mins(5));
     }
 
     #[test]
@@ -218,6 +402,36 @@ mod tests {
             ("--bind-address", "localhost", "BIND_ADDRESS", "invalid IP address"),
             ("--service-revision", "a b", "SERVICE_REVISION", "printable ASCII"),
             ("--log-format", "xml", "LOG_FORMAT", "json"),
+            (
+                "--database-url",
+                "users.db",
+                "DATABASE_URL",
+                "sqlite:///folder/users.db",
+            ),
+            (
+                "--database-url",
+                "postgres://db:port/users",
+                "DATABASE_URL",
+                "postgres://user:password@host",
+            ),
+            ("--database-connections", "0", "DATABASE_CONNECTIONS", "1..=200"),
+            ("--database-migrate", "back", "DATABASE_MIGRATE", "apply"),
+            ("--max-concurrent-calls", "0", "MAX_CONCURRENT_CALLS", "1..=1000000"),
+            ("--max-message-bytes", "64KB", "MAX_MESSAGE_BYTES", "invalid digit"),
+            (
+                "--otlp-endpoint",
+                "collector:4317",
+                "OTLP_ENDPOINT",
+                "http://collector:4317",
+            ),
+            (
+                "--otlp-endpoint",
+                "https://collector:4317",
+                "OTLP_ENDPOINT",
+                "http://collector:4317",
+            ),
+            ("--trace-ratio", "2", "TRACE_RATIO", "from 0 to 1"),
+            ("--max-connection-age", "5", "MAX_CONNECTION_AGE", "with a unit"),
         ] {
             let flags = if value.is_empty() {
                 vec![flag]

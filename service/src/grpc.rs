@@ -2,6 +2,7 @@
 //! It must not know how users are kept, nor how calls are counted or made to fail.
 
 mod request;
+pub(crate) mod status;
 
 use std::sync::Arc;
 
@@ -12,30 +13,32 @@ use user_proto::{
 };
 
 use crate::metrics::Metrics;
-use crate::page::{self, UnknownToken};
-use crate::store::{Store, StoreError, User};
-use crate::validate::Violation;
+use crate::page;
+use crate::store::{Novelty, Store, User};
 use crate::{clock, grpc::request::Page};
 
 /// The service over a store.
 #[derive(Debug)]
-pub(crate) struct Users<S> {
-    store: S,
+pub(crate) struct Users {
+    store: Store,
     metrics: Arc<Metrics>,
 }
 
-impl<S: Store> Users<S> {
-    pub(crate) fn server(store: S, metrics: Arc<Metrics>) -> UserServiceServer<Self> {
-        UserServiceServer::new(Self { store, metrics })
+impl Users {
+    /// Requests of more than `max_message_bytes` are refused before they are read whole.
+    pub(crate) fn server(store: Store, metrics: Arc<Metrics>, max_message_bytes: usize) -> UserServiceServer<Self> {
+        UserServiceServer::new(Self { store, metrics }).max_decoding_message_size(max_message_bytes)
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store> UserService for Users<S> {
+impl UserService for Users {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<user_proto::User>, Status> {
-        let user = request::create(request.into_inner())?;
-        let user = self.store.create(user, clock::now()).await?;
-        self.metrics.users_created.inc();
+        let (user, request_id) = request::create(request.into_inner())?;
+        let (user, novelty) = self.store.create(user, request_id.as_ref(), clock::now()).await?;
+        if novelty == Novelty::New {
+            self.metrics.users_created.inc();
+        }
         Ok(Response::new(user.into()))
     }
 
@@ -47,7 +50,7 @@ impl<S: Store> UserService for Users<S> {
 
     async fn update_user(&self, request: Request<UpdateUserRequest>) -> Result<Response<user_proto::User>, Status> {
         let (id, seen, change) = request::update(request.into_inner())?;
-        let user = self.store.update(id, seen, change, clock::now()).await?;
+        let user = self.store.update(id, seen, &change, clock::now()).await?;
         self.metrics.users_updated.inc();
         Ok(Response::new(user.into()))
     }
@@ -102,28 +105,5 @@ fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.as_second(),
         nanos: time.subsec_nanosecond(),
-    }
-}
-
-impl From<StoreError> for Status {
-    fn from(error: StoreError) -> Self {
-        let message = error.to_string();
-        match error {
-            StoreError::NotFound(_) => Self::not_found(message),
-            StoreError::EmailTaken(_) => Self::already_exists(message),
-            StoreError::Stale(_) => Self::aborted(message),
-        }
-    }
-}
-
-impl From<Violation> for Status {
-    fn from(violation: Violation) -> Self {
-        Self::invalid_argument(violation.to_string())
-    }
-}
-
-impl From<UnknownToken> for Status {
-    fn from(error: UnknownToken) -> Self {
-        Self::invalid_argument(error.to_string())
     }
 }

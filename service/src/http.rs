@@ -43,6 +43,7 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
     match shared.readiness.phase() {
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         Phase::Serving => (StatusCode::OK, "serving\n"),
+        Phase::CutOff => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
 }

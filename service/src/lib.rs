@@ -4,10 +4,12 @@
 mod calls;
 mod clock;
 pub mod config;
+mod database;
 mod fault;
 mod grpc;
 mod http;
 pub mod identity;
+mod limits;
 pub mod logging;
 mod metrics;
 mod page;
@@ -15,7 +17,9 @@ mod readiness;
 pub mod server;
 pub mod signals;
 mod store;
+mod trace;
 mod validate;
 
 pub use config::Config;
 pub use server::{Server, ServerError};
+pub use store::{DatabaseUrl, DatabaseUrlError};

@@ -2,22 +2,27 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use user_service::{Config, Server, logging, signals};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
-    if let Err(error) = logging::init(&config.log) {
-        eprintln!("error: {error}");
-        return ExitCode::from(2);
-    }
-    match serve(config).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let config = Config::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let telemetry = match logging::init(&config) {
+        Ok(telemetry) => telemetry,
         Err(error) => {
-            tracing::error!(error = error.as_ref(), "user-service ends with an error");
-            ExitCode::FAILURE
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
         }
+    };
+    let served = serve(config).await;
+    if let Err(error) = &served {
+        tracing::error!(error = error.as_ref(), "user-service ends with an error");
+    }
+    telemetry.shutdown().await;
+    if served.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

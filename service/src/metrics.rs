@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::{CounterWithExemplar, HistogramWithExemplars};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
@@ -57,6 +57,18 @@ impl Method {
                 .find(|method| method.as_str() == name)
                 .unwrap_or(Self::Unknown),
         )
+    }
+
+    /// As OpenTelemetry names a span of it.
+    pub(crate) fn full_name(self) -> &'static str {
+        match self {
+            Self::CreateUser => "user.UserService/CreateUser",
+            Self::GetUser => "user.UserService/GetUser",
+            Self::UpdateUser => "user.UserService/UpdateUser",
+            Self::DeleteUser => "user.UserService/DeleteUser",
+            Self::ListUsers => "user.UserService/ListUsers",
+            Self::Unknown => "user.UserService/_OTHER",
+        }
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -116,6 +128,14 @@ struct MethodLabels {
     grpc_method: Method,
 }
 
+/// Leads from a number to one of the traces behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Exemplar {
+    trace_id: String,
+}
+
+type Latency = HistogramWithExemplars<Exemplar>;
+
 /// A kind of fault that was injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
@@ -141,10 +161,12 @@ struct FaultLabels {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    handled: Family<HandledLabels, Counter>,
-    handling: Family<MethodLabels, Histogram, fn() -> Histogram>,
+    handled: Family<HandledLabels, CounterWithExemplar<Exemplar>>,
+    handling: Family<MethodLabels, Latency, fn() -> Latency>,
     in_flight: Gauge,
     faults: Family<FaultLabels, Counter>,
+    pub(crate) calls_shed: Counter,
+    pub(crate) connections_accepted: Counter,
     pub(crate) users_created: Counter,
     pub(crate) users_updated: Counter,
     pub(crate) users_deleted: Counter,
@@ -155,9 +177,11 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::default(),
             handled: Family::default(),
-            handling: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+            handling: Family::new_with_constructor(|| Latency::new(LATENCY_BUCKETS.into_iter())),
             in_flight: Gauge::default(),
             faults: Family::default(),
+            calls_shed: Counter::default(),
+            connections_accepted: Counter::default(),
             users_created: Counter::default(),
             users_updated: Counter::default(),
             users_deleted: Counter::default(),
@@ -181,6 +205,8 @@ impl Metrics {
             handling,
             in_flight,
             faults,
+            calls_shed,
+            connections_accepted,
             users_created,
             users_updated,
             users_deleted,
@@ -208,6 +234,16 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("user_service");
         registry.register("build", "Which version and revision this process is", build);
         registry.register("faults_injected", "Faults on purpose, by kind", faults.clone());
+        registry.register(
+            "calls_shed",
+            "Calls refused as too many were in flight",
+            calls_shed.clone(),
+        );
+        registry.register(
+            "connections_accepted",
+            "Connections of clients, on the gRPC port",
+            connections_accepted.clone(),
+        );
         registry.register("users_created", "Users created", users_created.clone());
         registry.register("users_updated", "Users changed", users_updated.clone());
         registry.register("users_deleted", "Users deleted", users_deleted.clone());
@@ -217,17 +253,21 @@ impl Metrics {
         self.in_flight.inc();
     }
 
-    pub(crate) fn call_ended(&self, grpc_method: Method, code: Code, started: Instant) {
+    /// `trace_id` is that of a trace which somebody can look up.
+    pub(crate) fn call_ended(&self, grpc_method: Method, code: Code, started: Instant, trace_id: Option<String>) {
+        let exemplar = trace_id.map(|trace_id| Exemplar { trace_id });
         self.in_flight.dec();
         self.handled
             .get_or_create(&HandledLabels {
                 grpc_method,
                 grpc_code: CodeName(code),
             })
-            .inc();
-        self.handling
-            .get_or_create(&MethodLabels { grpc_method })
-            .observe(started.elapsed().as_secs_f64());
+            .inc_by(1, exemplar.clone(), None);
+        self.handling.get_or_create(&MethodLabels { grpc_method }).observe(
+            started.elapsed().as_secs_f64(),
+            exemplar,
+            None,
+        );
     }
 
     pub(crate) fn fault_injected(&self, kind: Fault) {
@@ -263,7 +303,7 @@ mod tests {
     fn names_and_labels_are_those_of_the_contract() {
         let metrics = metrics();
         metrics.call_started();
-        metrics.call_ended(Method::GetUser, Code::NotFound, Instant::now());
+        metrics.call_ended(Method::GetUser, Code::NotFound, Instant::now(), None);
         metrics.users_created.inc();
         metrics.fault_injected(Fault::Error);
         let text = metrics.encode().unwrap();

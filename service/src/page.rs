@@ -13,7 +13,7 @@ const VERSION: u8 = 1;
 
 /// A page token that this service never gave out.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("page_token: is not a next_page_token of ListUsers; leave it empty to start again")]
+#[error("not a page token")]
 pub(crate) struct UnknownToken;
 
 /// The token for the page that starts after `last`.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -19,14 +20,18 @@ pub(crate) enum Phase {
     Starting = 0,
     /// It wants calls.
     Serving = 1,
-    /// It answers, and wants clients to turn away.
-    Draining = 2,
+    /// It can't answer them, as the database does not.
+    CutOff = 2,
+    /// It answers, and wants clients to turn away. It will never want calls again.
+    Draining = 3,
 }
 
 /// A handle on the state; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Readiness {
     phase: Arc<AtomicU8>,
+    /// Held while the state changes, so that HTTP and gRPC end with the same one.
+    change: Arc<Mutex<()>>,
     health: HealthReporter,
 }
 
@@ -35,6 +40,7 @@ impl Readiness {
     pub(crate) async fn starting() -> Self {
         let readiness = Self {
             phase: Arc::new(AtomicU8::new(Phase::Starting as u8)),
+            change: Arc::default(),
             health: HealthReporter::new(),
         };
         readiness.set_health(ServingStatus::NotServing).await;
@@ -50,18 +56,24 @@ impl Readiness {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Starting,
             1 => Phase::Serving,
+            2 => Phase::CutOff,
             _ => Phase::Draining,
         }
     }
 
-    pub(crate) async fn serving(&self) {
-        self.phase.store(Phase::Serving as u8, Ordering::Release);
-        self.set_health(ServingStatus::Serving).await;
-    }
-
-    pub(crate) async fn draining(&self) {
-        self.phase.store(Phase::Draining as u8, Ordering::Release);
-        self.set_health(ServingStatus::NotServing).await;
+    /// Goes into a phase, and says whether it was another one before. Nothing comes after draining.
+    pub(crate) async fn enter(&self, phase: Phase) -> bool {
+        let _change = self.change.lock().await;
+        if matches!(self.phase(), present if present == phase || present == Phase::Draining) {
+            return false;
+        }
+        self.phase.store(phase as u8, Ordering::Release);
+        self.set_health(match phase {
+            Phase::Serving => ServingStatus::Serving,
+            Phase::Starting | Phase::CutOff | Phase::Draining => ServingStatus::NotServing,
+        })
+        .await;
+        true
     }
 
     /// Ends the streams of those who watch health: they would hold their connections open for ever.

@@ -1,6 +1,7 @@
 //! The life of the process: bind, serve, drain, finish what is in flight, stop.
 //! It must not know what calls do, nor what asks it to stop.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,17 +11,21 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
 use crate::calls::CallsLayer;
-use crate::config::{Config, FaultConfig, ShutdownConfig};
+use crate::config::{Config, LimitsConfig, ShutdownConfig};
+use crate::database;
 use crate::fault::{FaultLayer, Faults};
 use crate::grpc::Users;
 use crate::http;
+use crate::limits::LimitsLayer;
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
-use crate::store::MemoryStore;
+use crate::readiness::{Phase, Readiness};
+use crate::store::{DatabaseUrl, DatabaseUrlError, Store, StoreError};
+use crate::trace::Tracing;
 
 /// Finds connections whose peer has gone without a word.
 const KEEPALIVE: Duration = Duration::from_mins(1);
@@ -41,6 +46,19 @@ pub enum ServerError {
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
+    },
+    /// DATABASE_URL names none.
+    #[error("DATABASE_URL: {0}")]
+    DatabaseUrl(#[from] DatabaseUrlError),
+    /// The database cannot be opened, or its schema cannot be had.
+    #[error(
+        "opening the database {url}: {source}; check DATABASE_URL, the folder's or the user's rights, and what was migrated"
+    )]
+    Database {
+        /// Which one, without its password.
+        url: DatabaseUrl,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The reflection service refused the descriptors.
     #[error("reading the contract's descriptors: {0}")]
@@ -119,16 +137,20 @@ impl Server {
         let metrics = Arc::new(Metrics::new(&config.identity()));
         let readiness = Readiness::starting().await;
         announce(&config, grpc.address, http.address);
+        let url = config.database.url()?;
+        let store = Store::open(&url, config.database.database_connections)
+            .await
+            .map_err(|error| not_there(&url, error))?;
 
         let (stop_grpc, stop_http) = (CancellationToken::new(), CancellationToken::new());
-        let grpc = serve_grpc(grpc.socket, &config, &readiness, &metrics, stop_grpc.clone())?;
+        let grpc = serve_grpc(grpc.socket, &config, &store, &readiness, &metrics, stop_grpc.clone())?;
+        let watch = database::watch(store, config.database.database_migrate, readiness.clone());
         let http = http::serve(http.socket, readiness.clone(), Arc::clone(&metrics), stop_http.clone());
         let mut tasks = Tasks {
             grpc: tokio::spawn(grpc),
             http: tokio::spawn(http),
+            watch: tokio::spawn(async move { watch.await.map_err(|error| not_there(&url, error)) }),
         };
-        readiness.serving().await;
-        tracing::info!("ready");
 
         tokio::select! {
             () = shutdown => {}
@@ -139,7 +161,7 @@ impl Server {
             shutdown_drain: drain,
             shutdown_grace: grace,
         } = config.shutdown;
-        readiness.draining().await;
+        readiness.enter(Phase::Draining).await;
         tracing::info!(
             ?drain,
             calls = metrics.in_flight(),
@@ -173,10 +195,17 @@ impl Server {
     }
 }
 
-/// The two servers; each is waited for, so that neither dies unseen.
+/// The two servers, and who looks after the database; each is waited for, so that neither dies unseen.
 struct Tasks {
     grpc: JoinHandle<Result<(), tonic::transport::Error>>,
     http: JoinHandle<io::Result<()>>,
+    watch: JoinHandle<Result<Infallible, ServerError>>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
 }
 
 impl Tasks {
@@ -192,36 +221,28 @@ impl Tasks {
                 Ok(Err(error)) => ServerError::Http(error),
                 Err(error) => error.into(),
             },
+            ended = &mut self.watch => match ended {
+                Ok(Err(error)) => error,
+                Err(error) => error.into(),
+            },
         }
     }
 }
 
+fn not_there(url: &DatabaseUrl, error: StoreError) -> ServerError {
+    ServerError::Database {
+        url: url.clone(),
+        source: error.into(),
+    }
+}
+
 fn announce(config: &Config, grpc: SocketAddr, http: SocketAddr) {
-    let Config {
-        service_version,
-        service_revision,
-        faults,
-        shutdown,
-        ..
-    } = config;
-    let FaultConfig {
-        fault_error_rate,
-        fault_latency,
-        ..
-    } = faults;
-    let ShutdownConfig {
-        shutdown_drain,
-        shutdown_grace,
-    } = shutdown;
     tracing::info!(
         %grpc,
         %http,
-        version = %service_version,
-        revision = %service_revision,
-        fault_error_rate,
-        ?fault_latency,
-        ?shutdown_drain,
-        ?shutdown_grace,
+        version = %config.service_version,
+        revision = %config.service_revision,
+        settings = config.settings(),
         "user-service starts"
     );
 }
@@ -229,6 +250,7 @@ fn announce(config: &Config, grpc: SocketAddr, http: SocketAddr) {
 fn serve_grpc(
     socket: TcpListener,
     config: &Config,
+    store: &Store,
     readiness: &Readiness,
     metrics: &Arc<Metrics>,
     stop: CancellationToken,
@@ -240,16 +262,47 @@ fn serve_grpc(
     let calls = CallsLayer {
         identity: Arc::new(config.identity()),
         metrics: Arc::clone(metrics),
+        tracing: Tracing::new(&config.traces),
     };
     let faults = Faults::new(&config.faults, Arc::clone(metrics)).map(Arc::new);
+    let LimitsConfig {
+        max_concurrent_calls,
+        max_message_bytes,
+        max_connection_age: age,
+        max_connection_age_grace,
+    } = config.limits;
     // Requests are small: waiting for more to send would only add to their latency.
     let incoming = TcpIncoming::from(socket).with_nodelay(Some(true));
-    Ok(tonic::transport::Server::builder()
+    let accepted = Arc::clone(metrics);
+    let incoming = incoming.map(move |connection| {
+        accepted.connections_accepted.inc();
+        connection
+    });
+    let mut server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
+        // One connection may hold all places: a mesh's proxy has one for all its clients.
+        .max_concurrent_streams(max_concurrent_calls);
+    if !age.is_zero() {
+        // Not all pods' connections at the same moment.
+        server = server
+            .max_connection_age(age.mul_f64(rand::random_range(0.9..1.1)))
+            .max_connection_age_grace(max_connection_age_grace);
+    }
+    let users = Users::server(
+        store.clone(),
+        Arc::clone(metrics),
+        usize::try_from(max_message_bytes).unwrap_or(usize::MAX),
+    );
+    Ok(server
         .layer(calls)
+        .layer(LimitsLayer::new(
+            max_concurrent_calls,
+            readiness.clone(),
+            Arc::clone(metrics),
+        ))
         .layer(FaultLayer(faults))
         .add_service(readiness.health_server())
         .add_service(reflection)
-        .add_service(Users::server(MemoryStore::default(), Arc::clone(metrics)))
+        .add_service(users)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned()))
 }

@@ -1,22 +1,61 @@
-//! What a field of a user may hold. It must not know where the values come from or go to.
+//! What a field of a request may hold. It must not know where the values come from or go to.
 
-use thiserror::Error;
+use std::fmt;
 
 /// RFC 5321 leaves this many bytes for an address.
 const MAX_EMAIL_BYTES: usize = 254;
 const MAX_DISPLAY_NAME_BYTES: usize = 200;
 
 /// A value that a field cannot hold; says which field, and what it may hold.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("{field}: {rule}")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
+    /// The path in the request, such as `user.email`.
     pub(crate) field: &'static str,
     pub(crate) rule: &'static str,
 }
 
+/// All that is wrong with a request, so that its sender need not find out one by one. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violations(Vec<Violation>);
+
+impl Violations {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Violation> {
+        self.0.iter()
+    }
+}
+
+impl From<Violation> for Violations {
+    fn from(violation: Violation) -> Self {
+        Self(vec![violation])
+    }
+}
+
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, Violation { field, rule }) in self.0.iter().enumerate() {
+            let between = if number == 0 { "" } else { "; " };
+            write!(f, "{between}{field}: {rule}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Both values, or what is wrong with either.
+pub(crate) fn both<A, B>(a: Result<A, Violation>, b: Result<B, Violation>) -> Result<(A, B), Violations> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (a, b) => Err(Violations(a.err().into_iter().chain(b.err()).collect())),
+    }
+}
+
 /// Accepts what may be an address. Only a message sent there can show whether it is one.
 pub(crate) fn email(text: &str) -> Result<String, Violation> {
-    let violation = |rule| Err(Violation { field: "email", rule });
+    let violation = |rule| {
+        Err(Violation {
+            field: "user.email",
+            rule,
+        })
+    };
     if text.is_empty() {
         return violation("must not be empty");
     }
@@ -36,7 +75,7 @@ pub(crate) fn email(text: &str) -> Result<String, Violation> {
 pub(crate) fn display_name(text: &str) -> Result<String, Violation> {
     let violation = |rule| {
         Err(Violation {
-            field: "display_name",
+            field: "user.display_name",
             rule,
         })
     };
@@ -75,7 +114,7 @@ mod tests {
             "a@b\n",
             &too_long,
         ] {
-            assert_eq!(email(refused).unwrap_err().field, "email", "{refused:?}");
+            assert_eq!(email(refused).unwrap_err().field, "user.email", "{refused:?}");
         }
     }
 
@@ -87,5 +126,19 @@ mod tests {
         for refused in ["a\nb", "a\0b", &"a".repeat(201)] {
             assert!(display_name(refused).is_err(), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let violations = both(email("ada"), display_name("a\nb")).unwrap_err();
+        assert_eq!(
+            violations.to_string(),
+            "user.email: must be an address such as name@example.com; \
+             user.display_name: must not contain control characters"
+        );
+        assert_eq!(
+            both(email("a@b"), display_name("")),
+            Ok(("a@b".to_owned(), String::new()))
+        );
     }
 }

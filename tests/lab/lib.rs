@@ -11,7 +11,6 @@ pub mod forward;
 pub mod git_server;
 pub mod jenkins;
 pub mod kubelet;
-pub mod load;
 pub mod mesh;
 pub mod net;
 pub mod process;

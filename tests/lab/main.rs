@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lab::{demo, load};
+use lab::demo;
 
 /// A whole environment for rollouts on one machine.
 #[derive(Debug, Parser)]
@@ -19,8 +19,6 @@ enum Command {
     Demo,
     /// Leaves the lab running and prints how to reach it.
     Up,
-    /// Calls the user service at a fixed rate.
-    Load(load::Args),
 }
 
 #[tokio::main]
@@ -28,7 +26,6 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo => demo::run().await,
         Command::Up => demo::up().await,
-        Command::Load(args) => load::run(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,6 +13,8 @@ mod policy;
 mod profile;
 mod proxy;
 mod route;
+#[cfg(test)]
+pub(crate) mod stub;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -52,7 +52,7 @@ impl Site {
         let config = lab.git.create(CONFIG, seed.path()).await?;
         lab.images.add(
             "registry.example.com/user-load:latest",
-            Image::new(binary("lab")?)
+            Image::new(binary("user-load")?)
                 .env("USER_LOAD_PROXY_PORT", OUTBOUND_PORT.to_string())
                 .env("USER_LOAD_RECORD", RECORD),
         );

@@ -4,8 +4,9 @@
 use tonic::Status;
 use user_proto::{CreateUserRequest, ListUsersRequest, UpdateUserRequest};
 
+use super::status;
 use crate::page;
-use crate::store::{Change, NewUser, Seen, StoreError, UserId};
+use crate::store::{Change, NewUser, RequestId, Seen, StoreError, UserId};
 use crate::validate::{self, Violation};
 
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -18,15 +19,22 @@ pub(super) struct Page {
     pub(super) size: usize,
 }
 
-pub(super) fn create(request: CreateUserRequest) -> Result<NewUser, Status> {
-    let user = request.user.ok_or(Violation {
+pub(super) fn create(request: CreateUserRequest) -> Result<(NewUser, Option<RequestId>), Status> {
+    let CreateUserRequest { user, request_id } = request;
+    let request_id = match request_id.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| Violation {
+            field: "request_id",
+            rule: "must have at most 64 printable ASCII characters and no space, such as a UUID",
+        })?),
+    };
+    let user = user.ok_or(Violation {
         field: "user",
         rule: "must be set",
     })?;
-    Ok(NewUser {
-        email: validate::email(&user.email)?,
-        display_name: validate::display_name(&user.display_name)?,
-    })
+    let (email, display_name) =
+        validate::both(validate::email(&user.email), validate::display_name(&user.display_name))?;
+    Ok((NewUser { email, display_name }, request_id))
 }
 
 pub(super) fn update(request: UpdateUserRequest) -> Result<(UserId, Seen, Change), Status> {
@@ -39,33 +47,31 @@ pub(super) fn update(request: UpdateUserRequest) -> Result<(UserId, Seen, Change
     let seen = seen(&user.etag, id)?;
     let paths = update_mask.map(|mask| mask.paths).unwrap_or_default();
 
-    let mut change = Change::default();
+    let (mut email, mut display_name) = (false, false);
     if paths.is_empty() {
-        if !user.email.is_empty() {
-            change.email = Some(validate::email(&user.email)?);
-        }
-        if !user.display_name.is_empty() {
-            change.display_name = Some(validate::display_name(&user.display_name)?);
-        }
+        (email, display_name) = (!user.email.is_empty(), !user.display_name.is_empty());
     }
     for path in &paths {
-        let (email, display_name) = match path.as_str() {
-            "email" => (true, false),
-            "display_name" => (false, true),
-            "*" => (true, true),
+        match path.as_str() {
+            "email" => email = true,
+            "display_name" => display_name = true,
+            "*" => (email, display_name) = (true, true),
             _ => {
-                let message = format!("update_mask: `{path}` cannot be changed; use email, display_name or *");
-                return Err(Status::invalid_argument(message));
+                return Err(Violation {
+                    field: "update_mask",
+                    rule: "names a field that cannot be changed; use email, display_name or *",
+                }
+                .into());
             }
-        };
-        if email {
-            change.email = Some(validate::email(&user.email)?);
-        }
-        if display_name {
-            change.display_name = Some(validate::display_name(&user.display_name)?);
         }
     }
-    Ok((id, seen, change))
+    let (email, display_name) = validate::both(
+        email.then(|| validate::email(&user.email)).transpose(),
+        display_name
+            .then(|| validate::display_name(&user.display_name))
+            .transpose(),
+    )?;
+    Ok((id, seen, Change { email, display_name }))
 }
 
 pub(super) fn page(request: &ListUsersRequest) -> Result<Page, Status> {
@@ -93,11 +99,10 @@ pub(super) fn id(field: &'static str, text: &str) -> Result<UserId, Status> {
         }
         .into());
     }
-    text.parse()
-        .map_err(|_| Status::not_found(format!("no user has the id {text:.64}")))
+    text.parse().map_err(|_| status::not_found(text))
 }
 
-pub(super) fn etag(version: u64) -> String {
+pub(super) fn etag(version: i64) -> String {
     format!("v{version}")
 }
 

@@ -4,7 +4,7 @@ use prost_types::FieldMask;
 use tonic::{Code, Status};
 use user_proto::{CreateUserRequest, DeleteUserRequest, UpdateUserRequest, User};
 
-use crate::harness::{Client, create, read, start};
+use crate::harness::{Client, Service, create, on_each_database, read};
 
 async fn update(client: &mut Client, user: User, paths: &[&str]) -> Result<User, Status> {
     let update_mask = Some(FieldMask {
@@ -35,9 +35,15 @@ fn code<T: std::fmt::Debug>(result: Result<T, Status>) -> Code {
     result.unwrap_err().code()
 }
 
-#[tokio::test]
-async fn a_user_is_created_read_changed_and_deleted() {
-    let service = start(&[]).await;
+on_each_database!(
+    a_user_is_created_read_changed_and_deleted,
+    what_the_caller_got_wrong_is_an_invalid_argument_that_names_the_field,
+    an_address_in_use_already_exists,
+    a_change_of_an_old_state_is_aborted,
+    nobody_is_not_found,
+);
+
+async fn a_user_is_created_read_changed_and_deleted(service: Service) {
     let client = &mut service.client().await;
 
     let created = create(client, "ada@example.com").await.unwrap();
@@ -64,14 +70,12 @@ async fn a_user_is_created_read_changed_and_deleted() {
     assert_eq!(delete(client, &created.id, "").await, Err(Code::NotFound));
 }
 
-#[tokio::test]
-async fn what_the_caller_got_wrong_is_an_invalid_argument_that_names_the_field() {
-    let service = start(&[]).await;
+async fn what_the_caller_got_wrong_is_an_invalid_argument_that_names_the_field(service: Service) {
     let client = &mut service.client().await;
     let user = create(client, "ada@example.com").await.unwrap();
 
     let no_user = client
-        .create_user(CreateUserRequest { user: None })
+        .create_user(CreateUserRequest::default())
         .await
         .map(tonic::Response::into_inner);
     let long = User {
@@ -80,8 +84,8 @@ async fn what_the_caller_got_wrong_is_an_invalid_argument_that_names_the_field()
     };
     for (result, field) in [
         (no_user, "user"),
-        (create(client, "").await, "email"),
-        (create(client, "not an address").await, "email"),
+        (create(client, "").await, "user.email"),
+        (create(client, "not an address").await, "user.email"),
         (read(client, "").await, "id"),
         (
             update(
@@ -96,7 +100,7 @@ async fn what_the_caller_got_wrong_is_an_invalid_argument_that_names_the_field()
             "user.id",
         ),
         (update(client, user.clone(), &["create_time"]).await, "update_mask"),
-        (update(client, long, &["display_name"]).await, "display_name"),
+        (update(client, long, &["display_name"]).await, "user.display_name"),
     ] {
         let status = result.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{field}");
@@ -108,9 +112,7 @@ async fn what_the_caller_got_wrong_is_an_invalid_argument_that_names_the_field()
     }
 }
 
-#[tokio::test]
-async fn an_address_in_use_already_exists() {
-    let service = start(&[]).await;
+async fn an_address_in_use_already_exists(service: Service) {
     let client = &mut service.client().await;
     create(client, "ada@example.com").await.unwrap();
     let bob = create(client, "bob@example.com").await.unwrap();
@@ -123,9 +125,7 @@ async fn an_address_in_use_already_exists() {
     assert_eq!(code(update(client, wanted, &["email"]).await), Code::AlreadyExists);
 }
 
-#[tokio::test]
-async fn a_change_of_an_old_state_is_aborted() {
-    let service = start(&[]).await;
+async fn a_change_of_an_old_state_is_aborted(service: Service) {
     let client = &mut service.client().await;
     let old = create(client, "ada@example.com").await.unwrap();
     let new = update(client, old.clone(), &["display_name"]).await.unwrap();
@@ -143,9 +143,7 @@ async fn a_change_of_an_old_state_is_aborted() {
     assert_eq!(delete(client, &new.id, &new.etag).await, Err(Code::Aborted));
 }
 
-#[tokio::test]
-async fn nobody_is_not_found() {
-    let service = start(&[]).await;
+async fn nobody_is_not_found(service: Service) {
     let client = &mut service.client().await;
     for id in ["01234567-89ab-7fff-bfff-ffffffffffff", "no-such-id"] {
         assert_eq!(code(read(client, id).await), Code::NotFound);

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Parser as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -15,6 +14,8 @@ use user_proto::user_service_client::UserServiceClient;
 use user_proto::{CreateUserRequest, GetUserRequest, User};
 use user_service::{Config, Server, ServerError};
 
+use crate::postgres::Postgres;
+
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,6 +26,39 @@ pub(crate) struct Service {
     pub(crate) http: SocketAddr,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), ServerError>>,
+    /// Where its file is, if it has one.
+    _folder: Option<tempfile::TempDir>,
+}
+
+/// Makes a test of each of these functions for each kind of database; they take a [`Service`].
+macro_rules! on_each_database {
+    ($($claim:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $claim() { super::$claim($crate::harness::start_on_a_file(&[]).await).await })*
+        }
+
+        mod on_postgres {
+            $(#[tokio::test] async fn $claim() { super::$claim($crate::harness::start_on_postgres(&[]).await).await })*
+        }
+    };
+}
+pub(crate) use on_each_database;
+
+/// Starts a service with a file of SQLite.
+pub(crate) async fn start_on_a_file(flags: &[&str]) -> Service {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("--database-url=sqlite://{}/users.db", folder.path().display());
+    let service = start(&[&[url.as_str()], flags].concat()).await;
+    Service {
+        _folder: Some(folder),
+        ..service
+    }
+}
+
+/// Starts a service with a database of the tests' PostgreSQL.
+pub(crate) async fn start_on_postgres(flags: &[&str]) -> Service {
+    let url = format!("--database-url={}", Postgres::shared().database().await);
+    start(&[&[url.as_str()], flags].concat()).await
 }
 
 pub(crate) fn config(flags: &[&str]) -> Config {
@@ -34,6 +68,7 @@ pub(crate) fn config(flags: &[&str]) -> Config {
         "--grpc-port=0",
         "--http-port=0",
         "--shutdown-drain=0s",
+        "--database-url=sqlite::memory:",
     ];
     let names = [
         "--service-version=1.2.3",
@@ -44,25 +79,31 @@ pub(crate) fn config(flags: &[&str]) -> Config {
     let name = |flag: &&str| flag.split('=').next().unwrap().to_owned();
     let own: Vec<_> = flags.iter().map(name).collect();
     let kept = common.iter().chain(&names).filter(|flag| !own.contains(&name(flag)));
-    Config::try_parse_from(kept.chain(flags)).unwrap()
+    Config::read(kept.chain(flags)).unwrap()
 }
 
 /// Starts a service, and returns when it is ready.
 pub(crate) async fn start(flags: &[&str]) -> Service {
+    let service = begin(flags).await;
+    eventually("the service is ready", async || service.get("/ready").await.0 == 200).await;
+    service
+}
+
+/// Starts a service that may not get ready.
+pub(crate) async fn begin(flags: &[&str]) -> Service {
     let server = Server::bind(config(flags)).await.unwrap();
     let (grpc, http) = (server.grpc_address(), server.http_address());
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async {
         let _ = stopped.await;
     }));
-    let service = Service {
+    Service {
         grpc,
         http,
         stop,
         running,
-    };
-    eventually("the service is ready", async || service.get("/ready").await.0 == 200).await;
-    service
+        _folder: None,
+    }
 }
 
 impl Service {
@@ -128,7 +169,10 @@ pub(crate) async fn create(client: &mut Client, email: &str) -> Result<User, Sta
         ..User::default()
     };
     Ok(client
-        .create_user(CreateUserRequest { user: Some(user) })
+        .create_user(CreateUserRequest {
+            user: Some(user),
+            ..CreateUserRequest::default()
+        })
         .await?
         .into_inner())
 }

@@ -2,13 +2,19 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "a test that cannot go on has failed"
 )]
 
 mod crud;
+mod errors;
 mod faults;
 mod harness;
+mod limits;
 mod operation;
 mod paging;
+#[path = "../postgres/mod.rs"]
+mod postgres;
 mod process;
 mod shutdown;
+mod tracing;

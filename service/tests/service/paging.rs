@@ -3,7 +3,7 @@
 use tonic::{Code, Status};
 use user_proto::{DeleteUserRequest, ListUsersRequest, ListUsersResponse};
 
-use crate::harness::{Client, create, start};
+use crate::harness::{Client, Service, create, on_each_database};
 
 async fn page(client: &mut Client, page_size: i32, page_token: &str) -> Result<ListUsersResponse, Status> {
     let request = ListUsersRequest {
@@ -36,9 +36,14 @@ async fn create_many(client: &mut Client, count: usize) -> Vec<String> {
     ids
 }
 
-#[tokio::test]
-async fn all_pages_together_hold_each_user_once() {
-    let service = start(&[]).await;
+on_each_database!(
+    all_pages_together_hold_each_user_once,
+    without_users_there_is_one_empty_page,
+    a_user_deleted_between_pages_moves_no_other,
+    a_token_of_someone_else_is_an_invalid_argument,
+);
+
+async fn all_pages_together_hold_each_user_once(service: Service) {
     let client = &mut service.client().await;
     let ids = create_many(client, 25).await;
 
@@ -50,15 +55,11 @@ async fn all_pages_together_hold_each_user_once() {
     }
 }
 
-#[tokio::test]
-async fn without_users_there_is_one_empty_page() {
-    let service = start(&[]).await;
+async fn without_users_there_is_one_empty_page(service: Service) {
     assert_eq!(walk(&mut service.client().await, 10).await, [Vec::<String>::new()]);
 }
 
-#[tokio::test]
-async fn a_user_deleted_between_pages_moves_no_other() {
-    let service = start(&[]).await;
+async fn a_user_deleted_between_pages_moves_no_other(service: Service) {
     let client = &mut service.client().await;
     let ids = create_many(client, 6).await;
 
@@ -77,9 +78,7 @@ async fn a_user_deleted_between_pages_moves_no_other() {
     assert_eq!(second, ids[4..]);
 }
 
-#[tokio::test]
-async fn a_token_of_someone_else_is_an_invalid_argument() {
-    let service = start(&[]).await;
+async fn a_token_of_someone_else_is_an_invalid_argument(service: Service) {
     let client = &mut service.client().await;
     for (page_size, token) in [(10, "2"), (10, "AAAA"), (-1, "")] {
         assert_eq!(

@@ -14,11 +14,14 @@ use user_proto::user_service_client::UserServiceClient;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program with an environment of only these variables.
-fn program(env: &[(&str, &str)]) -> Command {
+pub(crate) fn program(env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_user-service"));
-    command
-        .env_clear()
-        .envs([("BIND_ADDRESS", "127.0.0.1"), ("GRPC_PORT", "0"), ("HTTP_PORT", "0")]);
+    command.env_clear().envs([
+        ("BIND_ADDRESS", "127.0.0.1"),
+        ("GRPC_PORT", "0"),
+        ("HTTP_PORT", "0"),
+        ("DATABASE_URL", "sqlite::memory:"),
+    ]);
     command
         .envs(env.iter().copied())
         .stdin(Stdio::null())
@@ -42,6 +45,7 @@ async fn a_wrong_value_stops_the_start_and_the_message_names_the_variable() {
         ("BIND_ADDRESS", "here"),
         ("SERVICE_REVISION", "a b"),
         ("RUST_LOG", "user_service=loud"),
+        ("MAX_CONNECTION_AGE", "5"),
     ] {
         let output = output(&[(variable, value)]).await;
         let message = String::from_utf8(output.stderr).unwrap();

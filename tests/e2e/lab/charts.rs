@@ -52,8 +52,11 @@ pub(super) async fn take_every_option(lab: Arc<Lab>) -> anyhow::Result<()> {
         "ingress.grpc.tlsSecret=grpc-tls",
         "ingress.http.enabled=true",
         "ingress.http.host=www.example.com",
-        "secretEnv.DATABASE_URL.secret=database",
-        "secretEnv.DATABASE_URL.key=url",
+        "secretEnv.GREETING.secret=greeting",
+        "secretEnv.GREETING.key=text",
+        "database.secret.name=",
+        "database.hostPath=/var/lib/user-service",
+        "traces.endpoint=http://collector:4317",
         "mesh.timeout.idle=5s",
         "load.enabled=true",
     ];

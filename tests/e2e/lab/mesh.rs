@@ -11,13 +11,9 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
-use lab::{
-    Lab, binary, clock,
-    kubelet::images::Image,
-    load::record::{Call, records},
-    mesh::OUTBOUND_PORT,
-};
+use lab::{Lab, binary, clock, kubelet::images::Image, mesh::OUTBOUND_PORT};
 use serde_json::{Value, json};
+use user_client::load::record::{Call, records};
 
 use super::cluster::{create, namespace, ready_pods};
 use crate::story::{SOON, eventually};
@@ -52,12 +48,14 @@ async fn story(lab: &Lab, client: &Client) -> anyhow::Result<()> {
     routes.create(&PostParams::default(), &route(90, 10)?).await?;
     let work = tempfile::tempdir()?;
     let calls = work.path().join("calls");
-    let service = Image::new(binary("user-service")?).env("SHUTDOWN_DRAIN", "0s");
+    let service = Image::new(binary("user-service")?)
+        .env("SHUTDOWN_DRAIN", "0s")
+        .env("DATABASE_URL", "sqlite::memory:");
     lab.images
         .add("users:stable", service.clone().env("SERVICE_REVISION", "stable"));
     let canary = service.env("SERVICE_REVISION", "canary").env("FAULT_ERROR_RATE", "0.5");
     lab.images.add("users:canary", canary);
-    let load = Image::new(binary("lab")?)
+    let load = Image::new(binary("user-load")?)
         .env("USER_LOAD_PROXY_PORT", OUTBOUND_PORT.to_string())
         .env("USER_LOAD_RECORD", calls.display().to_string());
     lab.images.add("load:1", load);
@@ -66,7 +64,6 @@ async fn story(lab: &Lab, client: &Client) -> anyhow::Result<()> {
     }
     ready_pods(client, NAMESPACE, 2).await?;
     let arguments = json!([
-        "load",
         "--authority",
         format!("users.{NAMESPACE}.svc.cluster.local:50051"),
         "--rate",

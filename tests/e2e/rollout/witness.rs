@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
-use lab::{
-    load::record::Call,
-    site::{CLUSTER, Environment},
-};
+use lab::site::{CLUSTER, Environment};
+use user_client::load::record::Call;
 
 /// The weights that were written, in percent, without repetitions.
 pub(super) fn weights(environment: &Environment) -> anyhow::Result<Vec<i64>> {

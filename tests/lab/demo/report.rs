@@ -4,12 +4,12 @@
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use user_client::load::record::Call;
 
 use super::pushes::Pushes;
 use crate::{
     audit::WeightWrite,
     clock,
-    load::record::Call,
     site::{CANARY, Environment, SERVICE, revision},
 };
 

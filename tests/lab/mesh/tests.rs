@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     kubelet::sidecar::{INJECT_ANNOTATION, PodInfo},
-    load::stub::Stub,
+    mesh::stub::Stub,
     net::Net,
     prometheus::PROXY_METRICS_PORT,
 };

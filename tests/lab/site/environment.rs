@@ -19,6 +19,7 @@ use kube::{
 use serde_json::{Value, json};
 use serin::api::{CanaryRollout, CanaryRolloutStatus};
 use tokio::time::{Instant, sleep, timeout_at};
+use user_client::load::record::{self, Call};
 
 use super::{CLUSTER, CONFIG, DEADLINE, RECORD, Serin, Site, pod_folder};
 use crate::{
@@ -26,7 +27,6 @@ use crate::{
     audit::{self, WeightWrite},
     binary, clock,
     jenkins::Jenkins,
-    load::record::{self, Call},
     process::{Output, Program},
     project_root,
 };
@@ -87,7 +87,8 @@ impl Environment {
         Ok(environment)
     }
 
-    /// What an operator makes by hand: the namespace, and the Secret with which Serin pushes.
+    /// What an operator makes by hand: the namespace, the Secret with which Serin pushes, and the one that names the database:
+    /// a file of SQLite, which stable and canary share.
     async fn prepare(&self, namespace: &str) -> anyhow::Result<()> {
         let client = self.client();
         let made: Namespace = serde_json::from_value(json!({ "metadata": { "name": namespace } }))?;
@@ -96,15 +97,23 @@ impl Environment {
             .create(&PostParams::default(), &made)
             .await
             .with_context(|| format!("making {namespace}"))?;
-        let secret: Secret = serde_json::from_value(json!({
-            "metadata": { "name": "config-repo" },
-            "stringData": { "username": "serin", "password": self.site.lab.git.token() },
-        }))?;
+        let databases = self.site.lab.dir().join("databases");
+        fs::create_dir_all(&databases).context("making the folder of the databases")?;
+        let database = format!("sqlite://{}/{}.db", databases.display(), self.name);
         let secrets: Api<Secret> = Api::namespaced(client, namespace);
-        secrets
-            .create(&PostParams::default(), &secret)
-            .await
-            .context("making the Secret config-repo")?;
+        for (name, data) in [
+            (
+                "config-repo",
+                json!({ "username": "serin", "password": self.site.lab.git.token() }),
+            ),
+            ("user-service-database", json!({ "DATABASE_URL": database })),
+        ] {
+            let secret: Secret = serde_json::from_value(json!({ "metadata": { "name": name }, "stringData": data }))?;
+            secrets
+                .create(&PostParams::default(), &secret)
+                .await
+                .with_context(|| format!("making the Secret {name}"))?;
+        }
         Ok(())
     }
 

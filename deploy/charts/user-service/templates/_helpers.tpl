@@ -64,6 +64,7 @@ capabilities:
 runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
+fsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
@@ -152,6 +153,31 @@ spec:
               value: {{ .arm.image.tag | quote }}
             - name: SERVICE_REVISION
               value: {{ .arm.revision | quote }}
+            {{- with $values.database }}
+            - name: DATABASE_URL
+              {{- if .secret.name }}
+              valueFrom:
+                secretKeyRef:
+                  name: {{ .secret.name }}
+                  key: {{ .secret.key }}
+              {{- else }}
+              value: sqlite://{{ .folder }}/users.db
+              {{- end }}
+            - name: DATABASE_CONNECTIONS
+              value: {{ .connections | quote }}
+            {{- end }}
+            - name: MAX_CONNECTION_AGE
+              value: {{ $values.connections.maxAge | quote }}
+            - name: MAX_CONNECTION_AGE_GRACE
+              value: {{ $values.connections.maxAgeGrace | quote }}
+            {{- with $values.traces }}
+            {{- if .endpoint }}
+            - name: OTEL_EXPORTER_OTLP_ENDPOINT
+              value: {{ .endpoint | quote }}
+            - name: TRACE_RATIO
+              value: {{ .ratio | quote }}
+            {{- end }}
+            {{- end }}
             {{- range $name, $from := $values.secretEnv }}
             - name: {{ $name }}
               valueFrom:
@@ -177,4 +203,18 @@ spec:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
             {{- include "user-service.containerSecurity" .root | nindent 12 }}
+          {{- if not $values.database.secret.name }}
+          volumeMounts:
+            - name: data
+              mountPath: {{ $values.database.folder }}
+      volumes:
+        - name: data
+          {{- with $values.database.hostPath }}
+          hostPath:
+            path: {{ . }}
+            type: Directory
+          {{- else }}
+          emptyDir: {}
+          {{- end }}
+          {{- end }}
 {{- end }}

@@ -35,6 +35,8 @@ impl Drop for Stub {
     }
 }
 
+const REVISION: &str = "x-served-by-revision";
+
 #[derive(Debug, Clone)]
 struct Answers {
     revision: &'static str,
@@ -72,11 +74,11 @@ impl Answers {
         let revision = self.revision.parse().unwrap();
         if self.code == Code::Ok {
             let mut response = Response::new(message);
-            response.metadata_mut().insert(super::REVISION, revision);
+            response.metadata_mut().insert(REVISION, revision);
             return Ok(response);
         }
         let mut status = Status::new(self.code, "as told");
-        status.metadata_mut().insert(super::REVISION, revision);
+        status.metadata_mut().insert(REVISION, revision);
         Err(status)
     }
 }

@@ -1,10 +1,10 @@
-//! An open-loop client of `user.UserService`: calls are due at a fixed rate, and a slow answer delays none of them. It must
-//! not know the mesh beyond its pod's proxy, nor what is being rolled out.
+//! An open-loop client of `user.UserService`: calls are due at a fixed rate, and a slow answer delays none of them. Latency
+//! counts from when a call was due, so that calls which had to wait for others are not left out. It must not know the mesh
+//! beyond its pod's proxy, nor what is being rolled out.
 
+mod clock;
 pub mod record;
 mod schedule;
-#[cfg(test)]
-pub(crate) mod stub;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,6 @@ use self::{
     schedule::{Mix, Order, Schedule},
     summary::Summary,
 };
-use crate::clock;
 
 const CONNECT: Duration = Duration::from_secs(1);
 const SUMMARY: Duration = Duration::from_secs(10);
@@ -275,9 +274,11 @@ impl Shared {
                     display_name: "Load".to_owned(),
                     ..User::default()
                 };
-                let response = client
-                    .create_user(self.request(CreateUserRequest { user: Some(user) }))
-                    .await?;
+                let message = CreateUserRequest {
+                    user: Some(user),
+                    ..CreateUserRequest::default()
+                };
+                let response = client.create_user(self.request(message)).await?;
                 let (metadata, user, _) = response.into_parts();
                 let mut state = self.state();
                 let State { rng, mix, .. } = &mut *state;

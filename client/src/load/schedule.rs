@@ -46,8 +46,8 @@ impl Order {
     }
 }
 
-/// Chooses what the calls are: mostly lists and new users. The arms of a service don't share users, so one that was created
-/// by one of them may be unknown to the other.
+/// Chooses what the calls are: mostly lists and new users. The arms of a service may not share users, so that one which
+/// was created by one of them is unknown to the other.
 #[derive(Debug)]
 pub(super) struct Mix {
     run: u64,

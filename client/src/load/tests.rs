@@ -1,16 +1,16 @@
-//! The load generator against a service in this process.
+//! The load generator against the service, in this process.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
-use tonic::Code;
+use user_service::{Config, Server};
 
 use super::{
     Args, Load,
     record::{Call, OVERFLOW, records},
-    stub::Stub,
 };
-use crate::net::Net;
 
 fn args(address: SocketAddr, rate: f64, record: &Path) -> Args {
     Args {
@@ -23,6 +23,28 @@ fn args(address: SocketAddr, rate: f64, record: &Path) -> Args {
         bind_address: std::net::Ipv4Addr::LOCALHOST,
         record: Some(record.to_owned()),
     }
+}
+
+/// A service that stops when the sender is dropped.
+async fn service(port: u16, flags: &[&str]) -> (SocketAddr, oneshot::Sender<()>) {
+    let port = format!("--grpc-port={port}");
+    let common = [
+        "user-service",
+        "--bind-address=127.0.0.1",
+        "--http-port=0",
+        "--shutdown-drain=0s",
+        "--database-url=sqlite::memory:",
+        &port,
+    ];
+    let server = Server::bind(Config::read([&common, flags].concat()).unwrap())
+        .await
+        .unwrap();
+    let address = server.grpc_address();
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+    (address, stop)
 }
 
 /// Waits until calls as these are in the file.
@@ -49,49 +71,47 @@ fn count(calls: &[Call], code: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_call_is_recorded_with_the_revision_that_answered() {
-    let (net, dir) = (Net::choose().unwrap(), tempfile::tempdir().unwrap());
-    let (address, path) = (SocketAddr::from((net.infra(), 50_051)), dir.path().join("calls"));
-    let stub = Stub::start(address, "r1", Code::Ok).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("calls");
+    let (address, _stop) = service(0, &["--service-revision=r1"]).await;
     let load = Load::start(&args(address, 200.0, &path)).unwrap();
     let calls = wait_for(&path, |calls| count(calls, "OK") > 100).await;
     load.stop().await.unwrap();
-    assert!(
-        calls
-            .iter()
-            .filter(|call| call.code == "OK")
-            .all(|call| call.revision.as_deref() == Some("r1"))
-    );
-    assert!(calls.iter().any(|call| call.method == "ListUsers"));
-    assert!(calls.iter().any(|call| call.method == "CreateUser"));
-    drop(stub);
+    let mut answered = calls.iter().filter(|call| call.code == "OK");
+    assert!(answered.all(|call| call.revision.as_deref() == Some("r1")));
+    for method in ["ListUsers", "CreateUser", "GetUser"] {
+        assert!(calls.iter().any(|call| call.method == method), "{method}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_carry_the_revision_too() {
-    let (net, dir) = (Net::choose().unwrap(), tempfile::tempdir().unwrap());
-    let (address, path) = (SocketAddr::from((net.infra(), 50_051)), dir.path().join("calls"));
-    let _stub = Stub::start(address, "r2", Code::Internal).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("calls");
+    let faults = ["--service-revision=r2", "--fault-error-rate=1", "--fault-code=INTERNAL"];
+    let (address, _stop) = service(0, &faults).await;
     let _load = Load::start(&args(address, 100.0, &path)).unwrap();
     let calls = wait_for(&path, |calls| count(calls, "INTERNAL") > 5).await;
-    let failed: Vec<_> = calls.iter().filter(|call| call.code == "INTERNAL").collect();
-    assert!(
-        failed
-            .iter()
-            .all(|call| call.revision.as_deref() == Some("r2") && call.is_failure())
-    );
+    let mut failed = calls.iter().filter(|call| call.code == "INTERNAL");
+    assert!(failed.all(|call| call.revision.as_deref() == Some("r2") && call.is_failure()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_finds_a_service_that_comes_later() {
-    let (net, dir) = (Net::choose().unwrap(), tempfile::tempdir().unwrap());
-    let (address, path) = (SocketAddr::from((net.infra(), 50_051)), dir.path().join("calls"));
-    let load = Load::start(&args(address, 50.0, &path)).unwrap();
+async fn it_finds_a_service_that_comes_later_and_one_that_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("calls");
+    // A port that is free, and very likely stays so.
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let load = Load::start(&args(free, 50.0, &path)).unwrap();
     wait_for(&path, |calls| count(calls, "UNAVAILABLE") > 0).await;
     for revision in ["r1", "r2"] {
-        let stub = Stub::start(address, revision, Code::Ok).await;
+        let flag = format!("--service-revision={revision}");
+        let (_, stop) = service(free.port(), &[&flag]).await;
         let answered = |calls: &[Call]| calls.iter().any(|call| call.revision.as_deref() == Some(revision));
-        wait_for(&path, answered).await;
-        drop(stub);
+        let before = wait_for(&path, answered).await.len();
+        drop(stop);
+        let gone = |calls: &[Call]| count(calls.get(before..).unwrap_or_default(), "UNAVAILABLE") > 0;
+        wait_for(&path, gone).await;
     }
     load.stop().await.unwrap();
 }
@@ -99,13 +119,12 @@ async fn it_finds_a_service_that_comes_later() {
 /// A server that takes connections and never answers: no call is made later than it was due, and all are counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_delays_no_call_and_what_is_too_much_is_recorded() {
-    let (net, dir) = (Net::choose().unwrap(), tempfile::tempdir().unwrap());
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("calls");
-    let listener = net.listen().await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let args = Args {
         max_in_flight: 10,
-        ..args(address, 100.0, &path)
+        ..args(listener.local_addr().unwrap(), 100.0, &path)
     };
     let load = Load::start(&args).unwrap();
     let calls = wait_for(&path, |calls| count(calls, "DEADLINE_EXCEEDED") >= 10).await;
@@ -116,9 +135,6 @@ async fn a_server_that_hangs_delays_no_call_and_what_is_too_much_is_recorded() {
     // Those that are still in flight are not recorded yet.
     let on_time = |pair: &[jiff::Timestamp]| pair[1].duration_since(pair[0]).as_millis() % 10 == 0;
     assert!(starts.windows(2).all(on_time), "{starts:?}");
-    let late = calls.iter().filter(|call| call.code == "DEADLINE_EXCEEDED");
-    assert!(
-        late.clone()
-            .all(|call| call.latency() >= jiff::SignedDuration::from_millis(490))
-    );
+    let mut late = calls.iter().filter(|call| call.code == "DEADLINE_EXCEEDED");
+    assert!(late.all(|call| call.latency() >= jiff::SignedDuration::from_millis(490)));
 }

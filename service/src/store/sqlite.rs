@@ -1,0 +1,136 @@
+//! How a file of SQLite is opened and shared. It must not know what is asked.
+//!
+//! In WAL mode readers and one writer do not wait for each other, in this process or in another one. So there are a few
+//! connections to read and one to write: writers of this process queue here, in the order in which they came, and only
+//! those of other processes meet at the file's lock, for which SQLite waits (`BUSY`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Error};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::error::{Tries, is_unavailable};
+use super::url::SqliteFile;
+
+/// How long a writer waits for those of other processes.
+const BUSY: Duration = Duration::from_secs(2);
+/// The most connections that are of use: reads take microseconds.
+const READERS: u32 = 4;
+
+/// The connections. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Lanes(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    options: SqliteConnectOptions,
+    writer: Mutex<Held>,
+    /// None in memory, where a second connection would be a second database.
+    readers: Vec<Mutex<Held>>,
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Held {
+    connection: SqliteConnection,
+    broken: bool,
+}
+
+/// A connection that nobody else uses meanwhile.
+pub(super) struct Lane<'a> {
+    held: MutexGuard<'a, Held>,
+    in_memory: bool,
+}
+
+impl Lane<'_> {
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.held.connection
+    }
+
+    /// After an error that may be the connection's own, the next one to use it gets a new one.
+    pub(super) fn judge<T>(&mut self, answer: &Result<T, Error>) {
+        // What is in memory is gone with its connection.
+        if !self.in_memory && answer.as_ref().is_err_and(is_unavailable) {
+            self.held.broken = true;
+        }
+    }
+}
+
+impl Lanes {
+    pub(super) async fn open(file: &SqliteFile, connections: u32) -> Result<Self, Error> {
+        let (options, readers) = match file {
+            SqliteFile::Memory => (SqliteConnectOptions::new().in_memory(true), 0),
+            SqliteFile::Path(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // A crash of this process loses nothing; one of the machine may lose the last moments, never consistency.
+                    .synchronous(SqliteSynchronous::Normal)
+                    // Kibibytes for each connection; the rest is the system's page cache.
+                    .pragma("cache_size", "-1024");
+                (options, connections.clamp(1, READERS))
+            }
+        };
+        let options = options.busy_timeout(BUSY).disable_statement_logging();
+        let writer = Mutex::new(connect(&options).await?);
+        let mut lanes = Vec::new();
+        for _ in 0..readers {
+            lanes.push(Mutex::new(connect(&options).await?));
+        }
+        Ok(Self(Arc::new(Shared {
+            options,
+            writer,
+            readers: lanes,
+            next: AtomicUsize::new(0),
+        })))
+    }
+
+    /// The connection to write with.
+    pub(super) async fn writer(&self) -> Result<Lane<'_>, Error> {
+        self.lane(self.0.writer.lock().await).await
+    }
+
+    /// A connection to read with: a free one if there is one.
+    pub(super) async fn reader(&self) -> Result<Lane<'_>, Error> {
+        let Shared {
+            readers, writer, next, ..
+        } = &*self.0;
+        let first = next.fetch_add(1, Ordering::Relaxed) % readers.len().max(1);
+        let mut in_turn = readers.iter().cycle().skip(first).take(readers.len());
+        if let Some(free) = in_turn.find_map(|reader| reader.try_lock().ok()) {
+            return self.lane(free).await;
+        }
+        self.lane(readers.get(first).unwrap_or(writer).lock().await).await
+    }
+
+    async fn lane<'a>(&self, mut held: MutexGuard<'a, Held>) -> Result<Lane<'a>, Error> {
+        if held.broken {
+            *held = connect(&self.0.options).await?;
+        }
+        Ok(Lane {
+            held,
+            in_memory: self.0.readers.is_empty(),
+        })
+    }
+}
+
+/// Opens the file. The change to WAL mode, the first time, needs it alone and does not wait by itself.
+async fn connect(options: &SqliteConnectOptions) -> Result<Held, Error> {
+    let mut tries = Tries::of_a_write();
+    loop {
+        match options.connect().await {
+            Ok(connection) => {
+                return Ok(Held {
+                    connection,
+                    broken: false,
+                });
+            }
+            Err(error) if tries.another(&error).await => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

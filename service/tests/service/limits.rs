@@ -1,0 +1,64 @@
+//! What one process takes upon itself: places, sizes, deadlines, the age of connections.
+
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
+use user_proto::{GetUserRequest, ListUsersRequest};
+
+use crate::harness::{create, eventually, read, start};
+
+#[tokio::test]
+async fn calls_beyond_the_limit_are_refused_at_once_and_counted() {
+    let service = start(&["--max-concurrent-calls=2", "--fault-latency=1h"]).await;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut client = service.client().await;
+        waiting.push(tokio::spawn(async move { read(&mut client, "nobody").await }));
+    }
+    eventually("both places are taken", async || {
+        service.counted("grpc_server_in_flight 2").await
+    })
+    .await;
+    let status = read(&mut service.client().await, "nobody").await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.get_details_error_info().unwrap().reason, "OVERLOADED");
+    assert!(status.get_details_retry_info().is_some());
+    assert_eq!(status.metadata().get("x-served-by-version").unwrap(), "1.2.3");
+    eventually("it is counted", async || {
+        service.counted("user_service_calls_shed_total 1").await
+            && service
+                .counted("grpc_server_handled_total{grpc_method=\"GetUser\",grpc_code=\"ResourceExhausted\"} 1")
+                .await
+    })
+    .await;
+    assert_eq!(service.get("/ready").await.0, 200, "health has places of its own");
+    for call in waiting {
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_call_ends_when_its_deadline_does_and_is_counted_so() {
+    let service = start(&["--fault-latency=1h"]).await;
+    let mut client = service.client().await;
+    let mut request = Request::new(ListUsersRequest::default());
+    // Without the client's own clock, which would be quicker.
+    request.metadata_mut().insert("grpc-timeout", "200m".parse().unwrap());
+    let started = Instant::now();
+    let status = client.list_users(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(started.elapsed() >= Duration::from_millis(190));
+    let line = "grpc_server_handled_total{grpc_method=\"ListUsers\",grpc_code=\"DeadlineExceeded\"} 1";
+    eventually(line, async || service.counted(line).await).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_the_callers_fault() {
+    let service = start(&["--max-message-bytes=1024"]).await;
+    let mut client = service.client().await;
+    let request = GetUserRequest { id: "x".repeat(2_000) };
+    let status = client.get_user(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    create(&mut client, "ada@example.com").await.unwrap();
+}
