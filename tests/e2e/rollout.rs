@@ -9,6 +9,7 @@ mod kinds;
 mod preflight;
 mod refused;
 mod replayed;
+mod report;
 mod repository;
 mod site;
 mod steered;
@@ -19,6 +20,11 @@ use crate::story::Story;
 
 pub(crate) fn stories() -> Vec<Story> {
     vec![
+        // It takes the longest, and mostly waits.
+        Story::new(
+            "two_minutes_without_prometheus_hold_the_weight_and_blame_nobody",
+            faults::sits_an_outage_out,
+        ),
         Story::new("promotes_a_good_revision", ends::promotes),
         Story::new("promotes_a_change_of_configuration_alone", ends::promotes_configuration),
         Story::new("rolls_back_when_calls_fail", ends::rolls_back_on_errors),
@@ -75,7 +81,11 @@ pub(crate) fn stories() -> Vec<Story> {
             verdicts::finds_failures,
         ),
         Story::new(
-            "finds_a_revision_that_is_three_times_as_slow_as_stable",
+            "finds_a_revision_that_fails_one_call_in_a_hundred",
+            verdicts::finds_one_in_a_hundred,
+        ),
+        Story::new(
+            "finds_revisions_that_are_half_as_slow_again_or_three_times_as_slow_as_stable",
             verdicts::finds_slowness,
         ),
         Story::new(

@@ -57,3 +57,18 @@ where
         }
     }
 }
+
+/// Looks on for so long, and sees that `check` holds each time; an error says what it saw.
+pub(crate) async fn throughout<F>(what: &str, span: Duration, mut check: impl FnMut() -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let end = Instant::now() + span;
+    while Instant::now() < end {
+        check()
+            .await
+            .map_err(|error| anyhow!("this did not hold for {span:?}: {what}; now: {error:#}"))?;
+        sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}

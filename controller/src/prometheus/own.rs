@@ -251,7 +251,13 @@ pub(super) fn pods(own: &[Own], target: &Target, of: Span) -> OwnTick {
                     .find_map(|pair| custom::check(&pair.bad, &pair.total, &window))
                     .map(|wrong| (wrong.field, wrong.problem));
                 let is_right = wrong.is_none();
-                let counted = |pair: &Pair, young| is_right.then(|| pair.count(window, young)).unwrap_or_default();
+                let counted = |pair: &Pair, young| {
+                    if is_right {
+                        pair.count(window, young)
+                    } else {
+                        BTreeMap::new()
+                    }
+                };
                 out.canary.push(counted(canary, young));
                 out.stable.push(counted(stable, false));
                 wrong

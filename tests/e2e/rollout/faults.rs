@@ -3,14 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use lab::Lab;
+use lab::{
+    Lab,
+    kubelet::sidecar::{PodInfo, Sidecar},
+    prometheus::{Prometheus, Targets},
+};
 use serde_json::json;
 use serin::api::CanaryRolloutStatus;
 
 use super::{
-    site::environment,
+    report::report,
+    site::{environment, environment_beside},
     witness::{PROMOTION, ROLLBACK, commits, nobody_meets, traffic_away, weights},
 };
+use crate::story::throughout;
 
 fn is_blind(status: &CanaryRolloutStatus) -> bool {
     status
@@ -52,6 +58,93 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Has a Prometheus scrape the pods of one namespace only.
+#[derive(Debug)]
+struct Only {
+    namespace: &'static str,
+    targets: Arc<Targets>,
+}
+
+impl Sidecar for Only {
+    fn pod_started(&self, pod: &PodInfo) {
+        if pod.namespace == self.namespace {
+            self.targets.pod_started(pod);
+        }
+    }
+
+    fn pod_stopped(&self, pod: &PodInfo) {
+        self.targets.pod_stopped(pod);
+    }
+}
+
+/// Prometheus itself ends in the middle of a step and comes back after two minutes, which nobody has samples of. That is less than
+/// the blind deadline: the weight stands still meanwhile, and the step goes on afterwards.
+pub(super) async fn sits_an_outage_out(lab: Arc<Lab>) -> anyhow::Result<()> {
+    // One of its own: the others need theirs.
+    let home = tempfile::tempdir()?;
+    let prometheus = Prometheus::start(&lab.tools, &lab.net, home.path()).await?;
+    let only = Only {
+        namespace: "user-service-no-prometheus",
+        targets: prometheus.targets(),
+    };
+    lab.kubelet.add_sidecar(Arc::new(only));
+    let plan = json!({
+        "blindDeadline": "5m",
+        "steps": [{ "weight": 25, "hold": "10s", "atMost": "4m" }, { "weight": 100, "hold": "2s", "atMost": "60s" }],
+    });
+    let values = json!({ "load": { "rate": 40 }, "rollout": { "plan": plan } });
+    let environment = environment_beside(&lab, "no-prometheus", prometheus.url(), values).await?;
+    environment.commit("1.1.0", None).await?;
+    let quarter = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 25);
+    environment.until("25 % on the canary", ROLLBACK, quarter).await?;
+    prometheus.stop().await;
+    let unseen = |s: &CanaryRolloutStatus| s.message.as_deref().is_some_and(|m| m.contains("no samples: "));
+    environment
+        .until("Serin says that it sees nothing", Duration::from_secs(30), unseen)
+        .await?;
+    throughout("the weight stands still", Duration::from_mins(2), || async {
+        let status = environment.status().await?;
+        ensure!(
+            status.phase.as_deref() == Some("Progressing") && quarter(&status) && !is_blind(&status),
+            "{:?} at {:?}: {:?}",
+            status.phase,
+            status.weight,
+            status.message
+        );
+        Ok(())
+    })
+    .await?;
+    ensure!(weights(&environment)? == [0, 25], "{:?}", weights(&environment)?);
+    prometheus.start_again().await?;
+    environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    ensure!(
+        weights(&environment)? == [0, 25, 100, 75, 50, 0],
+        "{:?}",
+        weights(&environment)?
+    );
+    let rollbacks = commits(&environment, "rollback", "1.1.0").await?;
+    ensure!(rollbacks == 0, "a good revision was rolled back");
+    let said = "its weight stood still for two minutes";
+    report(&environment, "good, Prometheus away for 2 min", "1.1.0", said).await?;
+    Ok(())
+}
+
+/// No tick is seen twice, and none is missing but the one in which a weight changed: a restart computes the others again.
+fn goes_on_tick_by_tick(status: &CanaryRolloutStatus) -> anyhow::Result<()> {
+    let samples = status.samples.as_ref().context("status keeps no ticks")?;
+    let ends: Vec<i64> = samples.ticks.iter().map(|tick| tick.end.as_second()).collect();
+    let steps = ends.iter().zip(ends.iter().skip(1)).map(|(one, next)| next - one);
+    // Ticks of two seconds.
+    let gaps: Vec<i64> = steps.filter(|step| *step != 2).collect();
+    let weights: std::collections::BTreeSet<i32> = samples.ticks.iter().map(|tick| tick.weight).collect();
+    ensure!(
+        gaps.iter().all(|gap| matches!(gap, 4 | 6)) && gaps.len() <= 8,
+        "ticks are missing or seen twice: {gaps:?} in {ends:?}"
+    );
+    ensure!(weights.len() > 3, "few weights were seen: {weights:?}");
+    Ok(())
+}
+
 pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "killed", json!({})).await?;
     let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
@@ -62,7 +155,8 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
     let promoting = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("Promoting");
     environment.until("it is promoting", PROMOTION, promoting).await?;
     serin.kill().await?;
-    environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    let status = environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    goes_on_tick_by_tick(&status)?;
     ensure!(
         commits(&environment, "promote", "1.1.0").await? == 1,
         "not one promotion commit"

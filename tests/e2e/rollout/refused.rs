@@ -84,6 +84,10 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
         ),
         ("spec.git.secretRef", json!({ "git": { "secretRef": null } })),
         (
+            "spec.analysis.falseRollbacks",
+            json!({ "analysis": { "falseRollbacks": "60%" } }),
+        ),
+        (
             "spec.analysis.latency[0].within",
             json!({ "analysis": { "latency": [{ "share": "99%", "within": "450ms" }] } }),
         ),

@@ -154,6 +154,21 @@ fn incident(begin: Timestamp, before: i64, minutes: i64) -> String {
     };
     series("web", "s1", 950, 1, -before * 60);
     series("web-canary", "c1", 50, 50, 0);
+    // What another exporter shows of the same pods: 6 of the canary's 20 checkouts are bad, and it takes six times the memory.
+    let mut own = |pod: &str, checkouts: i64, bad: i64, memory: f64, since: i64| {
+        let labels = format!(r#"job="app",namespace="past",pod="{pod}""#);
+        let scrapes = || (0..=((minutes * 60 - since) / 10)).map(|scrape| (scrape, begin + since + scrape * 10));
+        for (metric, each) in [("checkouts_total", checkouts), ("checkouts_bad_total", bad)] {
+            for (scrape, at) in scrapes() {
+                let _ = writeln!(text, "{metric}{{{labels}}} {} {at}", scrape * each);
+            }
+        }
+        for (_, at) in scrapes() {
+            let _ = writeln!(text, "memory_mb{{{labels}}} {memory} {at}");
+        }
+    };
+    own("web-s1-a", 380, 0, 100.5, -before * 60);
+    own("web-canary-c1-a", 20, 6, 600.5, 0);
     text + "# EOF\n"
 }
 
@@ -167,6 +182,70 @@ async fn backfill(lab: &Lab, home: &Path, samples: &str) -> anyhow::Result<()> {
         .arg(&file)
         .arg(&data);
     promtool.output(DEADLINE).await?.text().context("promtool")?;
+    Ok(())
+}
+
+/// The same incident by metrics of the user's own, with margins for success that nobody breaks.
+async fn own_metrics(lab: &Lab, url: &str, home: &Path, rollout: &Value, stretch: &[&str; 2]) -> anyhow::Result<()> {
+    let of_arm = r#"{namespace="{{namespace}}",pod=~"{{pods}}"}"#;
+    let [from, to] = *stretch;
+    let spec = |name: &str, bad: &str, dry_run: bool| {
+        let metrics = json!([
+            {
+                "name": "checkout", "bad": format!("sum({bad}{of_arm})"), "total": format!("sum(checkouts_total{of_arm})"),
+                "passTolerance": "5%", "dryRun": dry_run,
+            },
+            { "name": "memory", "query": format!("max(memory_mb{of_arm})"), "max": 500, "breaches": 3, "dryRun": !dry_run },
+        ]);
+        let mut rollout = rollout.clone();
+        let success = json!({ "objective": "80%", "tolerance": "10%", "passTolerance": "20%" });
+        rollout["spec"]["analysis"] = json!({
+            "baseline": "25m", "successRate": success, "latencyAgainstStable": "DryRun", "metrics": metrics,
+        });
+        let path = home.join(name);
+        fs::write(&path, serde_json::to_vec(&rollout)?)?;
+        anyhow::Ok(path.to_string_lossy().into_owned())
+    };
+    let recording = home.join("own.jsonl");
+    let recording = recording.to_string_lossy();
+    let counters = spec("counters.yaml", "checkouts_bad_total", false)?;
+    let of = ["--from", from, "--to", to];
+    let args: Vec<&str> = ["-f", &counters]
+        .into_iter()
+        .chain(of)
+        .chain(["--record", &recording])
+        .collect();
+    let replayed = replay(lab, url, &args).await?;
+    ensure!(*at(&replayed, "/replay/end/metric")? == "checkout", "{replayed}");
+    let reason = at(&replayed, "/replay/end/reason")?.as_str().unwrap_or_default();
+    // 40 of the canary's a tick; the first tick of a young pod counts from zero.
+    ensure!(
+        reason.starts_with("30.0 % of ") && reason.contains("were bad by checkout"),
+        "{reason}"
+    );
+    let again = replay(lab, url, &["-f", &counters, "--samples", &recording]).await?;
+    ensure!(replayed == again, "{replayed}\nand from its samples\n{again}");
+
+    // The very samples by a single value, for three ticks.
+    let value = spec("value.yaml", "checkouts_bad_total", true)?;
+    let replayed = replay(lab, url, &["-f", &value, "--samples", &recording]).await?;
+    ensure!(*at(&replayed, "/replay/end/metric")? == "memory", "{replayed}");
+    let reason = at(&replayed, "/replay/end/reason")?.as_str().unwrap_or_default();
+    ensure!(
+        reason.starts_with("memory is 600.5 on canary, stable 100.5"),
+        "{reason}"
+    );
+
+    // Another query is another metric, which the samples do not have; and what is no counter is said, with its field.
+    let other = spec("other.yaml", "memory_mb", false)?;
+    let replayed = replay(lab, url, &["-f", &other, "--samples", &recording]).await?;
+    ensure!(*at(&replayed, "/leftOut")? == json!(["checkout"]), "{replayed}");
+    let args: Vec<&str> = ["-f", &other].into_iter().chain(of).collect();
+    let wrong = refusal(lab, url, &args).await?;
+    ensure!(
+        wrong.contains("spec.analysis.metrics[0].bad: memory_mb of ") && wrong.contains("is no counter"),
+        "{wrong}"
+    );
     Ok(())
 }
 
@@ -234,6 +313,8 @@ pub(super) async fn incident_story(lab: Arc<Lab>) -> anyhow::Result<()> {
     ensure!(replayed == again, "{replayed}\nand from its samples\n{again}");
     let divided = replay(&lab, url, &with(&["--traffic", "plan"])).await?;
     ensure!(*at(&divided, "/replay/end/outcome")? == "rolledBack", "{divided}");
+
+    own_metrics(&lab, url, home.path(), &rollout, &[from.as_str(), to.as_str()]).await?;
 
     // What is not there is named.
     let absent = refusal(&lab, url, &with(&["--canary", "nobody"])).await?;

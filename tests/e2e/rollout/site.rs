@@ -34,7 +34,9 @@ pub(super) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
                 vec![("FAULT_ERROR_RATE", "0.5"), ("FAULT_CLAIM", claim.as_str())],
             ),
             ("1.2.6", vec![("FAULT_ERROR_RATE", "0.3"), ("FAULT_CODE", "ABORTED")]),
-            ("1.3.1", vec![("FAULT_LATENCY", "600ms")]),
+            ("1.2.7", vec![("FAULT_ERROR_RATE", "0.01")]),
+            ("1.3.1", vec![("FAULT_LATENCY", "1020ms")]),
+            ("1.3.2", vec![("FAULT_LATENCY", "510ms")]),
         ] {
             site.push_image(tag, &faults)?;
         }
@@ -45,14 +47,30 @@ pub(super) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
 
 /// An environment with a Serin of its own, and these values over the lab's.
 pub(super) async fn environment(lab: &Arc<Lab>, name: &str, values: Value) -> anyhow::Result<Environment> {
+    with_setup(lab, name, values, None).await
+}
+
+/// The same, with the metrics of this Prometheus.
+pub(super) async fn environment_beside(
+    lab: &Arc<Lab>,
+    name: &str,
+    prometheus: &str,
+    values: Value,
+) -> anyhow::Result<Environment> {
+    with_setup(lab, name, values, Some(prometheus.to_owned())).await
+}
+
+async fn with_setup(
+    lab: &Arc<Lab>,
+    name: &str,
+    values: Value,
+    prometheus: Option<String>,
+) -> anyhow::Result<Environment> {
     let site = site(lab).await?;
-    Environment::start(
-        &site,
-        name,
-        Setup {
-            values,
-            own_serin: true,
-        },
-    )
-    .await
+    let setup = Setup {
+        values,
+        own_serin: true,
+        prometheus,
+    };
+    Environment::start(&site, name, setup).await
 }

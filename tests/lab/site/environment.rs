@@ -45,6 +45,8 @@ pub struct Setup {
     pub values: Value,
     /// A Serin of its own, for this namespace only.
     pub own_serin: bool,
+    /// Where that Serin finds the metrics; the lab's Prometheus when absent.
+    pub prometheus: Option<String>,
 }
 
 /// An environment that is up: stable runs, clients call it, and Serin has seen its rollout.
@@ -73,7 +75,8 @@ impl Environment {
         environment.prepare(&namespace).await?;
         if setup.own_serin {
             let release = format!("serin-{name}");
-            environment.serin = Some(Serin::install(site, &release, &namespace, true).await?);
+            let prometheus = setup.prometheus.as_deref().unwrap_or(site.lab.prometheus.url());
+            environment.serin = Some(Serin::install(site, &release, &namespace, prometheus, true).await?);
         }
         let mut values = values_of_the_lab();
         merge(&mut values, &setup.values);

@@ -27,8 +27,15 @@ pub struct Serin {
 }
 
 impl Serin {
-    /// Installs the chart in a namespace that exists; `namespaced` keeps it to that namespace.
-    pub async fn install(site: &Arc<Site>, release: &str, namespace: &str, namespaced: bool) -> anyhow::Result<Self> {
+    /// Installs the chart in a namespace that exists, with the metrics of this Prometheus; `namespaced` keeps it to that
+    /// namespace.
+    pub async fn install(
+        site: &Arc<Site>,
+        release: &str,
+        namespace: &str,
+        prometheus: &str,
+        namespaced: bool,
+    ) -> anyhow::Result<Self> {
         let lab = &site.lab;
         let line = async |to: &str| {
             let target: SocketAddr = to
@@ -39,10 +46,7 @@ impl Serin {
                 .with_context(|| format!("reading {to}"))?;
             Forward::start((lab.net.infra(), lab.net.free_port()?).into(), target).await
         };
-        let (to_prometheus, to_api) = (
-            line(lab.prometheus.url()).await?,
-            line(&lab.control_plane.server()).await?,
-        );
+        let (to_prometheus, to_api) = (line(prometheus).await?, line(&lab.control_plane.server()).await?);
         let work = lab.dir().join("serin").join(release);
         fs::create_dir_all(&work)?;
         let values = json!({

@@ -140,7 +140,7 @@ pub(super) fn read(from: impl BufRead) -> Result<Recording, SamplesError> {
         }
         // What is wrong with a line is said by the one or the other reader.
         match serde_json::from_str(&line) {
-            Ok(Peek { values: Some(_) }) => reader.add_values(number, parse(number, &line)?, &mut draft)?,
+            Ok(Peek { values: Some(_) }) => reader.add_values(number, &parse(number, &line)?, &mut draft)?,
             _ => reader.add(number, parse(number, &line)?, &mut draft)?,
         }
     }
@@ -226,7 +226,7 @@ impl Reader {
         Ok(())
     }
 
-    fn add_values(&mut self, number: usize, line: ValuesLine, draft: &mut RecordingDraft) -> Result<(), SamplesError> {
+    fn add_values(&mut self, number: usize, line: &ValuesLine, draft: &mut RecordingDraft) -> Result<(), SamplesError> {
         self.comes(number, line.tick)?;
         let fail = |problem| SamplesError::Line { line: number, problem };
         let values: Vec<&str> = named(&draft.metrics, false).collect();

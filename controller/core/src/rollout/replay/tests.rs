@@ -460,7 +460,7 @@ fn counters_of_the_users_own_fail_a_canary_whose_calls_are_all_well() {
     let divided = replay(&recording, &by_plan(&plan)).unwrap();
     let own = divided.ticks.iter().filter(|tick| tick.judged);
     let own: Vec<_> = own
-        .flat_map(|tick| tick.metrics.iter().find(|m| m.metric == "checkout"))
+        .filter_map(|tick| tick.metrics.iter().find(|m| m.metric == "checkout"))
         .collect();
     assert!(own.iter().all(|tick| tick.canary.total == 5), "{own:?}");
     // What the plan does not judge is not looked at.
