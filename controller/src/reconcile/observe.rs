@@ -410,9 +410,17 @@ fn command(rollout: &CanaryRollout) -> Option<Command> {
     (!answered).then_some(command)
 }
 
+/// The longest id of a command: it comes back in status.
+const LONGEST_ID: usize = 128;
+/// What is kept of a command's reason: it goes into status, an event and a commit.
+const LONGEST_REASON: usize = 1024;
+
 /// What can't be read is no command: its sender waits for an answer and says so.
 pub(super) fn command_of(annotation: &str) -> Option<Command> {
     let order: Order = serde_json::from_str(annotation).ok()?;
+    if order.id.chars().count() > LONGEST_ID {
+        return None;
+    }
     let verb = match order.verb.as_str() {
         "promote" => Verb::Promote,
         "promote-full" => Verb::PromoteFull,
@@ -426,6 +434,6 @@ pub(super) fn command_of(annotation: &str) -> Option<Command> {
     Some(Command {
         id: order.id,
         verb,
-        reason: order.reason,
+        reason: order.reason.chars().take(LONGEST_REASON).collect(),
     })
 }
