@@ -12,7 +12,7 @@ use anyhow::Context as _;
 pub use self::{
     environment::{CANARY, Environment, SERVICE, Setup, revision},
     operator::Clone,
-    serin::{CLUSTER, Serin},
+    serin::{CLUSTER, Detours, Serin},
 };
 use crate::{
     Lab,
@@ -86,7 +86,7 @@ impl Site {
     }
 
     /// Renders a chart of `deploy/charts` with Helm.
-    async fn render(
+    pub async fn render(
         &self,
         chart: &str,
         release: &str,

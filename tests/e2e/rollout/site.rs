@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 static SITE: OnceCell<Arc<Site>> = OnceCell::const_new();
 
 /// The installation, with the revisions that stories commit in its image store.
-pub(super) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
+pub(crate) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
     let install = async || {
         let site = Site::install(lab.clone()).await?;
         for good in ["1.0.0", "1.1.0", "1.1.1"] {

@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use serin::api::{COMMAND_ANNOTATION, CanaryRollout, CanaryRolloutStatus};
 use tokio::time::{Instant, sleep};
 
-use super::{CLUSTER, CONFIG, RECORD, Serin, Site, pod_folder};
+use super::{CLUSTER, CONFIG, Detours, RECORD, Serin, Site, pod_folder};
 use crate::{
     argocd,
-    audit::{self, WeightWrite},
+    audit::{self, Asked, WeightWrite},
     binary, clock,
     jenkins::Jenkins,
     load::record::{self, Call},
@@ -60,6 +60,17 @@ pub struct Environment {
 impl Environment {
     /// Brings the environment up, with production's values file as its own unless it has one.
     pub async fn start(site: &Arc<Site>, name: &str, setup: Setup) -> anyhow::Result<Self> {
+        Self::start_with(site, name, setup, &json!({}), Detours::default()).await
+    }
+
+    /// As [`Self::start`]; these values go over those of its own Serin's chart, and this stands around it.
+    pub async fn start_with(
+        site: &Arc<Site>,
+        name: &str,
+        setup: Setup,
+        serin: &Value,
+        detours: Detours,
+    ) -> anyhow::Result<Self> {
         let mut environment = Self {
             site: site.clone(),
             name: name.to_owned(),
@@ -70,7 +81,8 @@ impl Environment {
         environment.prepare(&namespace).await?;
         if setup.own_serin {
             let release = format!("serin-{name}");
-            environment.serin = Some(Serin::install(site, &release, &namespace, true).await?);
+            let installed = Serin::install_with(site, &release, &namespace, true, serin, detours).await?;
+            environment.serin = Some(installed);
         }
         let mut values = values_of_the_lab();
         merge(&mut values, &setup.values);
@@ -311,6 +323,12 @@ impl Environment {
         audit::weights(log, &self.namespace())
     }
 
+    /// Everything that an account asked of the API server, as far as the audit log has it.
+    pub fn asked_by(&self, account: &str) -> anyhow::Result<Vec<Asked>> {
+        let log = self.site.lab.control_plane.audit_log();
+        audit::asked_by(log.context("this cluster gives no audit log to read")?, account)
+    }
+
     /// All calls that clients made since the environment was up, by their own records, in the order in which they were due.
     pub fn calls(&self) -> anyhow::Result<Vec<Call>> {
         let mut calls = Vec::new();
@@ -452,7 +470,7 @@ pub fn revision(deployment: &Deployment) -> String {
 }
 
 /// Puts values over others, as Helm does: maps are merged, all else is replaced.
-fn merge(under: &mut Value, over: &Value) {
+pub(super) fn merge(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
