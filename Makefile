@@ -29,6 +29,10 @@ sim: ## The analysis beside its peers' rules, by Monte Carlo, and its bars; writ
 model: ## The state machine explored with larger bounds than in `make test`: faults and people together. 10 to 30 minutes.
 	@cargo test --quiet -p serin-core --test model -- --ignored --nocapture --test-threads=1
 
+.PHONY: chaos
+chaos: tools build ## ROUNDS=200 faults from SEED=1 on, while revisions arrive; witnesses judge the invariants. 10 minutes.
+	@CHAOS_SEED=$(or $(SEED),1) CHAOS_ROUNDS=$(or $(ROUNDS),200) cargo test --quiet -p serin-tests --test e2e -- --ignored chaos
+
 .PHONY: bench-git
 bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts, singly and together; writes target/bench/git.json.
 	@cargo bench --quiet --profile dev -p serin --bench git # the time is git's

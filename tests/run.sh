@@ -27,6 +27,7 @@ stage "unit and integration tests" cargo test --workspace --exclude serin-tests 
 stage "unit tests of the lab" cargo test -p serin-tests --lib --locked
 stage "doc tests" cargo test --workspace --doc --locked --quiet
 stage "end-to-end tests" cargo test -p serin-tests --test e2e --locked
+stage "chaos, 20 rounds" cargo test -p serin-tests --test e2e --locked -- --ignored chaos
 
 printf '\n==> time by stage\n'
 printf '%s\n' "${times[@]}"

@@ -9,12 +9,13 @@ mod kinds;
 mod preflight;
 mod refused;
 mod replayed;
+mod replicas;
 mod report;
 mod repository;
-mod site;
+pub(crate) mod site;
 mod steered;
 mod verdicts;
-mod witness;
+pub(crate) mod witness;
 
 use crate::story::Story;
 
@@ -68,6 +69,14 @@ pub(crate) fn stories() -> Vec<Story> {
             faults::loses_sight,
         ),
         Story::new("a_controller_that_is_killed_goes_on_where_it_was", faults::is_killed),
+        Story::new(
+            "nonsense_from_prometheus_raises_nothing_and_an_api_server_that_is_gone_is_waited_for",
+            faults::hears_nonsense,
+        ),
+        Story::new(
+            "a_follower_takes_over_from_a_leader_that_sleeps_stops_or_dies_and_no_leader_writes_late",
+            replicas::follow,
+        ),
         Story::new(
             "a_replay_of_a_finished_rollout_ends_as_the_rollout_did",
             replayed::finished,

@@ -16,9 +16,14 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// Between two looks. Stories run side by side: one that looks all the time takes the machine from those it looks at.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// One that is told alone may take as long as it is asked to.
+const LONGEST_ALONE: Duration = Duration::from_mins(60);
+
 /// One end-to-end test.
 pub(crate) struct Story {
     pub(crate) name: &'static str,
+    /// It is told when it is asked for, and not together with the others.
+    pub(crate) is_alone: bool,
     run: Box<dyn FnOnce(Arc<Lab>) -> BoxFuture<'static, anyhow::Result<()>> + Send>,
 }
 
@@ -30,16 +35,29 @@ impl Story {
     {
         Self {
             name,
+            is_alone: false,
             run: Box::new(move |lab| Box::pin(run(lab))),
         }
     }
 
+    /// A story that has the lab to itself.
+    pub(crate) fn alone<F>(name: &'static str, run: impl FnOnce(Arc<Lab>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        Self {
+            is_alone: true,
+            ..Self::new(name, run)
+        }
+    }
+
     pub(crate) async fn run(self, lab: Arc<Lab>) -> anyhow::Result<()> {
+        let longest = if self.is_alone { LONGEST_ALONE } else { LONGEST };
         // In a task of its own, so that its own tasks and timers run on the runtime's threads.
         let story = tokio::spawn((self.run)(lab));
-        timeout(LONGEST, story)
+        timeout(longest, story)
             .await
-            .map_err(|_| anyhow!("not done after {LONGEST:?}"))??
+            .map_err(|_| anyhow!("not done after {longest:?}"))??
     }
 }
 

@@ -52,6 +52,72 @@ pub fn weights(log: &Path, namespace: &str) -> anyhow::Result<Vec<WeightWrite>> 
     Ok(writes)
 }
 
+/// A request to the API server, answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// When it had come.
+    pub came: Timestamp,
+    /// When the API server had answered.
+    pub at: Timestamp,
+    /// Who asked.
+    pub user: String,
+    /// The program that asked, by its own word.
+    pub agent: String,
+    /// As roles name it.
+    pub verb: String,
+    /// The API's group; empty is the core's.
+    pub group: String,
+    /// With the subresource behind a slash.
+    pub resource: String,
+    /// Empty for the cluster's own.
+    pub namespace: String,
+    /// Empty for lists.
+    pub name: String,
+    /// The answer's HTTP status.
+    pub code: i64,
+}
+
+impl Asked {
+    /// Whether it changes something, and was done.
+    pub fn is_write(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch") && (200..300).contains(&self.code)
+    }
+}
+
+/// All that accounts with this name, or with a name that begins so, asked for, in the order in which it came.
+pub fn asked_by(log: &Path, account: &str) -> anyhow::Result<Vec<Asked>> {
+    let text = std::fs::read_to_string(log).with_context(|| format!("reading the audit log {}", log.display()))?;
+    let mut asked: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains(account))
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|event| self::asked(&event))
+        .filter(|asked| asked.user.starts_with(account))
+        .collect();
+    asked.sort_by_key(|asked| asked.came);
+    Ok(asked)
+}
+
+fn asked(event: &Value) -> Option<Asked> {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let resource = text("/objectRef/resource")?;
+    Some(Asked {
+        came: text("/requestReceivedTimestamp")?.parse().ok()?,
+        at: text("/stageTimestamp")?.parse().ok()?,
+        user: text("/user/username")?,
+        agent: text("/userAgent").unwrap_or_default(),
+        verb: text("/verb")?,
+        group: text("/objectRef/apiGroup").unwrap_or_default(),
+        resource: match text("/objectRef/subresource") {
+            Some(below) => format!("{resource}/{below}"),
+            None => resource,
+        },
+        namespace: text("/objectRef/namespace").unwrap_or_default(),
+        name: text("/objectRef/name").unwrap_or_default(),
+        code: event.pointer("/responseStatus/code")?.as_i64()?,
+    })
+}
+
 fn weight_write(event: &Value) -> Option<WeightWrite> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     if !matches!(
@@ -115,5 +181,19 @@ mod tests {
         );
         assert_eq!(weight_write(&event("patch", 409, (1, 1))), None);
         assert_eq!(weight_write(&event("get", 200, (1, 1))), None);
+    }
+
+    #[test]
+    fn tells_what_was_asked_as_roles_name_it() {
+        let mut scale = event("patch", 200, (1, 1));
+        scale["requestReceivedTimestamp"] = json!("2026-11-24T05:00:00.400000Z");
+        scale["objectRef"] =
+            json!({"apiGroup": "apps", "resource": "deployments", "subresource": "scale", "name": "web"});
+        let scale = asked(&scale).unwrap();
+        assert_eq!(
+            (scale.group.as_str(), scale.resource.as_str()),
+            ("apps", "deployments/scale")
+        );
+        assert!(scale.is_write() && scale.namespace.is_empty() && scale.came < scale.at);
     }
 }

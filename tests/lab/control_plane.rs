@@ -26,13 +26,32 @@ use crate::{
 };
 
 /// What a rollout is about, each write with its body; and that they happened, of all other writes that are not the cluster's
-/// own or the lab's.
+/// own or the lab's. Of what accounts read it tells enough to see which permissions they use: all that is not read at every
+/// look, and that too where one story is told.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted, Panic]
+omitStages: [RequestReceived, Panic]
 omitManagedFields: true
 rules:
+  - level: None
+    userGroups: [\"system:serviceaccounts:kube-system\"]
+    verbs: [get, list, watch]
+  - level: Metadata
+    userGroups: [\"system:serviceaccounts\"]
+    verbs: [get, list, watch]
+    namespaces: [user-service-promotes]
+  - level: None
+    userGroups: [\"system:serviceaccounts\"]
+    verbs: [get, list]
+    resources:
+      - {group: serin.dev, resources: [canaryrollouts]}
+      - {group: apps, resources: [deployments, replicasets]}
+      - {group: \"\", resources: [services]}
+      - {group: coordination.k8s.io, resources: [leases]}
+  - level: Metadata
+    userGroups: [\"system:serviceaccounts\"]
+    verbs: [get, list, watch]
   - level: None
     verbs: [get, list, watch]
   - level: RequestResponse
@@ -225,6 +244,8 @@ impl ApiServer<'_> {
             .arg(flag("cert-dir", &path("certs")))
             .arg(flag("token-auth-file", &path("tokens.csv")))
             .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/12"])
+            // Some clusters ask who may make an object that keeps its owner from going; here too, so that it is found missing.
+            .arg("--enable-admission-plugins=OwnerReferencesPermissionEnforcement")
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .args([
                 flag("service-account-signing-key-file", &key),

@@ -100,7 +100,7 @@ async fn production(site: &Arc<Site>) -> anyhow::Result<(Serin, Environment)> {
         .create(&PostParams::default(), &namespace)
         .await
         .with_context(|| format!("making the namespace {NAMESPACE}"))?;
-    let serin = Serin::install(site, "serin", NAMESPACE, site.lab.prometheus.url(), false).await?;
+    let serin = Serin::install(site, "serin", NAMESPACE, false).await?;
     let values = json!({
         "load": { "rate": RATE },
         "rollout": {
@@ -124,7 +124,6 @@ async fn production(site: &Arc<Site>) -> anyhow::Result<(Serin, Environment)> {
         Setup {
             values,
             own_serin: false,
-            prometheus: None,
         },
     )
     .await?;

@@ -29,6 +29,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
+use rustix::process::Signal;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tracing::{debug, warn};
 
@@ -156,6 +157,21 @@ impl Kubelet {
     /// Kills the processes of the pod with SIGKILL, as if they had crashed; they are restarted as its policy says. False
     /// when there is no such pod.
     pub fn kill_pod(&self, namespace: &str, name: &str) -> bool {
+        self.order(namespace, name, || Order::Kill)
+    }
+
+    /// Stops the processes of the pod where they are, as a machine does that has no time for them. False when there is no such
+    /// pod.
+    pub fn freeze_pod(&self, namespace: &str, name: &str) -> bool {
+        self.order(namespace, name, || Order::Signal(Signal::STOP))
+    }
+
+    /// Ends [`Self::freeze_pod`].
+    pub fn thaw_pod(&self, namespace: &str, name: &str) -> bool {
+        self.order(namespace, name, || Order::Signal(Signal::CONT))
+    }
+
+    fn order(&self, namespace: &str, name: &str, order: impl Fn() -> Order) -> bool {
         let state = self.shared.state();
         let mut found = state
             .workers
@@ -163,7 +179,7 @@ impl Kubelet {
             .filter(|w| w.namespace == namespace && w.name == name)
             .peekable();
         let any = found.peek().is_some();
-        found.for_each(|worker| drop(worker.orders.send(Order::Kill)));
+        found.for_each(|worker| drop(worker.orders.send(order())));
         any
     }
 

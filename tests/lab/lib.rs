@@ -7,6 +7,7 @@ pub mod clock;
 pub mod control_plane;
 pub mod demo;
 mod dir;
+pub mod faults;
 pub mod forward;
 pub mod git_server;
 pub mod jenkins;

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 pub use self::{
     environment::{CANARY, Environment, SERVICE, Setup, revision},
     operator::Clone,
-    serin::{CLUSTER, Serin},
+    serin::{CLUSTER, Detours, Serin},
 };
 use crate::{
     Lab,
@@ -97,7 +97,7 @@ impl Site {
     }
 
     /// Renders a chart of `deploy/charts` with Helm, or `only` some of its templates.
-    async fn render(
+    pub async fn render(
         &self,
         chart: &str,
         release: &str,

@@ -7,6 +7,13 @@
 use serde::{Deserialize, Serialize};
 use serin_core::rollout::{Command, Verb};
 
+/// The longest id of a command, in characters: it comes back in status.
+const LONGEST_ID: usize = 64;
+/// What is kept of a command's reason, in characters: it goes into status, an event and a commit.
+const LONGEST_REASON: usize = 1024;
+/// What is kept of its sender's name, in characters.
+const LONGEST_NAME: usize = 256;
+
 /// A command as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
@@ -26,12 +33,16 @@ impl Order {
     /// An annotation's text as a command; nothing if it is none.
     pub fn parse(annotation: &str) -> Option<Command> {
         let order: Self = serde_json::from_str(annotation).ok()?;
+        if order.id.chars().count() > LONGEST_ID {
+            return None;
+        }
+        let cut = |text: String, longest| text.chars().take(longest).collect();
         let verb = Verb::ALL.into_iter().find(|verb| verb.word() == order.verb)?;
         Some(Command {
             id: order.id,
             verb,
-            reason: order.reason,
-            by: order.by,
+            reason: cut(order.reason, LONGEST_REASON),
+            by: order.by.map(|by| cut(by, LONGEST_NAME)),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gitops::{Fence, GitOps, Identity};
 use crate::prometheus::Prometheus;
 use crate::reconcile;
+use crate::runtime::crash::{self, Point};
 use crate::runtime::lease::{Leadership, Lease};
 use crate::runtime::{client, health, telemetry};
 
@@ -55,6 +57,9 @@ pub struct Args {
     /// The side port: /healthz, /readyz and /metrics.
     #[arg(long, env = "SERIN_HTTP_PORT", default_value_t = 8080)]
     http_port: u16,
+    /// For tests: a file that names the point at which the process dies.
+    #[arg(long, hide = true, value_name = "FILE")]
+    crash_file: Option<PathBuf>,
     /// How log lines are written.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     log_format: telemetry::LogFormat,
@@ -66,7 +71,12 @@ pub struct Args {
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     telemetry::start(args.log_format, &args.log);
-    let client = client::connect().await?;
+    if let Some(file) = args.crash_file {
+        tracing::warn!(file = %file.display(), "this process dies where the file says; that is for tests only");
+        crash::arm(file);
+    }
+    let identity = identity();
+    let config = client::configured(&identity).await?;
     let prometheus = Prometheus::new(&args.prometheus_url)?;
     let access = match &args.access_file {
         Some(file) => reconcile::Access::read(file)?,
@@ -76,16 +86,21 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let ready = health::Ready::default();
 
-    let identity = identity();
     let (leadership, lease) = if args.no_lease {
         (Leadership::unchallenged(), None)
     } else {
-        let (lease, leadership) = Lease::new(client.clone(), &args.lease_namespace, &args.lease_name, &identity);
+        let unfenced = client::unfenced(config.clone())?;
+        let (lease, leadership) = Lease::new(unfenced, &args.lease_namespace, &args.lease_name, &identity);
         (leadership, Some(lease))
     };
+    let client = client::connect_fenced(config, leadership.clone())?;
     let fence: Fence = match lease.as_ref().map(Lease::holder) {
-        None => Arc::new(|| Box::pin(async { true })),
+        None => Arc::new(|| {
+            crash::here(Point::BeforePush);
+            Box::pin(async { true })
+        }),
         Some(holder) => Arc::new(move || {
+            crash::here(Point::BeforePush);
             let holder = holder.clone();
             Box::pin(async move { holder.is_this_process().await })
         }),
@@ -124,8 +139,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             access,
         };
         tokio::spawn(async move {
+            let led = async {
+                leads.known().await;
+                // One who follows is ready to lead; who leads is ready when it watches.
+                if !leads.holds_for(Duration::ZERO) {
+                    ready.set();
+                }
+                leads.acquired().await;
+            };
             tokio::select! {
-                () = leads.acquired() => {}
+                () = led => {}
                 () = stop.cancelled() => return,
             }
             reconcile::run(client, options, ready, stop.cancelled_owned()).await;

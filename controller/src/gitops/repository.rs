@@ -160,7 +160,7 @@ impl Mirror {
                 Err(self.rewritten(known.unwrap_or_default()))
             } else if words.contains("shallow update not allowed") {
                 Err(Error::Shallow { repository, branch })
-            } else if is_damage(words) {
+            } else if is_damage(words) && !is_full(words) {
                 Ok(None)
             } else {
                 Err(self.failed("fetch", words))
@@ -292,6 +292,10 @@ impl Mirror {
 
     /// The error for what git said. Damage is remembered: the next fetch begins anew.
     pub(super) fn failed(&self, doing: &str, words: &str) -> Error {
+        if is_full(words) {
+            // Nothing is wrong with what is there: a mirror that is fetched anew would not fit either.
+            return self.disk(doing, std::io::ErrorKind::StorageFull.into());
+        }
         if is_damage(words) {
             // A disk that cannot be written says so at the next fetch.
             let _ = std::fs::write(self.dir.join(DAMAGED), "");
@@ -334,6 +338,11 @@ impl Mirror {
             source,
         }
     }
+}
+
+/// Whether git had no room to write to.
+fn is_full(stderr: &str) -> bool {
+    stderr.contains("No space left on device")
 }
 
 /// What a hook of the host said.

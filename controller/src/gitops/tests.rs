@@ -9,9 +9,11 @@ use tempfile::TempDir;
 use super::*;
 
 mod blocked;
+mod disk;
 mod faults;
 mod hanging;
 mod histories;
+mod hostile;
 mod hosts;
 mod kustomize;
 mod protected;

@@ -1,6 +1,7 @@
 //! Queries that users write into a rollout: their variables, and the form in which counters can be counted exactly. Text
 //! only; it must not know a server, nor what is done with a number.
 
+mod scope;
 mod selector;
 mod template;
 
@@ -21,7 +22,9 @@ impl CounterQuery {
     /// Unknown variables, a form that can't be counted exactly, and a query that says the same of both arms.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let template = Template::parse(text)?;
-        selector::split(&template.render(&Variables::sample())?)?;
+        for selector in selector::split(&template.render(&Variables::sample())?)? {
+            scope::within(&selector, "namespace")?;
+        }
         if !template.tells_arms_apart() {
             return Err(Problem::new(
                 "it says the same of both arms; let it ask for the arm's own pods, with pod=~\"{{pods}}\", {{deployment}} or {{revision}}",
@@ -37,15 +40,26 @@ impl CounterQuery {
     pub fn render(&self, variables: &Variables<'_>) -> Result<Vec<String>, Problem> {
         selector::split(&self.0.render(variables)?)
     }
+
+    /// As [`Self::render`], and whatever the query says, it reads the rollout's own namespace only.
+    ///
+    /// # Errors
+    /// As [`Self::render`], and when it can't be told what the query reads.
+    pub fn render_within(&self, variables: &Variables<'_>) -> Result<Vec<String>, Problem> {
+        let kept = |selector: &String| scope::within(selector, variables.namespace);
+        self.render(variables)?.iter().map(kept).collect()
+    }
 }
 
 impl ValueQuery {
     /// Reads a value's query.
     ///
     /// # Errors
-    /// Unknown variables, and a query of nothing.
+    /// Unknown variables, a query of nothing, and one of which can't be told what it reads.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        Template::parse(text).map(Self)
+        let query = Self(Template::parse(text)?);
+        query.render_within(&Variables::sample())?;
+        Ok(query)
     }
 
     /// Whether it asks for one arm's own.
@@ -53,12 +67,12 @@ impl ValueQuery {
         self.0.tells_arms_apart()
     }
 
-    /// The query for one arm.
+    /// The query for one arm, which reads the rollout's own namespace only, whatever it says.
     ///
     /// # Errors
-    /// A variable's value that can't stand in a query.
-    pub fn render(&self, variables: &Variables<'_>) -> Result<String, Problem> {
-        self.0.render(variables)
+    /// A variable's value that can't stand in a query, and a query of which can't be told what it reads.
+    pub fn render_within(&self, variables: &Variables<'_>) -> Result<String, Problem> {
+        scope::within(&self.0.render(variables)?, variables.namespace)
     }
 }
 
@@ -83,6 +97,28 @@ mod tests {
             query.render(&variables).unwrap(),
             [r#"checkout_errors_total{namespace="namespace",pod=~"shop-canary-5d4f-[a-z0-9]+"}"#]
         );
+    }
+
+    #[test]
+    fn a_query_of_a_user_reads_his_own_namespace_only() {
+        let mine = Variables {
+            namespace: "mine",
+            ..Variables::sample()
+        };
+        let counter = CounterQuery::parse(r#"sum(orders_total{namespace="theirs",pod=~"{{pods}}"})"#).unwrap();
+        let [selector] = &counter.render_within(&mine).unwrap()[..] else {
+            panic!()
+        };
+        assert!(
+            selector.starts_with(r#"orders_total{namespace="mine",namespace="theirs","#),
+            "{selector}"
+        );
+        let value = ValueQuery::parse(r#"max(secret{namespace="theirs"} or {__name__=~".+"})"#).unwrap();
+        assert_eq!(
+            value.render_within(&mine).unwrap(),
+            r#"max(secret{namespace="mine",namespace="theirs"} or {namespace="mine",__name__=~".+"})"#
+        );
+        assert!(ValueQuery::parse("max(by)").is_err());
     }
 
     #[test]

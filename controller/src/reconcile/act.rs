@@ -21,6 +21,7 @@ use crate::api::{CanaryRollout, FIELD_MANAGER};
 use crate::gitops::argocd;
 use crate::linkerd::preflight;
 use crate::runtime::clock;
+use crate::runtime::crash::{self, Point};
 use crate::traffic::{self, ArmService, RouteSpec};
 
 /// What was done.
@@ -46,16 +47,20 @@ pub(super) async fn act(
         match effect {
             Effect::SetWeight(weight) => {
                 fence(cx)?;
+                crash::here(Point::BeforeWeight);
                 outcome.wrote |= set_weight(cx, world, *weight).await?;
+                crash::here(Point::AfterWeight);
                 tracing::info!(rollout = %key, %weight, "weight set");
             }
             Effect::EnsureObjects { pin } => {
                 fence(cx)?;
+                crash::here(Point::BeforeObjects);
                 ensure(cx, world, pin).await?;
                 outcome.wrote = true;
             }
             Effect::ScaleCanary(replicas) => {
                 fence(cx)?;
+                crash::here(Point::BeforeScale);
                 scale(cx, &world.canary, *replicas).await?;
                 tracing::info!(rollout = %key, replicas, "canary scaled");
             }

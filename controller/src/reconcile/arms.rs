@@ -13,6 +13,9 @@ const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
 /// Set by the Deployment controller on a ReplicaSet and its pods.
 pub(super) const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
+/// The longest name of a revision.
+const LONGEST_NAME: usize = 200;
+
 /// The arm as the core sees it.
 pub(super) fn arm(deployment: &Deployment, replica_sets: &[ReplicaSet]) -> Arm {
     let current = current(deployment, replica_sets);
@@ -86,6 +89,8 @@ fn revision(rs: &ReplicaSet) -> Revision {
     let name = template
         .and_then(|m| m.annotations.as_ref())
         .and_then(|a| a.get(REVISION_ANNOTATION))
+        // It stands in status, events, queries and commits: what is longer is no name.
+        .filter(|name| name.len() <= LONGEST_NAME)
         .cloned();
     Revision {
         name: name.unwrap_or_else(|| hash.clone()),
@@ -146,6 +151,13 @@ mod tests {
                 hash: "h1".into()
             })
         );
+    }
+
+    #[test]
+    fn a_huge_annotation_is_no_name() {
+        let huge = "1".repeat(200_000);
+        let arm = arm(&deployment(3, 3, "1"), &[replica_set("1", Some(&huge))]);
+        assert_eq!(arm.revision.map(|r| r.name).as_deref(), Some("h1"));
     }
 
     #[test]

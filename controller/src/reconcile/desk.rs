@@ -180,7 +180,11 @@ impl Desk {
         let Some(failures) = failures else { return };
         let (desk, key, about, job) = (self.clone(), key.clone(), about.clone(), job());
         tokio::spawn(async move {
-            let reply = job.await;
+            // A task of its own: what panics is a failure, and asked again.
+            let reply = match tokio::spawn(job).await {
+                Ok(reply) => reply,
+                Err(panic) => Err(anyhow::Error::new(panic).context("answering, which is a bug of Serin's")),
+            };
             let wait = desk.with(&key, |file| file.finish(question, &about, reply, failures));
             drop(desk.wake.send(key.clone()));
             if let Some(wait) = wait {
@@ -350,6 +354,36 @@ mod tests {
             branch: "main".to_owned(),
         };
         anyhow::Error::from(error).context("committing the rollback")
+    }
+
+    fn key(name: &str) -> Key {
+        ObjectRef::new(name).within("prod")
+    }
+
+    /// One that hangs, and one that panics, among 200.
+    #[tokio::test]
+    async fn a_question_that_hangs_or_panics_holds_up_no_other_rollouts() {
+        let (desk, mut news) = Desk::new();
+        let at_rest = || async { Ok(Reply::Rollback(RollbackOutcome::AtRest)) };
+        desk.ask(&key("hangs"), Question::Rollback, &revision(), std::future::pending);
+        desk.ask(&key("panics"), Question::Rollback, &revision(), || async {
+            panic!("a bug")
+        });
+        for number in 0..198 {
+            desk.ask(&key(&number.to_string()), Question::Rollback, &revision(), at_rest);
+        }
+        let mut told = std::collections::HashSet::new();
+        while told.len() < 199 {
+            told.insert(news.recv().await.unwrap().name);
+        }
+        assert!(!told.contains("hangs"));
+        assert!(matches!(desk.view(&key("7")).rollback, Some(Answer::Is(_))));
+        let panicked = desk.view(&key("panics")).rollback;
+        assert!(
+            matches!(&panicked, Some(Answer::Failed(why)) if why.contains("bug")),
+            "{panicked:?}"
+        );
+        assert!(desk.view(&key("hangs")).rollback.is_none());
     }
 
     #[test]

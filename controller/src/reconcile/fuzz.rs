@@ -36,6 +36,17 @@ mod tests {
     }
 
     #[test]
+    fn a_huge_command_is_cut_or_none() {
+        let huge = "x".repeat(200_000);
+        let command = |id: &str| {
+            let order = serde_json::json!({ "id": id, "verb": "pause", "reason": huge }).to_string();
+            crate::api::Order::parse(&order)
+        };
+        assert!(command(&huge).is_none());
+        assert_eq!(command("1").map(|command| command.reason.len()), Some(1024));
+    }
+
+    #[test]
     fn the_seeds_hold() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/command");
         let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().collect();

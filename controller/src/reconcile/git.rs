@@ -11,6 +11,10 @@ use super::{Context, repository};
 use crate::api::{CanaryRollout, Layout};
 use crate::gitops::{self, Action, GitOps, PromoteOutcome, PromoteRequest, RollbackRequest, Subject};
 use crate::runtime::clock;
+use crate::runtime::crash::{self, Point};
+
+/// What status holds of an author's name and a commit's subject; a repository may hold any text.
+const LONGEST: usize = 200;
 
 /// One question of one rollout, with all that it takes along: it outlives the reconcile that asked it.
 pub(super) struct Job {
@@ -44,8 +48,8 @@ impl Job {
         Ok(Reply::Origin(Origin {
             commit: brought_by.map(|c| Commit {
                 id: c.sha,
-                author: format!("{} <{}>", c.author, c.email),
-                subject: c.subject,
+                author: short(&format!("{} <{}>", c.author, c.email)),
+                subject: short(&c.subject),
             }),
             at_rest: sight.at_rest,
             prior: newest.and_then(|answer| match answer.action {
@@ -73,7 +77,9 @@ impl Job {
             // Nobody has judged what stands there instead.
             keep_successor: true,
         };
-        Ok(Reply::Rollback(match self.gitops.roll_back(&repo, &request).await? {
+        let outcome = self.gitops.roll_back(&repo, &request).await?;
+        crash::here(Point::AfterPush);
+        Ok(Reply::Rollback(match outcome {
             gitops::RollbackOutcome::Committed {
                 sha,
                 own_fields_because,
@@ -107,7 +113,9 @@ impl Job {
             // An arm without the annotation is named by its hash, which stands nowhere in Git.
             baseline: (baseline.name != baseline.hash).then_some(baseline.name),
         };
-        Ok(Reply::Promotion(match self.gitops.promote(&repo, &request).await? {
+        let outcome = self.gitops.promote(&repo, &request).await?;
+        crash::here(Point::AfterPush);
+        Ok(Reply::Promotion(match outcome {
             PromoteOutcome::Committed { sha } | PromoteOutcome::AlreadyCommitted { sha } => {
                 PromotionOutcome::Committed {
                     id: sha,
@@ -120,6 +128,10 @@ impl Job {
             PromoteOutcome::RolledBack { .. } => PromotionOutcome::RolledBack,
         }))
     }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(LONGEST).collect()
 }
 
 /// The rollout's place in the config repository.

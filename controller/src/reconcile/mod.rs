@@ -27,9 +27,11 @@ mod run;
 mod status;
 mod ticks;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
@@ -42,6 +44,7 @@ use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, P
 use crate::gitops::GitOps;
 use crate::prometheus::Prometheus;
 use crate::runtime::clock;
+use crate::runtime::crash::{self, Point};
 use crate::runtime::lease::Leadership;
 use crate::traffic::Traffic;
 use desk::Desk;
@@ -108,6 +111,9 @@ pub enum Error {
         "reading status.machine: {0}; was it written by a newer version? Remove it only when no revision is on trial"
     )]
     Memory(#[source] serde_json::Error),
+    /// A bug: of this rollout's reconcile, and of no other.
+    #[error("reconciling panicked, which is a bug of Serin's; please report it with the log: {0}")]
+    Panicked(String),
     /// Another replica may lead by now.
     #[error("the lease runs out; nothing is written any more")]
     NotLeading,
@@ -141,6 +147,21 @@ fn status_code(error: &Error) -> Option<u16> {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
     }
+}
+
+/// As [`reconcile`]; a panic is this rollout's error, and the others go on.
+async fn reconcile_apart(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Action, Error> {
+    apart(reconcile(cached, cx)).await
+}
+
+async fn apart<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    // What was shared is behind locks that don't mind, and each decision begins with a new look.
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+        let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Error::Panicked(words.unwrap_or_default()))
+    })
 }
 
 /// Looks at one rollout until nothing is left to do at once.
@@ -226,7 +247,9 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let changed = decision.state != state;
     if changed || differs(&before, &after) {
+        crash::here(Point::BeforeStatus);
         write_status(cx, api, &rollout, &after).await?;
+        crash::here(Point::AfterStatus);
         if let Some((kind, reason, message)) = status::news(&before.conditions, &after.conditions) {
             act::event(cx, &rollout, kind, reason, message).await;
         }
@@ -416,5 +439,17 @@ fn fence(cx: &Context) -> Result<(), Error> {
         Ok(())
     } else {
         Err(Error::NotLeading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_one_reconcile_is_an_error_of_its_own() {
+        let panics = apart(async { if true { panic!("no {}", "plan") } else { Ok(()) } }).await;
+        assert!(matches!(panics, Err(Error::Panicked(words)) if words == "no plan"));
+        assert!(apart(async { Ok(()) }).await.is_ok());
     }
 }

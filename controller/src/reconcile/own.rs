@@ -77,15 +77,17 @@ pub(crate) fn targets(
             format!("spec.analysis.metrics[{place}]")
         },
         judged: metric.role != Role::DryRun,
-        query: query(&metric.kind, &arms),
+        // The clients' proxies are in the clients' namespaces; the query is our own.
+        query: query(&metric.kind, &arms, metric.name != OUTBOUND),
     };
     metrics.iter().enumerate().map(target).collect()
 }
 
-fn query(kind: &CustomKind, arms: &[Variables<'_>; 2]) -> CustomQuery {
+fn query(kind: &CustomKind, arms: &[Variables<'_>; 2], of_a_user: bool) -> CustomQuery {
+    let counter = |field, text| counter(field, text, arms, of_a_user);
     let asked = match kind {
-        CustomKind::Counts(counts) => counter("bad", &counts.bad, arms).and_then(|[canary_bad, stable_bad]| {
-            let [canary_total, stable_total] = counter("total", &counts.total, arms)?;
+        CustomKind::Counts(counts) => counter("bad", &counts.bad).and_then(|[canary_bad, stable_bad]| {
+            let [canary_total, stable_total] = counter("total", &counts.total)?;
             Ok(CustomQuery::Counts {
                 canary: PairQuery {
                     bad: canary_bad,
@@ -109,19 +111,30 @@ fn counter(
     field: &'static str,
     text: &str,
     [canary, stable]: &[Variables<'_>; 2],
+    of_a_user: bool,
 ) -> Result<[Vec<String>; 2], (&'static str, Problem)> {
     let render = || {
         let query = CounterQuery::parse(text)?;
-        Ok([query.render(canary)?, query.render(stable)?])
+        let of = |arm: &Variables<'_>| {
+            if of_a_user {
+                query.render_within(arm)
+            } else {
+                query.render(arm)
+            }
+        };
+        Ok([of(canary)?, of(stable)?])
     };
     render().map_err(|problem| (field, problem))
 }
 
 fn single(text: &str, [canary, stable]: &[Variables<'_>; 2]) -> Result<CustomQuery, Problem> {
     let query = ValueQuery::parse(text)?;
-    let stable = query.tells_arms_apart().then(|| query.render(stable)).transpose()?;
+    let stable = query
+        .tells_arms_apart()
+        .then(|| query.render_within(stable))
+        .transpose()?;
     Ok(CustomQuery::Value {
-        canary: query.render(canary)?,
+        canary: query.render_within(canary)?,
         stable,
     })
 }

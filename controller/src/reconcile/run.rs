@@ -16,7 +16,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::desk::Desk;
 use super::observe::route_name;
-use super::{Access, Context, Error, reconcile};
+use super::{Access, Context, Error, reconcile_apart};
 use crate::api::CanaryRollout;
 use crate::gitops::GitOps;
 use crate::prometheus::Prometheus;
@@ -109,7 +109,7 @@ pub async fn run(
     controller
         .reconcile_on(UnboundedReceiverStream::new(news))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, retry, context)
+        .run(reconcile_apart, retry, context)
         .for_each(|result| async move {
             if let Err(error) = result {
                 tracing::debug!("a reconcile did not come to its end: {error}");
@@ -170,7 +170,7 @@ fn rollouts_of_route(store: &Store<CanaryRollout>, route: &DynamicObject) -> Vec
 fn retry(rollout: Arc<CanaryRollout>, error: &Error, _: Arc<Context>) -> Action {
     tracing::warn!(rollout = %ObjectRef::from_obj(&*rollout), "{error}");
     Action::requeue(match error {
-        Error::Memory(_) => Duration::from_secs(60),
+        Error::Memory(_) | Error::Panicked(_) => Duration::from_secs(60),
         _ => Duration::from_millis(500),
     })
 }

@@ -1,7 +1,21 @@
-//! A client of the API server that answers in time or not at all: no hidden retries, so that a weight is never late.
+//! A client of the API server that answers in time or not at all, and that writes only while this process leads: no hidden
+//! retries, so that a weight is never late. Knows nothing of what is written.
+
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use http::header::{HeaderValue, USER_AGENT};
+use http::{Method, Request};
+use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
+use tower::{BoxError, Layer, Service};
+
+use super::lease::Leadership;
+
+/// The lease must last for so long when a write is begun: no caller waits longer for an answer.
+const WRITE: Duration = Duration::from_secs(5);
 
 /// Installs the process's TLS provider. Call it first thing in `main` and in tests; a second call changes nothing.
 pub fn install_tls() {
@@ -9,14 +23,171 @@ pub fn install_tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
-/// A client for the cluster of `$KUBECONFIG`, `~/.kube/config` or the pod's own service account.
+/// The cluster of `$KUBECONFIG`, `~/.kube/config` or the pod's own service account. The API server's audit log tells by the
+/// identity which replica it was.
 ///
 /// # Errors
-/// When no cluster is configured, or its configuration can't be used.
-pub async fn connect() -> anyhow::Result<Client> {
+/// When no cluster is configured.
+pub async fn configured(identity: &str) -> anyhow::Result<Config> {
     let mut config = Config::infer()
         .await
         .context("no cluster is configured: set $KUBECONFIG, or run inside of a pod with a service account")?;
     config.default_retry = false;
+    let agent = format!("serin/{} ({identity})", env!("CARGO_PKG_VERSION"));
+    let agent = HeaderValue::from_str(&agent).with_context(|| format!("calling this process {identity:?}"))?;
+    config.headers.push((USER_AGENT, agent));
+    Ok(config)
+}
+
+/// A client for the configured cluster, for what reads only and for commands of people.
+///
+/// # Errors
+/// When no cluster is configured, or its configuration can't be used.
+pub async fn connect() -> anyhow::Result<Client> {
+    unfenced(configured("cli").await?)
+}
+
+/// A client that writes whoever leads: for the lease itself.
+///
+/// # Errors
+/// When the configuration can't be used.
+pub fn unfenced(config: Config) -> anyhow::Result<Client> {
     Client::try_from(config).context("the cluster's configuration can't be used")
+}
+
+/// A client whose writes are fenced: none is begun unless the lease outlasts it, and one that was not sent when the lease ended
+/// is not sent any more.
+///
+/// # Errors
+/// When the configuration can't be used.
+pub fn connect_fenced(config: Config, leadership: Leadership) -> anyhow::Result<Client> {
+    let builder = ClientBuilder::try_from(config).context("the cluster's configuration can't be used")?;
+    Ok(builder.with_layer(&Fence(leadership)).build())
+}
+
+/// Why a write was not made.
+#[derive(Debug, thiserror::Error)]
+#[error("the lease runs out; this replica writes nothing any more")]
+struct NotLeading;
+
+struct Fence(Leadership);
+
+impl<S> Layer<S> for Fence {
+    type Service = Fenced<S>;
+
+    fn layer(&self, inner: S) -> Fenced<S> {
+        Fenced {
+            inner,
+            leadership: self.0.clone(),
+        }
+    }
+}
+
+struct Fenced<S> {
+    inner: S,
+    leadership: Leadership,
+}
+
+impl<S> Service<Request<Body>> for Fenced<S>
+where
+    S: Service<Request<Body>>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let writes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if !writes {
+            let answer = self.inner.call(request);
+            return Box::pin(async move { answer.await.map_err(Into::into) });
+        }
+        if !self.leadership.holds_for(WRITE) {
+            return Box::pin(async { Err(NotLeading.into()) });
+        }
+        let (mut answer, leadership) = (Box::pin(self.inner.call(request)), self.leadership.clone());
+        // A process that is stopped here and woken late is polled before anything else is sent.
+        Box::pin(std::future::poll_fn(move |cx| {
+            if leadership.holds_for(Duration::ZERO) {
+                answer.as_mut().poll(cx).map_err(Into::into)
+            } else {
+                Poll::Ready(Err(NotLeading.into()))
+            }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use super::super::lease::Standing;
+    use super::*;
+
+    /// Counts what comes through; an answer takes until the second poll.
+    #[derive(Clone, Default)]
+    struct Server(Arc<AtomicU32>);
+
+    impl Service<Request<Body>> for Server {
+        type Response = ();
+        type Error = BoxError;
+        type Future = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            let sent = self.0.clone();
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                sent.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+        }
+    }
+
+    fn request(method: Method) -> Request<Body> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method;
+        request
+    }
+
+    fn fenced(server: &Server, left: Duration) -> Fenced<Server> {
+        Fence(Leadership::until(Instant::now() + left).1).layer(server.clone())
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_does_not_lead_reads_and_writes_nothing() {
+        let server = Server::default();
+        let mut behind = fenced(&server, WRITE / 2);
+        for method in [Method::PATCH, Method::PUT, Method::POST, Method::DELETE] {
+            let error = behind.call(request(method)).await.unwrap_err();
+            assert!(error.is::<NotLeading>(), "{error}");
+        }
+        assert_eq!(server.0.load(Ordering::SeqCst), 0);
+        behind.call(request(Method::GET)).await.unwrap();
+        fenced(&server, 2 * WRITE).call(request(Method::PATCH)).await.unwrap();
+        assert_eq!(server.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_was_not_sent_when_the_lease_ended_is_not_sent() {
+        let server = Server::default();
+        let (standing, leadership) = Leadership::until(Instant::now() + 2 * WRITE);
+        let mut write = Fence(leadership).layer(server.clone()).call(request(Method::PATCH));
+        let first = std::future::poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx).is_pending())).await;
+        assert!(first);
+        standing.send_replace(Standing::Following);
+        assert!(write.await.unwrap_err().is::<NotLeading>());
+        assert_eq!(server.0.load(Ordering::SeqCst), 0);
+    }
 }

@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 
-/// Whether the controller has its watches.
+/// Whether the controller has its watches, or follows one that leads.
 #[derive(Debug, Clone, Default)]
 pub struct Ready(Arc<AtomicBool>);
 

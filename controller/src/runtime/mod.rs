@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod crash;
 pub mod health;
 pub mod lease;
 pub mod telemetry;

@@ -5,18 +5,20 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, ensure};
 use lab::{
     Lab,
+    faults::{Behind, Fault, Proxy},
     kubelet::sidecar::{PodInfo, Sidecar},
     prometheus::{Prometheus, Targets},
+    site::{Detours, Environment, Setup},
 };
 use serde_json::json;
 use serin::api::CanaryRolloutStatus;
 
 use super::{
     report::report,
-    site::{environment, environment_beside},
+    site::{environment, environment_beside, site},
     witness::{PROMOTION, ROLLBACK, commits, nobody_meets, traffic_away, weights},
 };
-use crate::story::throughout;
+use crate::story::{SOON, eventually, throughout};
 
 fn is_blind(status: &CanaryRolloutStatus) -> bool {
     status
@@ -168,13 +170,101 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
     );
 
     environment.commit("1.2.0", None).await?;
+    environment.until("10 % on the canary", ROLLBACK, at(10)).await?;
+    // Argo CD takes a holiday: nothing waits for it but the end.
+    let application = environment.application();
+    environment.site.argocd.pause_application(&application).await;
     let rolling = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("RollingBack");
     environment.until("it is rolling back", ROLLBACK, rolling).await?;
     serin.kill().await?;
+    let pushed = |s: &CanaryRolloutStatus| rolling(s) && s.rollback.as_ref().is_some_and(|r| r.commit.is_some());
+    environment.until("the rollback is pushed", ROLLBACK, pushed).await?;
+    traffic_away(&environment)?;
+    environment.site.argocd.resume_application(&application);
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
     ensure!(
         commits(&environment, "rollback", "1.2.0").await? == 1,
         "not one rollback commit"
     );
     nobody_meets(&environment, "1.2.0")
+}
+
+/// How often Prometheus is asked until nonsense has had its chance: a few ticks.
+const ASKED: u64 = 12;
+
+pub(super) async fn hears_nonsense(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let site = site(&lab).await?;
+    let address = (lab.net.infra(), lab.net.free_port()?).into();
+    let prometheus = Proxy::start(address, Behind::Prometheus, lab.prometheus.url()).await?;
+    let detours = Detours {
+        prometheus: Some(prometheus.address()),
+        ..Detours::default()
+    };
+    let values = json!({ "rollout": { "plan": { "blindDeadline": "90s", "steps": [
+        { "weight": 25, "hold": "2s", "atMost": "120s" },
+        { "weight": 60, "hold": "2s", "atMost": "90s" },
+        { "weight": 100, "hold": "2s", "atMost": "90s" },
+    ] } } });
+    let setup = Setup {
+        values,
+        own_serin: true,
+    };
+    let environment = Environment::start_with(&site, "nonsense", setup, &json!({}), detours).await?;
+    let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
+    environment.commit("1.1.0", None).await?;
+    let at = |weight: i32| move |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == weight);
+    environment.until("25 % on the canary", ROLLBACK, at(25)).await?;
+    for fault in [
+        Fault::OldData,
+        Fault::NoData,
+        Fault::NotANumber,
+        Fault::Warnings,
+        Fault::Garbage,
+        Fault::Broken,
+    ] {
+        prometheus.set(Some(fault));
+        let before = prometheus.met().get(&fault).copied().unwrap_or_default();
+        eventually("nonsense is heard", SOON, || async {
+            let heard = prometheus.met().get(&fault).copied().unwrap_or_default() - before;
+            ensure!(heard >= ASKED, "{fault:?}: {heard} times");
+            Ok(())
+        })
+        .await?;
+        ensure!(
+            weights(&environment)? == [0, 25],
+            "{fault:?}: {:?}",
+            weights(&environment)?
+        );
+        ensure!(
+            environment.status().await?.phase.as_deref() == Some("Progressing"),
+            "{fault:?} ends the trial"
+        );
+    }
+    prometheus.set(None);
+
+    // The API server is gone for longer than a lease lasts.
+    environment.until("60 % on the canary", PROMOTION, at(60)).await?;
+    serin.to_api.cut();
+    eventually("who can't renew the lease ends", SOON, || async {
+        let pods = serin.pods().await?;
+        let restarts = pods
+            .iter()
+            .filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref()?.first())
+            .map(|container| container.restart_count)
+            .sum::<i32>();
+        ensure!(restarts > 0, "it still runs");
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        weights(&environment)?.last() == Some(&60),
+        "who wrote a weight while the API server was gone?"
+    );
+    serin.to_api.heal();
+    environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    ensure!(
+        commits(&environment, "promote", "1.1.0").await? == 1,
+        "not one promotion commit"
+    );
+    Ok(())
 }

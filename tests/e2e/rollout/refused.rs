@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -12,18 +12,29 @@ use lab::{
     Lab, binary,
     git_server::Access,
     process::{Output, Program},
-    site::{CONFIG, Environment, SERVICE},
+    site::{CONFIG, Detours, Environment, SERVICE, Setup},
 };
 use serde_json::{Value, json};
+use serin::api::{COMMAND_ANNOTATION, CanaryRolloutSpec, CanaryRolloutStatus};
 
-use super::{
-    site::{environment, site},
-    witness::weights,
-};
+use super::{site::site, witness::weights};
 use crate::story::{SOON, eventually};
 
 pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let environment = environment(&lab, "refused", json!({ "load": { "rate": 5 } })).await?;
+    let site = site(&lab).await?;
+    // Whoever runs Serin says what this namespace may have written.
+    let list = lab.dir().join("refused-may.yaml");
+    let allowed = json!({ "allow": [{
+        "namespaces": ["user-service-refused"], "repository": lab.git.url(CONFIG), "branches": ["main"],
+        "paths": ["deploy/environments/refused"],
+    }] });
+    std::fs::write(&list, allowed.to_string())?;
+    let setup = Setup {
+        values: json!({ "load": { "rate": 5 } }),
+        own_serin: true,
+    };
+    let serin = json!({ "extraArgs": ["--access-file", list] });
+    let environment = Environment::start_with(&site, "refused", setup, &serin, Detours::default()).await?;
     // From here on the story edits the rollout itself.
     environment
         .site
@@ -108,8 +119,93 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
         "a weight was written"
     );
 
+    what_is_others(&environment, &good.spec).await?;
     someone_elses_subtree(&environment).await?;
     someone_elses_route(&environment).await
+}
+
+/// What a tenant must not reach from his namespace, and what must not make Serin big.
+async fn what_is_others(environment: &Environment, good: &CanaryRolloutSpec) -> anyhow::Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(environment.client(), &environment.namespace());
+    let others = json!({ "metadata": { "name": "others" }, "stringData": { "username": "x", "password": "y" } });
+    secrets
+        .create(&PostParams::default(), &serde_json::from_value(others)?)
+        .await?;
+    for (reason, words, spec) in [
+        (
+            "NotAllowed",
+            "http://elsewhere",
+            json!({ "git": { "repository": "http://elsewhere/config.git" } }),
+        ),
+        ("NotAllowed", "branch other", json!({ "git": { "branch": "other" } })),
+        (
+            "NotAllowed",
+            "deploy/environments/prod",
+            json!({ "git": { "path": "deploy/environments/prod" } }),
+        ),
+        // The Secret is there, and is none that the chart lets Serin read.
+        (
+            "InvalidField",
+            "may not read the Secret",
+            json!({ "git": { "secretRef": { "name": "others" } } }),
+        ),
+    ] {
+        patch(environment, &spec)
+            .await
+            .with_context(|| format!("writing {spec}"))?;
+        let refused = |s: &CanaryRolloutStatus| {
+            let valid = s.conditions.iter().find(|c| c.type_ == "SpecValid");
+            valid.is_some_and(|c| c.status == "False" && c.reason == reason && c.message.contains(words))
+        };
+        environment.until(&format!("{reason}: {words}"), SOON, refused).await?;
+        patch(environment, &serde_json::to_value(good)?).await?;
+        environment
+            .until("the spec is allowed again", SOON, |s| {
+                condition(s, "SpecValid").is_some_and(|c| c.0)
+            })
+            .await?;
+    }
+
+    // A command as large as an annotation may be.
+    let order = json!({ "id": "huge", "verb": "resume", "reason": "x".repeat(200_000) }).to_string();
+    let order = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order } } });
+    environment
+        .rollouts()
+        .patch(SERVICE, &PatchParams::default(), &Patch::Merge(order))
+        .await?;
+    let answered = |s: &CanaryRolloutStatus| s.last_command.as_ref().is_some_and(|c| c.id == "huge");
+    let status = environment.until("the command is answered", SOON, answered).await?;
+    let size = serde_json::to_string(&status)?.len();
+    ensure!(size < 16_384, "a status of {size} bytes");
+
+    // What everybody in the cluster can read tells no secret.
+    let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
+    let pods = serin.pods().await?;
+    let ip = pods
+        .iter()
+        .find_map(|pod| pod.status.as_ref()?.pod_ip.clone())
+        .context("no pod has an address")?;
+    for page in ["metrics", "healthz", "readyz"] {
+        let text = reqwest::get(format!("http://{ip}:8080/{page}"))
+            .await?
+            .error_for_status()?
+            .text()
+            .await?;
+        ensure!(
+            !text.contains(environment.site.lab.git.token()),
+            "/{page} tells the token: {text}"
+        );
+    }
+    let posted = reqwest::Client::new()
+        .post(format!("http://{ip}:8080/metrics"))
+        .send()
+        .await?;
+    ensure!(
+        posted.status() == 405,
+        "the side port takes a POST: {}",
+        posted.status()
+    );
+    Ok(())
 }
 
 /// A later rollout on the subtree of this one: it is refused, and this one goes on.

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use lab::{
     Lab,
-    site::{Environment, Setup, Site},
+    site::{Detours, Environment, Setup, Site},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 static SITE: OnceCell<Arc<Site>> = OnceCell::const_new();
 
 /// The installation, with the revisions that stories commit in its image store.
-pub(super) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
+pub(crate) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
     let install = async || {
         let site = Site::install(lab.clone()).await?;
         for good in ["1.0.0", "1.1.0", "1.1.1"] {
@@ -47,7 +48,7 @@ pub(super) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
 
 /// An environment with a Serin of its own, and these values over the lab's.
 pub(super) async fn environment(lab: &Arc<Lab>, name: &str, values: Value) -> anyhow::Result<Environment> {
-    with_setup(lab, name, values, None).await
+    with_detours(lab, name, values, Detours::default()).await
 }
 
 /// The same, with the metrics of this Prometheus.
@@ -57,20 +58,19 @@ pub(super) async fn environment_beside(
     prometheus: &str,
     values: Value,
 ) -> anyhow::Result<Environment> {
-    with_setup(lab, name, values, Some(prometheus.to_owned())).await
+    let address = prometheus.trim_start_matches("http://").parse();
+    let detours = Detours {
+        prometheus: Some(address.with_context(|| format!("reading {prometheus}"))?),
+        ..Detours::default()
+    };
+    with_detours(lab, name, values, detours).await
 }
 
-async fn with_setup(
-    lab: &Arc<Lab>,
-    name: &str,
-    values: Value,
-    prometheus: Option<String>,
-) -> anyhow::Result<Environment> {
+async fn with_detours(lab: &Arc<Lab>, name: &str, values: Value, detours: Detours) -> anyhow::Result<Environment> {
     let site = site(lab).await?;
     let setup = Setup {
         values,
         own_serin: true,
-        prometheus,
     };
-    Environment::start(&site, name, setup).await
+    Environment::start_with(&site, name, setup, &json!({}), detours).await
 }

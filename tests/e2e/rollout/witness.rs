@@ -43,7 +43,7 @@ pub(super) fn nobody_meets(environment: &Environment, revision: &str) -> anyhow:
     written_by_serin(environment)
 }
 
-pub(super) fn written_by_serin(environment: &Environment) -> anyhow::Result<()> {
+pub(crate) fn written_by_serin(environment: &Environment) -> anyhow::Result<()> {
     let (namespace, name) = (environment.namespace(), &environment.name);
     let account = format!("system:serviceaccount:{namespace}:serin-{name}");
     let stranger = environment.weights()?.into_iter().find(|write| write.user != account);
@@ -54,8 +54,28 @@ pub(super) fn written_by_serin(environment: &Environment) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// The processes of Serin that wrote, in their order; an error if one wrote after another had begun to. The lease itself is
+/// everybody's.
+pub(crate) fn terms(environment: &Environment) -> anyhow::Result<Vec<String>> {
+    let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
+    let mut terms: Vec<String> = Vec::new();
+    for write in environment.asked_by(&serin.account())? {
+        if !write.is_write() || write.resource == "leases" || terms.last() == Some(&write.agent) {
+            continue;
+        }
+        ensure!(
+            !terms.contains(&write.agent),
+            "{} had led before {:?}, and writes again: {write:?}",
+            write.agent,
+            terms.last()
+        );
+        terms.push(write.agent);
+    }
+    Ok(terms)
+}
+
 /// How many commits of an action the branch has for a revision of this environment.
-pub(super) async fn commits(environment: &Environment, action: &str, revision: &str) -> anyhow::Result<usize> {
+pub(crate) async fn commits(environment: &Environment, action: &str, revision: &str) -> anyhow::Result<usize> {
     let rollout = format!("Serin-Rollout: {}/user-service", environment.namespace());
     let wanted = [
         format!("Serin-Cluster: {CLUSTER}"),
@@ -112,4 +132,4 @@ pub(super) fn census(calls: &[Call]) -> String {
 /// Long enough for a whole promotion on a machine that does much else.
 pub(super) const PROMOTION: Duration = Duration::from_secs(150);
 /// Long enough for a rollback, from the commit of the bad revision on.
-pub(super) const ROLLBACK: Duration = Duration::from_secs(120);
+pub(crate) const ROLLBACK: Duration = Duration::from_secs(120);

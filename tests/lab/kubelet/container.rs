@@ -11,6 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use rustix::process::Signal;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
@@ -88,6 +89,8 @@ pub(super) struct Control {
     pub(super) stop: Option<Duration>,
     /// Crashes so far that were asked for.
     pub(super) kills: u64,
+    /// The last signal that was asked for, and its number.
+    pub(super) signal: Option<(u64, Signal)>,
 }
 
 /// A container with all that it needs to run.
@@ -251,8 +254,22 @@ impl Runner {
             _ = self.stop_asked() => Finish::Stop,
             status = child.wait() => Finish::Exited(status),
             () = crash => Finish::Crash,
+            () = self.signals(child) => Finish::Crash,
             () = self.probe(reporter, program) => Finish::Unhealthy,
         }
+    }
+
+    /// Hands on the signals that are asked for; never ends.
+    async fn signals(&self, child: &Child) {
+        let mut control = self.control.clone();
+        let mut last = control.borrow().signal;
+        while control.wait_for(|control| control.signal != last).await.is_ok() {
+            last = control.borrow_and_update().signal;
+            if let Some((_, signal)) = last {
+                child.signal(signal);
+            }
+        }
+        pending().await
     }
 
     /// Keeps `started` and `ready` up to date; returns when the container is found dead.
@@ -325,7 +342,7 @@ impl Runner {
         let asked = Instant::now();
         let graceful = async {
             self.pre_stop(program).await;
-            child.signal(rustix::process::Signal::TERM);
+            child.signal(Signal::TERM);
             child.wait().await
         };
         let mut graceful = std::pin::pin!(graceful);

@@ -9,6 +9,7 @@ use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, watch},
@@ -36,6 +37,8 @@ pub(super) enum Order {
     Gone,
     /// Crash all containers.
     Kill,
+    /// Send all containers' processes a signal.
+    Signal(Signal),
 }
 
 /// One pod from its binding to its end.
@@ -137,6 +140,10 @@ impl Worker {
                 self.control.send_modify(|control| control.stop = Some(Duration::ZERO));
             }
             Order::Kill => self.control.send_modify(|control| control.kills += 1),
+            Order::Signal(signal) => self.control.send_modify(|control| {
+                let count = control.signal.map_or(0, |(count, _)| count);
+                control.signal = Some((count + 1, signal));
+            }),
         }
     }
 

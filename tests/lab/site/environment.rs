@@ -21,10 +21,10 @@ use serin::api::{CanaryRollout, CanaryRolloutStatus};
 use tokio::time::{Instant, sleep, timeout_at};
 use user_client::load::record::{self, Call};
 
-use super::{CLUSTER, CONFIG, DEADLINE, RECORD, Serin, Site, pod_folder};
+use super::{CLUSTER, CONFIG, DEADLINE, Detours, RECORD, Serin, Site, pod_folder};
 use crate::{
     argocd,
-    audit::{self, WeightWrite},
+    audit::{self, Asked, WeightWrite},
     binary, clock,
     jenkins::Jenkins,
     process::{Output, Program},
@@ -45,8 +45,6 @@ pub struct Setup {
     pub values: Value,
     /// A Serin of its own, for this namespace only.
     pub own_serin: bool,
-    /// Where that Serin finds the metrics; the lab's Prometheus when absent.
-    pub prometheus: Option<String>,
 }
 
 /// An environment that is up: stable runs, clients call it, and Serin has seen its rollout.
@@ -65,6 +63,17 @@ pub struct Environment {
 impl Environment {
     /// Brings the environment up, with production's values file as its own unless it has one.
     pub async fn start(site: &Arc<Site>, name: &str, setup: Setup) -> anyhow::Result<Self> {
+        Self::start_with(site, name, setup, &json!({}), Detours::default()).await
+    }
+
+    /// As [`Self::start`]; these values go over those of its own Serin's chart, and this stands around it.
+    pub async fn start_with(
+        site: &Arc<Site>,
+        name: &str,
+        setup: Setup,
+        serin: &Value,
+        detours: Detours,
+    ) -> anyhow::Result<Self> {
         let mut environment = Self {
             site: site.clone(),
             name: name.to_owned(),
@@ -75,8 +84,8 @@ impl Environment {
         environment.prepare(&namespace).await?;
         if setup.own_serin {
             let release = format!("serin-{name}");
-            let prometheus = setup.prometheus.as_deref().unwrap_or(site.lab.prometheus.url());
-            environment.serin = Some(Serin::install(site, &release, &namespace, prometheus, true).await?);
+            let installed = Serin::install_with(site, &release, &namespace, true, serin, detours).await?;
+            environment.serin = Some(installed);
         }
         let mut values = values_of_the_lab();
         merge(&mut values, &setup.values);
@@ -357,6 +366,12 @@ impl Environment {
         audit::weights(log, &self.namespace())
     }
 
+    /// Everything that an account asked of the API server, as far as the audit log has it.
+    pub fn asked_by(&self, account: &str) -> anyhow::Result<Vec<Asked>> {
+        let log = self.site.lab.control_plane.audit_log();
+        audit::asked_by(log.context("this cluster gives no audit log to read")?, account)
+    }
+
     /// All calls that clients made since the environment was up, by their own records, in the order in which they were due.
     pub fn calls(&self) -> anyhow::Result<Vec<Call>> {
         let mut calls = Vec::new();
@@ -498,7 +513,7 @@ pub fn revision(deployment: &Deployment) -> String {
 }
 
 /// Puts values over others, as Helm does: maps are merged, all else is replaced.
-fn merge(under: &mut Value, over: &Value) {
+pub(super) fn merge(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {

@@ -1,5 +1,6 @@
 //! Stories of the state machine in a small world that carries out every effect; the invariants are checked throughout.
 
+mod clock;
 mod found;
 
 use jiff::Timestamp;
