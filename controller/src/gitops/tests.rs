@@ -15,6 +15,7 @@ mod histories;
 mod hosts;
 mod kustomize;
 mod protected;
+mod pulls;
 mod servers;
 mod signing;
 mod together;
