@@ -2,10 +2,11 @@
 //!
 //! The library exists for the binary `serin` and for the tests; `docs/` says how to use it.
 //!
-//! Import direction: `serin_core` ← [`api`] ← adapters ([`prometheus`], [`traffic`], [`gitops`]) ← [`reconcile`] ← [`cli`].
+//! Import direction: `serin_core` ← [`api`] ← adapters ([`prometheus`], [`traffic`], [`gitops`], [`delivery`]) ← [`reconcile`] ← [`cli`].
 
 pub mod api;
 pub mod cli;
+pub mod delivery;
 pub mod gitops;
 pub mod linkerd;
 pub mod prometheus;

@@ -9,9 +9,9 @@ mod status;
 pub use command::Order;
 pub use parse::{Layout, Parsed, parse, parse_duration};
 pub use rollout::{
-    AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, GitSpec,
-    HelmSpec, JudgingSpec, KustomizeSpec, LatencySpec, MetricSpec, OnInconclusiveSpec, PlanSpec, RouteKindSpec,
-    RouteSpec, SecretRef, ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
+    AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, FluxSpec,
+    GitSpec, HelmSpec, JudgingSpec, KustomizeSpec, LatencySpec, MetricSpec, OnInconclusiveSpec, PlanSpec,
+    RouteKindSpec, RouteSpec, SecretRef, ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry, PodStatus,

@@ -53,6 +53,9 @@ pub struct CanaryRolloutSpec {
     /// The Argo CD Application that applies the config repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argocd: Option<ArgocdSpec>,
+    /// The objects of Flux that apply the config repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flux: Option<FluxSpec>,
 }
 
 /// The apex Service.
@@ -485,6 +488,25 @@ pub struct ArgocdSpec {
     pub namespace: String,
 }
 
+/// The objects of Flux.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.kustomization) || has(self.gitRepository)", "name the Kustomization that applies the rollout, or the GitRepository that it comes from"))]
+pub struct FluxSpec {
+    /// The Kustomization that applies the rollout; its source is told to fetch as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub kustomization: Option<String>,
+    /// The GitRepository, where the Kustomization does not name it, or where a HelmRelease applies the rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub git_repository: Option<String>,
+    /// Their namespace.
+    #[serde(default = "defaults::flux_namespace")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+}
+
 impl Default for PlanSpec {
     fn default() -> Self {
         Self {
@@ -639,6 +661,10 @@ mod defaults {
 
     pub(super) fn canary_kustomization() -> String {
         "canary/kustomization.yaml".to_owned()
+    }
+
+    pub(super) fn flux_namespace() -> String {
+        "flux-system".to_owned()
     }
 
     pub(super) fn argocd_namespace() -> String {

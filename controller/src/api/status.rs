@@ -44,7 +44,7 @@ pub struct CanaryRolloutStatus {
     /// The answer to the last command.
     pub last_command: Option<CommandStatus>,
     /// Ready, SpecValid, PreflightFailed, MetricsReadable, TrafficNotFollowing, WeightContested, GitPending, RollbackBlocked,
-    /// CanaryStale, Blind.
+    /// DeliveryBlocked, CanaryStale, Blind.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// The state machine's memory; read the other fields instead.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::gitops::{Fence, GitOps, Identity};
+use crate::gitops::{Fence, GitOps, Hosts, Identity};
 use crate::prometheus::Prometheus;
 use crate::reconcile;
 use crate::runtime::crash::{self, Point};
@@ -105,7 +105,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             Box::pin(async move { holder.is_this_process().await })
         }),
     };
-    let gitops = Arc::new(GitOps::new(cache, Identity::parse(&args.git_author)?).with_fence(fence));
+    let gitops = GitOps::new(cache, Identity::parse(&args.git_author)?)
+        .with_fence(fence)
+        .with_hosts(Hosts::with(access.hosts())?);
+    let gitops = Arc::new(gitops);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = %args.cluster_id, identity, "serin starts");
 
     let side = tokio::spawn(health::serve(

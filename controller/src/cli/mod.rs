@@ -84,13 +84,13 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum Revision {
     /// Commit a canary revision to the config repository: what the pipeline calls.
-    Create(revision::RevisionCreate),
+    Create(Box<revision::RevisionCreate>),
     /// Roll a revision back by hand, with the controller's own commit.
-    Rollback(revision::RevisionRollback),
+    Rollback(Box<revision::RevisionRollback>),
     /// Promote a revision by hand, with the controller's own commit.
-    Promote(revision::RevisionPromote),
+    Promote(Box<revision::RevisionPromote>),
     /// List the rollout's canary, promotion and rollback commits, newest first.
-    Log(revision::RevisionLog),
+    Log(Box<revision::RevisionLog>),
 }
 
 /// Runs a command line; an error goes to standard error, with all that led to it.
@@ -113,10 +113,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Replay(args) => replay::run(*args).await,
         Command::Resume(args) => return told(steer::run(Verb::Resume, args).await),
         Command::Retry(args) => return told(steer::run(Verb::Retry, args).await),
-        Command::Revision(Revision::Create(args)) => revision::create(args).await,
-        Command::Revision(Revision::Rollback(args)) => revision::rollback(args).await,
-        Command::Revision(Revision::Promote(args)) => revision::promote(args).await,
-        Command::Revision(Revision::Log(args)) => revision::log(args).await,
+        Command::Revision(Revision::Create(args)) => revision::create(*args).await,
+        Command::Revision(Revision::Rollback(args)) => revision::rollback(*args).await,
+        Command::Revision(Revision::Promote(args)) => revision::promote(*args).await,
+        Command::Revision(Revision::Log(args)) => revision::log(*args).await,
         Command::Status(args) => status::run(args).await,
         Command::Wait(args) => return told(wait::run(args).await),
     };

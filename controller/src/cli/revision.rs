@@ -8,64 +8,13 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::gitops::{
-    CreateRequest, Credentials, GitOps, Hand, Identity, Layout, LogEntry, Pace, PromoteOutcome, PromoteRequest,
-    RepoSpec, RollbackOutcome, RollbackRequest, Subject,
+    CreateRequest, GitOps, Identity, LogEntry, Pace, PromoteOutcome, PromoteRequest, RepoSpec, RollbackOutcome,
+    RollbackRequest, Subject,
 };
 
-/// Where a rollout stands in the config repository.
-#[derive(Args, Debug, Clone)]
-pub struct Place {
-    /// Address of the config repository: https://…, ssh://…, git@host:path.
-    #[arg(long, value_name = "URL")]
-    repository: String,
-    /// Branch to read and to commit to.
-    #[arg(long, default_value = "main")]
-    branch: String,
-    /// Folder of the environment in the repository.
-    #[arg(long, value_name = "DIR")]
-    path: String,
-    /// How the arms stand there.
-    #[arg(long, value_enum, default_value = "helm")]
-    layout: LayoutKind,
-    /// Helm: values file below the folder, values.yaml when absent.
-    #[arg(long, value_name = "FILE")]
-    file: Option<String>,
-    /// Helm: key of the canary's subtree, `canary` when absent. Kustomize: the canary's file below the folder,
-    /// canary/kustomization.yaml when absent.
-    #[arg(long, value_name = "KEY|FILE")]
-    canary: Option<String>,
-    /// Helm: key of stable's subtree, `stable` when absent. Kustomize: stable's file below the folder,
-    /// stable/kustomization.yaml when absent.
-    #[arg(long, value_name = "KEY|FILE")]
-    stable: Option<String>,
-    /// Kustomize: the name in `images`, or the container, that names a revision; needed where there are several.
-    #[arg(long, value_name = "NAME")]
-    image: Option<String>,
-    /// Id of the cluster whose Serin judges the rollout.
-    #[arg(long, value_name = "ID")]
-    cluster: String,
-    /// The rollout.
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    rollout: String,
-    /// User for https; its token is read from the environment variable `SERIN_GIT_TOKEN`.
-    #[arg(
-        long,
-        env = "SERIN_GIT_USERNAME",
-        value_name = "USER",
-        default_value = "serin",
-        hide_env_values = true
-    )]
-    git_username: String,
-}
+mod place;
 
-/// How the arms of a rollout stand in its folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LayoutKind {
-    /// Two subtrees of a values file.
-    Helm,
-    /// A kustomization of each arm's overlay, or a patch of each arm's Deployment.
-    Kustomize,
-}
+use place::{Place, Secrets};
 
 /// Flags of `serin revision create`.
 #[derive(Args, Debug, Clone)]
@@ -96,14 +45,39 @@ pub struct RevisionCreate {
     dry_run: bool,
 }
 
+/// Which revision is answered.
+#[derive(Args, Debug, Clone)]
+#[group(required = true, multiple = true)]
+pub struct Which {
+    /// Name of the revision.
+    #[arg(long, value_name = "NAME")]
+    revision: Option<String>,
+    /// The commit that brought it, or the beginning of its id: for one that has no name, or one of several with the same.
+    #[arg(long, value_name = "COMMIT")]
+    commit: Option<String>,
+}
+
+impl Which {
+    /// The revision's name and its commit.
+    async fn find(self, git: &GitOps, repo: &RepoSpec, subject: &Subject) -> Result<(String, Option<String>)> {
+        let Some(commit) = self.commit else {
+            return Ok((self.revision.unwrap_or_default(), None));
+        };
+        let (sha, name) = git
+            .canary_of(repo, subject, &commit)
+            .await?
+            .with_context(|| format!("--commit {commit} is no commit of {} that holds a canary", repo.branch))?;
+        Ok((self.revision.unwrap_or(name), Some(sha)))
+    }
+}
+
 /// Flags of `serin revision rollback`.
 #[derive(Args, Debug, Clone)]
 pub struct RevisionRollback {
     #[command(flatten)]
     place: Place,
-    /// Name of the revision that failed.
-    #[arg(long, value_name = "NAME")]
-    revision: String,
+    #[command(flatten)]
+    which: Which,
     /// Why, in one line; it stands in the commit.
     #[arg(long, default_value = "rolled back by hand")]
     reason: String,
@@ -123,9 +97,8 @@ pub struct RevisionRollback {
 pub struct RevisionPromote {
     #[command(flatten)]
     place: Place,
-    /// Name of the revision that passed.
-    #[arg(long, value_name = "NAME")]
-    revision: String,
+    #[command(flatten)]
+    which: Which,
     /// The revision that stable must still have; without it, stable must be as it was when the canary came.
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
@@ -161,7 +134,7 @@ pub enum Output {
 
 /// Commits the revision and prints the commit as JSON; nothing is left behind on this machine.
 pub async fn create(args: RevisionCreate) -> Result<()> {
-    let (repo, request, dry_run) = create_request(args, token())?;
+    let (repo, request, dry_run) = create_request(args, Secrets::of_environment())?;
     let (folder, identity) = (folder()?, request.author.clone().unwrap_or_default());
     let git = GitOps::new(folder.path(), identity).with_pace(Pace::AT_ONCE);
     let doing = || {
@@ -186,13 +159,14 @@ pub async fn create(args: RevisionCreate) -> Result<()> {
 
 /// Rolls a revision back with the controller's own commit.
 pub async fn rollback(args: RevisionRollback) -> Result<()> {
-    let (repo, subject) = args.place.resolve(token())?;
+    let (repo, subject) = args.place.resolve(Secrets::of_environment())?;
     let folder = folder()?;
     let git = git(folder.path(), args.author.as_deref())?;
+    let (revision, canary_commit) = args.which.find(&git, &repo, &subject).await?;
     let request = RollbackRequest {
         subject,
-        revision: args.revision,
-        canary_commit: None,
+        revision,
+        canary_commit,
         promotion: args.promotion,
         reason: args.reason,
         keep_successor: true,
@@ -233,13 +207,14 @@ pub async fn rollback(args: RevisionRollback) -> Result<()> {
 
 /// Promotes a revision with the controller's own commit.
 pub async fn promote(args: RevisionPromote) -> Result<()> {
-    let (repo, subject) = args.place.resolve(token())?;
+    let (repo, subject) = args.place.resolve(Secrets::of_environment())?;
     let folder = folder()?;
     let git = git(folder.path(), args.author.as_deref())?;
+    let (revision, canary_commit) = args.which.find(&git, &repo, &subject).await?;
     let request = PromoteRequest {
         subject,
-        revision: args.revision,
-        canary_commit: None,
+        revision,
+        canary_commit,
         baseline: args.baseline,
     };
     let doing = || {
@@ -282,7 +257,7 @@ pub async fn promote(args: RevisionPromote) -> Result<()> {
 
 /// Prints the rollout's commits, newest first.
 pub async fn log(args: RevisionLog) -> Result<()> {
-    let (repo, subject) = args.place.resolve(token())?;
+    let (repo, subject) = args.place.resolve(Secrets::of_environment())?;
     let folder = folder()?;
     let entries = git(folder.path(), None)?
         .log(&repo, &subject, args.limit)
@@ -342,11 +317,6 @@ fn print_commit(what: &str, sha: &str, repo: &RepoSpec, revision: &str) {
     );
 }
 
-/// Not a flag: an argument is there for every user of the machine to see.
-fn token() -> Option<String> {
-    std::env::var("SERIN_GIT_TOKEN").ok().filter(|token| !token.is_empty())
-}
-
 fn folder() -> Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix("serin-")
@@ -359,56 +329,8 @@ fn git(folder: &Path, author: Option<&str>) -> Result<GitOps> {
     Ok(GitOps::new(folder, identity).with_pace(Pace::AT_ONCE))
 }
 
-impl Place {
-    fn resolve(self, token: Option<String>) -> Result<(RepoSpec, Subject)> {
-        let (namespace, name) = self
-            .rollout
-            .split_once('/')
-            .context("--rollout must be NAMESPACE/NAME")?;
-        let or = |given: Option<String>, default: &str| given.unwrap_or_else(|| default.to_owned());
-        let layout = match self.layout {
-            LayoutKind::Helm if self.image.is_some() => anyhow::bail!("--image goes with --layout kustomize only"),
-            LayoutKind::Helm => Layout::Helm {
-                file: or(self.file, "values.yaml"),
-                stable: or(self.stable, "stable"),
-                canary: or(self.canary, "canary"),
-            },
-            LayoutKind::Kustomize if self.file.is_some() => {
-                anyhow::bail!("--file goes with --layout helm only; name the arms' files with --stable and --canary")
-            }
-            LayoutKind::Kustomize => Layout::Kustomize {
-                stable: or(self.stable, "stable/kustomization.yaml"),
-                canary: or(self.canary, "canary/kustomization.yaml"),
-                image: self.image,
-            },
-        };
-        let subject = Subject {
-            cluster: self.cluster,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            path: self.path,
-            layout,
-        };
-        let credentials = match token {
-            Some(token) => Credentials::Token {
-                username: self.git_username,
-                token,
-            },
-            None => Credentials::None,
-        };
-        let repo = RepoSpec {
-            url: self.repository,
-            branch: self.branch,
-            credentials,
-            ca: None,
-            hand: Hand::default(),
-        };
-        Ok((repo, subject))
-    }
-}
-
-fn create_request(args: RevisionCreate, token: Option<String>) -> Result<(RepoSpec, CreateRequest, bool)> {
-    let (repo, subject) = args.place.resolve(token)?;
+fn create_request(args: RevisionCreate, secrets: Secrets) -> Result<(RepoSpec, CreateRequest, bool)> {
+    let (repo, subject) = args.place.resolve(secrets)?;
     let request = CreateRequest {
         subject,
         revision: args.revision,

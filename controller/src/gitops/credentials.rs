@@ -59,6 +59,29 @@ pub enum SigningKey {
     },
 }
 
+impl SigningKey {
+    /// Tells the two kinds apart.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(key: String, passphrase: Option<String>) -> Result<Self> {
+        if key.contains("-----BEGIN PGP PRIVATE KEY BLOCK-----") {
+            return Ok(Self::OpenPgp {
+                secret_key: key,
+                passphrase,
+            });
+        }
+        if key.contains("PRIVATE KEY-----") {
+            return Ok(Self::Ssh { private_key: key });
+        }
+        Err(Error::Invalid {
+            what: "the signing key",
+            value: "…".to_owned(),
+            why: "it is neither an armoured OpenPGP secret key nor an SSH private key",
+        })
+    }
+}
+
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,6 +1,7 @@
 //! What can go wrong with the config repository, said so that somebody can act on it. It must not know Kubernetes.
 
 use super::fault::Fault;
+use super::pulls::PullRequest;
 use super::yaml::YamlError;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -86,7 +87,8 @@ pub enum Error {
         commits: Vec<String>,
     },
     #[error(
-        "{repository} refuses pushes to {branch} ({words}); the commit stands on the branch {proposal}: open a pull request for it and merge it. Serin waits until it has landed"
+        "{repository} refuses pushes to {branch} ({words}); the commit stands on the branch {proposal}: {}. Serin waits until it has landed",
+        request.advice()
     )]
     Proposed {
         repository: String,
@@ -95,6 +97,8 @@ pub enum Error {
         proposal: String,
         /// The host's own.
         words: String,
+        /// What became of the pull request.
+        request: Box<PullRequest>,
     },
     #[error("{repository} has no file {file} at commit {commit}; check git.path, and the file's name below it")]
     NoFile {

@@ -122,7 +122,13 @@ pub(super) async fn log(mirror: &Mirror, head: &str, subject: &Subject, limit: u
         file.rsplit_once('/')
             .map_or(String::new(), |(folder, _)| folder.to_owned())
     };
-    let paths: Vec<_> = subject.files().into_iter().map(folder).collect();
+    let mut paths: Vec<_> = subject.files().into_iter().map(folder).collect();
+    paths.dedup();
+    // One folder that holds all is found quicker than each of them; what others say is left out below.
+    let above = subject.path.trim_start_matches("./").trim_matches('/');
+    if paths.len() > 1 && !matches!(above, "" | ".") {
+        paths = vec![above.to_owned()];
+    }
     let walk = Walk::Saying {
         paths: &paths,
         text: &text,

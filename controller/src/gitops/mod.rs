@@ -3,7 +3,6 @@
 //! It must not know Kubernetes, nor why something is rolled back: whoever calls maps resources to [`RepoSpec`] and
 //! [`Subject`] and outcomes to conditions. All of it works on bare mirrors through the git program; no work tree exists.
 
-pub mod argocd;
 mod command;
 mod create;
 mod credentials;
@@ -13,6 +12,7 @@ mod fields;
 mod find;
 #[doc(hidden)]
 pub mod fuzz;
+mod graph;
 mod history;
 mod kustomize;
 mod layout;
@@ -20,6 +20,7 @@ mod lists;
 mod objects;
 mod promote;
 mod proposal;
+mod pulls;
 mod queue;
 mod repository;
 mod rollback;
@@ -50,10 +51,11 @@ pub use find::{Answer, CanaryCommit, LogEntry};
 pub use layout::Layout;
 pub use objects::Commit;
 pub use promote::{PromoteOutcome, PromoteRequest};
+pub use pulls::{AppKey, Host, HostKind, Hosts, PullRequest};
 pub use queue::Pace;
 pub use repository::Mirror;
 pub use rollback::{RollbackOutcome, RollbackRequest};
-pub use spec::{Identity, RepoSpec, Subject};
+pub use spec::{Identity, RepoSpec, Subject, place};
 pub use trailers::{Action, Message, Trailers};
 pub use values::Values;
 pub use yaml::{KeyPath, Yaml, YamlError};
@@ -101,6 +103,8 @@ pub struct GitOps {
     write_deadline: Duration,
     pace: Pace,
     patience: Duration,
+    ready: Duration,
+    hosts: Hosts,
     branches: Arc<queue::PerBranch<Arc<Branch>>>,
 }
 
@@ -118,6 +122,8 @@ impl fmt::Debug for GitOps {
 struct Branch {
     queue: queue::Queue<writer::Job>,
     pushes: queue::Pushes,
+    progress: queue::Progress,
+    on_the_line: queue::OnTheLine,
     proposals: proposal::Proposals,
     last_fetch: tokio::sync::Mutex<Option<(Instant, String)>>,
 }
@@ -134,6 +140,8 @@ impl GitOps {
             write_deadline: Duration::from_secs(150),
             pace: Pace::default(),
             patience: Duration::from_secs(3),
+            ready: Duration::from_secs(10),
+            hosts: Hosts::default(),
             branches: Arc::default(),
         }
     }
@@ -151,7 +159,7 @@ impl GitOps {
         self
     }
 
-    /// How long a write may take in all, with its waiting and its tries.
+    /// How long a write waits for its end while nothing at all lands on its branch.
     #[must_use]
     pub fn with_write_deadline(mut self, deadline: Duration) -> Self {
         self.write_deadline = deadline;
@@ -165,11 +173,31 @@ impl GitOps {
         self
     }
 
-    /// How long a rollback waits for a push under way before that is cut.
+    /// How long a rollback waits for a promotion under way before that is cut. For another rollback's call to the host it
+    /// waits four times as long.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// How long commits that are ready wait for others that are still computed for the same push.
+    #[must_use]
+    pub fn with_ready(mut self, ready: Duration) -> Self {
+        self.ready = ready;
+        self
+    }
+
+    /// The hosts whose APIs may be spoken to.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: Hosts) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// The credentials of a GitHub App at this moment.
+    pub async fn log_in(&self, repo: &RepoSpec, key: &AppKey, now: jiff::Timestamp) -> Result<Credentials> {
+        self.hosts.log_in(repo, key, now).await
     }
 
     fn branch(&self, repo: &RepoSpec) -> Arc<Branch> {
@@ -195,6 +223,11 @@ impl GitOps {
             && let Err(Error::Damaged { .. }) = mirror.check_history(&head).await
         {
             head = mirror.fetch().await?;
+        }
+        if last.as_ref().is_none_or(|(_, known)| *known != head)
+            && let Err(error) = mirror.keep_graph(&head).await
+        {
+            tracing::warn!(repository = repo.name(), %error, "walks along this history take longer");
         }
         *last = Some((began, head.clone()));
         Ok((mirror, head))
@@ -240,6 +273,25 @@ impl GitOps {
             stable_revision: arms.stable.revision.clone(),
             canary_revision: arms.canary.revision.clone(),
         })
+    }
+
+    /// The full id of a commit of the branch, and the name that it gives the canary: its `revision`, or its image's tag.
+    pub async fn canary_of(
+        &self,
+        repo: &RepoSpec,
+        subject: &Subject,
+        commit: &str,
+    ) -> Result<Option<(String, String)>> {
+        subject.check()?;
+        let (mirror, head) = self.fetched(repo).await?;
+        let Some(sha) = mirror.resolve(commit).await? else {
+            return Ok(None);
+        };
+        if !mirror.is_ancestor(&sha, &head).await? {
+            return Ok(None);
+        }
+        let arms = layout::Arms::once(&mirror, &sha, subject).await?;
+        Ok(arms.and_then(|arms| arms.canary.revision).map(|name| (sha, name)))
     }
 
     /// Every promotion and rollback of this rollout that Git remembers, newest first.

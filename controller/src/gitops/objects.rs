@@ -1,6 +1,8 @@
 //! What a mirror's objects say, and new objects in it: commits, trees, files. No branch is moved here, and nothing is asked
 //! of the host. It must not know rollouts.
 
+use std::collections::HashSet;
+
 use super::command::Call;
 use super::credentials::Hand;
 use super::error::{Error, Result};
@@ -8,6 +10,8 @@ use super::repository::{Mirror, is_damage};
 use super::spec::Identity;
 
 const MAX_FILE: usize = 1024 * 1024;
+/// What of a commit is asked for; [`commits`] reads it.
+const FORMAT: &str = "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%B";
 
 /// A commit's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,15 +173,19 @@ impl Mirror {
 
     /// Commits of the history of `from`, newest first.
     pub(super) async fn log(&self, from: &str, walk: Walk<'_>, limit: usize) -> Result<Vec<Commit>> {
-        let limit = format!("--max-count={limit}");
+        let doing = "read the history of";
+        let count = format!("--max-count={limit}");
         let text;
-        let mut args = vec![
-            "log",
-            "-z",
-            "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%B",
-            limit.as_str(),
-        ];
+        let mut args = vec!["log", "-z", FORMAT, count.as_str()];
         let paths = match walk {
+            Walk::Branch { files } if files.len() > 1 => {
+                let shas = self.of_any(from, files, limit).await?;
+                if shas.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let call = Call::new(doing, ["log", "-z", FORMAT, "--no-walk=unsorted", "--stdin"]);
+                return Ok(commits(&self.text(call.stdin(shas.join("\n"))).await?));
+            }
             Walk::Branch { files } => {
                 args.push("--first-parent");
                 files
@@ -193,8 +201,25 @@ impl Mirror {
         if paths.iter().all(|path| !path.is_empty()) {
             args.extend(paths.iter().map(String::as_str));
         }
-        let log = self.text(Call::new("read the history of", args)).await?;
+        let log = self.text(Call::new(doing, args)).await?;
         Ok(commits(&log))
+    }
+
+    /// The branch's own commits that change one of several files, in its order. The commit-graph knows changed paths, and older
+    /// gits ask it for one path at a time only.
+    async fn of_any(&self, from: &str, files: &[String], limit: usize) -> Result<Vec<String>> {
+        let doing = "read the history of";
+        let mut changed = HashSet::new();
+        for file in files {
+            let args = ["rev-list", "--first-parent", from, "--", file];
+            let list = self.text(Call::new(doing, args)).await?;
+            changed.extend(list.lines().take(limit).map(str::to_owned));
+        }
+        let all = self
+            .text(Call::new(doing, ["rev-list", "--first-parent", from]))
+            .await?;
+        let ours = all.lines().filter(|sha| changed.contains(*sha));
+        Ok(ours.take(limit).map(str::to_owned).collect())
     }
 
     /// A commit by its id.
@@ -202,13 +227,8 @@ impl Mirror {
         let Some(sha) = self.resolve(sha).await? else {
             return Ok(None);
         };
-        let format = "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%B";
-        let log = self
-            .text(Call::new(
-                "read a commit of",
-                ["log", "-z", format, "--max-count=1", &sha],
-            ))
-            .await?;
+        let args = ["log", "-z", FORMAT, "--max-count=1", &sha];
+        let log = self.text(Call::new("read a commit of", args)).await?;
         Ok(commits(&log).into_iter().next())
     }
 

@@ -67,6 +67,58 @@ impl Pushes {
     }
 }
 
+/// When something last landed on a branch: those who wait behind it wait on.
+#[derive(Debug, Default)]
+pub(super) struct Progress(Mutex<Option<Instant>>);
+
+impl Progress {
+    pub(super) fn mark(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// The later of this moment and the last landing.
+    pub(super) fn since(&self, begun: Instant) -> Instant {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(begun, |last| last.max(begun))
+    }
+}
+
+/// Since when the worker waits for the host, if it does.
+#[derive(Debug, Default)]
+pub(super) struct OnTheLine(Mutex<Option<Instant>>);
+
+impl OnTheLine {
+    /// Waits for an answer of the host, and lets others see since when.
+    pub(super) async fn during<T>(&self, call: impl Future<Output = T>) -> T {
+        struct HungUp<'a>(&'a OnTheLine);
+        impl Drop for HungUp<'_> {
+            fn drop(&mut self) {
+                self.0.set(None);
+            }
+        }
+        self.set(Some(Instant::now()));
+        let _line = HungUp(self);
+        call.await
+    }
+
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Comes back when one call has lasted for so long.
+    pub(super) async fn longer_than(&self, limit: Duration) {
+        loop {
+            let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match since.map(|since| since + limit) {
+                Some(until) if until <= Instant::now() => return,
+                Some(until) => tokio::time::sleep_until(until).await,
+                // A call that begins now is not too long before this.
+                None => tokio::time::sleep(limit.max(Duration::from_millis(10))).await,
+            }
+        }
+    }
+}
+
 struct State<J> {
     driven: bool,
     rollbacks: VecDeque<J>,
@@ -117,9 +169,18 @@ impl<J> Queue<J> {
         !std::mem::replace(&mut state.driven, true)
     }
 
-    /// Gives back a job that was taken: it is the first of those that are no rollbacks. Only the worker does that.
-    pub(super) fn put_back(&self, job: J) {
-        self.state().others.push_front(job);
+    /// Gives back a job that was taken: it is the first of its kind. Only the worker does that.
+    pub(super) fn put_back(&self, priority: Priority, job: J) {
+        let mut state = self.state();
+        match priority {
+            Priority::Rollback => state.rollbacks.push_front(job),
+            Priority::Other => state.others.push_front(job),
+        }
+    }
+
+    /// Gives back a rollback that was taken, behind those that wait. Only the worker does that.
+    pub(super) fn put_behind(&self, job: J) {
+        self.state().rollbacks.push_back(job);
     }
 
     /// The first job and all that may go together with it, rollbacks first; when there is none, the worker must leave.
@@ -148,9 +209,9 @@ impl<J> Queue<J> {
         state.rollbacks.is_empty() && !state.others.is_empty()
     }
 
-    /// Waits until a rollback waits.
-    pub(super) async fn rollback(&self) {
-        while self.state().rollbacks.is_empty() {
+    /// Waits until a rollback waits that is like this.
+    pub(super) async fn rollback(&self, is_it: impl Fn(&J) -> bool) {
+        while !self.state().rollbacks.iter().any(&is_it) {
             self.rollback_came.notified().await;
         }
     }
@@ -203,6 +264,36 @@ mod tests {
         queue.abandon();
         assert!(queue.push(Priority::Other, ("promotion", 2)), "the worker died");
         assert_eq!(queue.take(same), [("promotion", 2)]);
+    }
+
+    #[test]
+    fn what_is_given_back_goes_first_and_a_rollback_that_was_cut_goes_last() {
+        let queue = Queue::default();
+        queue.push(Priority::Other, "promotion");
+        queue.push(Priority::Rollback, "rollback");
+        queue.put_back(Priority::Other, "promotion given back");
+        queue.put_back(Priority::Rollback, "rollback given back");
+        queue.put_behind("rollback that was cut");
+        let all = queue.take(|_, _| true);
+        let order = [
+            "rollback given back",
+            "rollback",
+            "rollback that was cut",
+            "promotion given back",
+            "promotion",
+        ];
+        assert_eq!(all, order);
+    }
+
+    #[test]
+    fn who_waits_counts_from_the_last_landing() {
+        let (progress, begin) = (Progress::default(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert_eq!(progress.since(at(5)), at(5));
+        progress.mark(at(3));
+        assert_eq!(progress.since(at(5)), at(5), "before it came");
+        progress.mark(at(9));
+        assert_eq!(progress.since(at(5)), at(9));
     }
 
     #[test]

@@ -109,9 +109,9 @@ impl Mirror {
 
     /// Whether every commit of a history is there and can be read; an error says that not.
     pub(super) async fn check_history(&self, head: &str) -> Result<()> {
-        self.text(Call::new("check the history of", ["rev-list", "--count", head]))
-            .await
-            .map(drop)
+        // The commit-graph knows commits that cannot be read any more.
+        let args = ["-c", "core.commitGraph=false", "rev-list", "--count", head];
+        self.text(Call::new("check the history of", args)).await.map(drop)
     }
 
     fn rewritten(&self, known: String) -> Error {
@@ -183,6 +183,7 @@ impl Mirror {
             "packed-refs.lock",
             "config.lock",
             "shallow.lock",
+            "objects/info/commit-graph.lock",
         ] {
             // There is none, as a rule.
             let _ = std::fs::remove_file(self.dir.join(lock));
@@ -373,6 +374,7 @@ pub(super) fn is_damage(words: &str) -> bool {
         "missing commit",
         "unable to read",
         "is corrupt",
+        "is likely corrupt",
         "is empty",
         "object file",
         "packfile",

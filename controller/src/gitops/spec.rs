@@ -193,6 +193,25 @@ impl Default for Identity {
     }
 }
 
+/// A repository's host and its path there, whatever way leads to it: without user, scheme, a scheme's own port and `.git`.
+pub fn place(url: &str) -> (String, String) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (host, path) = match scheme {
+        // git@host:path
+        "" => rest.split_once(':').unwrap_or((rest, "")),
+        _ => rest.split_once('/').unwrap_or((rest, "")),
+    };
+    let host = host.rsplit('@').next().unwrap_or(host).to_ascii_lowercase();
+    let own = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => ":22",
+    };
+    let host = host.strip_suffix(own).unwrap_or(&host).to_owned();
+    let path = path.trim_matches('/');
+    (host, path.strip_suffix(".git").unwrap_or(path).to_owned())
+}
+
 /// Takes `user:password@` out of an address.
 fn redact_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {

@@ -17,6 +17,7 @@ mod hostile;
 mod hosts;
 mod kustomize;
 mod protected;
+mod pulls;
 mod servers;
 mod signing;
 mod together;

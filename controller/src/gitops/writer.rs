@@ -4,7 +4,8 @@
 //! # Guarantees
 //! Never a forced push. A push whose end nobody knows is followed by a look at the branch before anything is tried again.
 //! Nobody is told of a commit before it stands on the branch. The fence (is this process still the leader?) is asked right
-//! before each push. A rollback never waits behind a push that hangs: the push is cut, and what became of it is looked up.
+//! before each push. Commits that are ready do not wait long for others. A rollback waits a short time only behind a push that
+//! hangs, and only if it is for the same branch: the push is cut and goes behind it, and what became of it is looked up.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use super::{Branch, GitOps, Preview};
 const MAX_TRIES: u32 = 40;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// Another rollback is not cut as soon as a promotion is: its push may be slow only, and it is as urgent.
+const FOR_A_ROLLBACK: u32 = 4;
 
 /// What a computation on a head came to.
 #[derive(Debug)]
@@ -96,14 +99,25 @@ pub(super) struct Job {
     priority: Priority,
     /// The tip of a push of it whose end nobody knows yet, and why not.
     unknown: Option<(String, Arc<Error>)>,
-    /// Its push hung while a rollback waited: it never goes with one again.
-    was_cut: bool,
+    /// Its call to the host hung while a rollback waited.
+    cut: Option<Cut>,
+}
+
+/// How often a job was cut, and when it was last: those that were cut together stay together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cut {
+    times: u32,
+    at: Instant,
 }
 
 impl Job {
+    fn cuts(&self) -> u32 {
+        self.cut.map_or(0, |cut| cut.times)
+    }
+
     /// One rollout's token must not push another's commit, nor a push that hangs take a rollback along.
     fn may_go_with(&self, other: &Self) -> bool {
-        self.repo.is_same_hand(&other.repo) && self.was_cut == other.was_cut
+        self.repo.is_same_hand(&other.repo) && self.cut == other.cut
     }
 }
 
@@ -194,6 +208,8 @@ impl GitOps {
     }
 
     /// Queues a write and waits for its end. The work is a task of its own, so that one who gives up holds up nobody.
+    ///
+    /// The deadline counts from the last landing on the branch: with many that wait, each has all of it.
     pub(super) async fn write<W: Write>(&self, repo: &RepoSpec, write: &W) -> Result<W::Outcome> {
         repo.check()?;
         let (limit, branch) = (self.write_deadline, self.branch(repo));
@@ -208,21 +224,30 @@ impl GitOps {
             work: Box::new(waiting),
             priority: W::PRIORITY,
             unknown: None,
-            was_cut: false,
+            cut: None,
         };
         if branch.queue.push(W::PRIORITY, job) {
-            tokio::spawn(self.clone().drive(branch));
+            tokio::spawn(self.clone().drive(branch.clone()));
         }
-        match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::Interrupted {
-                repository: repo.name(),
-            }),
-            Err(_) => Err(Error::TimedOut {
-                doing: "the whole write".into(),
-                repository: repo.name(),
-                seconds: limit.as_secs(),
-            }),
+        let (begun, mut answer) = (Instant::now(), std::pin::pin!(answer));
+        loop {
+            let until = branch.progress.since(begun) + limit;
+            match tokio::time::timeout_at(until, &mut answer).await {
+                Ok(Ok(answer)) => return answer,
+                Ok(Err(_)) => {
+                    return Err(Error::Interrupted {
+                        repository: repo.name(),
+                    });
+                }
+                Err(_) if branch.progress.since(begun) + limit > until => {}
+                Err(_) => {
+                    return Err(Error::TimedOut {
+                        doing: "the whole write".into(),
+                        repository: repo.name(),
+                        seconds: limit.as_secs(),
+                    });
+                }
+            }
         }
     }
 
@@ -233,7 +258,7 @@ impl GitOps {
                 let until = branch.pushes.next(self.pace, Instant::now());
                 tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
-                    () = branch.queue.rollback() => {}
+                    () = branch.queue.rollback(|_| true) => {}
                 }
             }
             let jobs = branch.queue.take(Job::may_go_with);
@@ -269,17 +294,23 @@ impl GitOps {
         }
     }
 
-    /// Lands jobs; those that hang while a rollback waits go back to the queue behind it.
+    /// Lands jobs; those that hang while a rollback waits go back to the queue behind it. A rollback has longer each time, until
+    /// the deadline of the call comes first: where every push is slow, all land.
     ///
     /// Cutting a call is like a process that dies in it: git is ended with its helpers, the mirror repairs itself, and what
     /// became of a push is looked up on the branch before its commit is made again.
     async fn land_or_give_way(&self, branch: &Branch, jobs: &mut Vec<Job>) -> Result<()> {
-        if jobs.iter().any(|job| job.priority == Priority::Rollback) {
-            return self.land(branch, jobs).await;
-        }
+        let has_rollback = jobs.iter().any(|job| job.priority == Priority::Rollback);
+        let cuts = jobs.iter().map(Job::cuts).max().unwrap_or_default();
+        let for_a_rollback = self.patience * FOR_A_ROLLBACK.saturating_mul(1 << cuts.min(8));
         let way = async {
-            branch.queue.rollback().await;
-            tokio::time::sleep(self.patience).await;
+            // What was cut more often waits: else two that hang would cut each other, and one that does not hang.
+            branch.queue.rollback(|job| !has_rollback || job.cuts() <= cuts).await;
+            if has_rollback {
+                branch.on_the_line.longer_than(for_a_rollback).await;
+            } else {
+                tokio::time::sleep(self.patience).await;
+            }
         };
         let landed = tokio::select! {
             landed = self.land(branch, jobs) => Some(landed),
@@ -288,13 +319,25 @@ impl GitOps {
         if let Some(landed) = landed {
             return landed;
         }
-        for mut job in jobs.drain(..).rev() {
+        let all = jobs.drain(..);
+        if let Some(job) = all.as_slice().first() {
             tracing::warn!(
                 repository = job.repo.name(),
                 "a push or a fetch hangs, and a rollback waits: it is stopped and made again after the rollback"
             );
-            job.was_cut = true;
-            branch.queue.put_back(job);
+        }
+        let cut = Some(Cut {
+            times: cuts.saturating_add(1),
+            at: Instant::now(),
+        });
+        let (rollbacks, others): (Vec<_>, Vec<_>) = all.partition(|job| job.priority == Priority::Rollback);
+        for mut job in rollbacks {
+            job.cut = cut;
+            branch.queue.put_behind(job);
+        }
+        for mut job in others.into_iter().rev() {
+            job.cut = cut;
+            branch.queue.put_back(Priority::Other, job);
         }
         Ok(())
     }
@@ -307,7 +350,7 @@ impl GitOps {
             let Some(repo) = jobs.first().map(|job| job.repo.clone()) else {
                 return Ok(());
             };
-            let (mirror, head) = self.fetched(&repo).await?;
+            let (mirror, head) = branch.on_the_line.during(self.fetched(&repo)).await?;
             landed_before(&mirror, &head, jobs).await?;
             if tries >= 3
                 && let Some((_, error)) = jobs.iter_mut().find_map(|job| job.unknown.take())
@@ -315,19 +358,29 @@ impl GitOps {
                 return Err(Error::Shared(error));
             }
             jobs.retain(|job| job.work.is_wanted());
-            let (mut tip, mut is_damaged) = (head.clone(), false);
+            let (begun, mut tip, mut is_damaged) = (Instant::now(), head.clone(), false);
+            let mut computed = 0;
             for job in jobs.iter_mut() {
                 match job.work.compute(&mirror, &tip, self.author(&repo)).await {
                     Computed::Commit(sha) => tip = sha,
                     Computed::Settled => {}
                     Computed::Damaged => is_damaged = true,
                 }
+                computed += 1;
+                if begun.elapsed() >= self.ready {
+                    break;
+                }
+            }
+            // The others go on as soon as these have landed.
+            for job in jobs.split_off(computed).into_iter().rev() {
+                branch.queue.put_back(job.priority, job);
             }
             if is_damaged && tries < 2 {
                 // The next fetch repairs the mirror.
                 continue;
             }
             if tip == head {
+                branch.progress.mark(Instant::now());
                 tell(jobs);
                 return Ok(());
             }
@@ -347,10 +400,11 @@ impl GitOps {
                 repository: repo.name(),
             });
             mark(jobs, Some(&(tip.clone(), interrupted)));
-            let pushed = mirror.push(&tip).await;
+            let pushed = branch.on_the_line.during(mirror.push(&tip)).await;
             match pushed {
                 Ok(Push::Done) => {
                     branch.pushes.count(Instant::now());
+                    branch.progress.mark(Instant::now());
                     tell(jobs);
                     return Ok(());
                 }
@@ -366,7 +420,11 @@ impl GitOps {
                 // What several came to together is for each of them alone.
                 Err(Error::Refused { words, .. }) if is_alone => {
                     branch.pushes.count(Instant::now());
-                    return Err(mirror.propose(&branch.proposals, &head, &tip, words).await?);
+                    let known = (&branch.proposals, &self.hosts);
+                    return Err(branch
+                        .on_the_line
+                        .during(mirror.propose(known, &head, &tip, words))
+                        .await?);
                 }
                 Err(error) => return Err(error),
             }

@@ -1,5 +1,5 @@
-//! Who may have commits written where: the allow-list of the controller's configuration, and one rollout for each subtree.
-//! Pure; it must not know a cluster, nor Git.
+//! Who may have commits written where: the allow-list of the controller's configuration, and one rollout for each subtree. With
+//! it, the hosts whose APIs whoever runs Serin names. Pure; it must not know a cluster, nor Git.
 //!
 //! Without an allow-list everything is allowed: Serin writes with the credentials of the rollout's own namespace, so that a
 //! namespace reaches no more than its Secret does. The list is for those who share a Secret, and for a second lock.
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serin_core::rollout::FieldError;
 
 use crate::api::{CanaryRollout, GitSpec, Layout, parse};
-use crate::gitops::KeyPath;
+use crate::gitops::{self, Host, KeyPath};
 
 /// The allow-list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -20,6 +20,9 @@ use crate::gitops::KeyPath;
 pub struct Access {
     /// Something is allowed when any of these allows it; without a list everything is.
     allow: Option<Vec<Rule>>,
+    /// Hosts of repositories whose APIs may be spoken to, beside those that everybody knows.
+    #[serde(default)]
+    hosts: Vec<Host>,
 }
 
 /// What some namespaces may have written.
@@ -55,6 +58,11 @@ impl Access {
         let reading = || format!("reading the allow-list {}", file.display());
         let text = std::fs::read_to_string(file).with_context(reading)?;
         serde_saphyr::from_str(&text).with_context(reading)
+    }
+
+    /// The hosts whose APIs may be spoken to.
+    pub fn hosts(&self) -> Vec<Host> {
+        self.hosts.clone()
     }
 
     /// Whether a namespace may have the commits of this rollout written; an error names the field that it may not have.
@@ -123,23 +131,10 @@ fn segments_match(pattern: &str, path: &str, whole: bool) -> bool {
     fits && pattern.len() <= path.len() && (!whole || pattern.len() == path.len())
 }
 
-/// A repository whatever way leads to it: `host/path`, without user, scheme, a scheme's own port and `.git`.
+/// A repository whatever way leads to it: `host/path`.
 fn repository(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let (host, path) = match scheme {
-        // git@host:path
-        "" => rest.split_once(':').unwrap_or((rest, "")),
-        _ => rest.split_once('/').unwrap_or((rest, "")),
-    };
-    let host = host.rsplit('@').next().unwrap_or(host).to_ascii_lowercase();
-    let own = match scheme {
-        "https" => ":443",
-        "http" => ":80",
-        _ => ":22",
-    };
-    let host = host.strip_suffix(own).unwrap_or(&host);
-    let path = path.trim_matches('/');
-    format!("{host}/{}", path.strip_suffix(".git").unwrap_or(path))
+    let (host, path) = gitops::place(url);
+    format!("{host}/{path}")
 }
 
 /// The files that hold the arms, from the top of the repository.

@@ -176,3 +176,12 @@ fn a_rollout_that_may_not_write_there_keeps_nobody_away() {
     assert_eq!(taken(&list, &two, &layout, [&one, &two]), Ok(()));
     assert!(taken(&Access::default(), &two, &layout, [&one, &two]).is_err());
 }
+
+#[test]
+fn hosts_alone_are_no_allow_list() {
+    let text = "hosts: [{host: git.example.com, kind: GitLab, api: https://git.example.com/api/v4}]";
+    let access: Access = serde_saphyr::from_str(text).unwrap();
+    assert_eq!((access.allow, access.hosts.len()), (None, 1));
+    let unknown = "hosts: [{host: git.example.com, kind: Gitea, api: https://git.example.com}]";
+    assert!(serde_saphyr::from_str::<Access>(unknown).is_err());
+}

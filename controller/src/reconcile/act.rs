@@ -12,13 +12,13 @@ use serin_core::Weight;
 use serin_core::rollout::{Effect, Note, NoteKind};
 
 use super::arms;
+use super::delivered;
 use super::desk::{Question, Reply};
 use super::facts::Sources;
 use super::git::Job;
 use super::observe::{World, past, route};
 use super::{Context, Error, call, fence, floor};
 use crate::api::{CanaryRollout, FIELD_MANAGER};
-use crate::gitops::argocd;
 use crate::linkerd::preflight;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
@@ -126,7 +126,7 @@ pub(super) async fn act(
                 };
                 cx.desk.ask(&key, Question::Promotion, revision, job);
             }
-            Effect::Refresh => refresh(cx, rollout).await,
+            Effect::Refresh => delivered::refresh(cx, rollout).await,
             Effect::Note(Note { kind, reason, message }) => event(cx, rollout, *kind, reason, message).await,
             Effect::RemoveRoute => {
                 fence(cx)?;
@@ -228,28 +228,6 @@ async fn scale(cx: &Context, canary: &Deployment, replicas: i32) -> Result<(), E
     )
     .await?;
     Ok(())
-}
-
-/// Tells Argo CD; it looks by itself a little later, so a failure is only said.
-async fn refresh(cx: &Context, rollout: &CanaryRollout) {
-    let Some(application) = &rollout.spec.argocd else {
-        return;
-    };
-    let (namespace, name) = (rollout.namespace().unwrap_or_default(), rollout.name_any());
-    match argocd::refresh(
-        &cx.client,
-        &application.namespace,
-        &application.application,
-        (&namespace, &name),
-    )
-    .await
-    {
-        Ok(()) => tracing::debug!(application = application.application, "refresh asked for"),
-        Err(error) => tracing::warn!(
-            application = application.application,
-            "no refresh: {error:#}; Argo CD looks by itself"
-        ),
-    }
 }
 
 /// Writes an event; nothing waits for one.

@@ -14,8 +14,12 @@ use tokio::sync::mpsc;
 
 use super::repository::BadSecret;
 use crate::api::CanaryRollout;
+use crate::delivery::Blocked;
 use crate::gitops;
 use crate::prometheus::SampleError;
+
+/// Nothing is known to keep a commit from the cluster.
+pub(super) const ON_ITS_WAY: &str = "OnItsWay";
 
 /// The rollout that asks.
 pub(super) type Key = ObjectRef<CanaryRollout>;
@@ -42,6 +46,8 @@ struct File {
     /// Its answer is what warns; what stands in the way is a failure, and asked again.
     preflight: Slot<Vec<String>>,
     causes: Slot<String>,
+    /// Its answer is that a commit is applied; what stands in the way is a failure, and asked again.
+    delivery: Slot<()>,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +87,7 @@ pub(super) enum Question {
     Baseline,
     Preflight,
     Causes,
+    Delivery,
 }
 
 /// An answer of any kind.
@@ -91,6 +98,7 @@ pub(super) enum Reply {
     Baseline(Baseline),
     Preflight(Vec<String>),
     Causes(String),
+    Delivery(()),
 }
 
 impl Desk {
@@ -132,6 +140,19 @@ impl Desk {
     /// Whether a trial would work, if that was answered.
     pub(super) fn preflight(&self, key: &Key) -> Option<Answer<Vec<String>>> {
         self.with(key, |file| file.preflight.answer())
+    }
+
+    /// Why a commit is not in the cluster, if that was looked for: the word for it, and a sentence.
+    pub(super) fn delivery(&self, key: &Key) -> Option<(&'static str, String)> {
+        self.with(key, |file| match file.delivery.view()? {
+            Answer::Is(_) => None,
+            Answer::Failed(why) => Some((file.delivery.reason()?, why)),
+        })
+    }
+
+    /// Nobody waits for a commit to be applied.
+    pub(super) fn forget_delivery(&self, key: &Key) {
+        self.with(key, |file| file.delivery.forget());
     }
 
     /// Why traffic does not follow, if that was answered.
@@ -176,6 +197,7 @@ impl Desk {
             Question::Baseline => file.baseline.start(about),
             Question::Preflight => file.preflight.start(about),
             Question::Causes => file.causes.start(about),
+            Question::Delivery => file.delivery.start(about),
         });
         let Some(failures) = failures else { return };
         let (desk, key, about, job) = (self.clone(), key.clone(), about.clone(), job());
@@ -227,12 +249,22 @@ impl File {
             Ok(Reply::Baseline(answer)) => self.baseline.settle(about, answer),
             Ok(Reply::Preflight(answer)) => self.preflight.settle(about, answer),
             Ok(Reply::Causes(answer)) => self.causes.settle(about, answer),
+            Ok(Reply::Delivery(answer)) => self.delivery.settle(about, answer),
             Err(error) => {
+                let is_delivery = question == Question::Delivery;
                 let last = Failure {
                     why: format!("{error:#}"),
-                    reason: reason(&error),
+                    reason: match error.downcast_ref::<Blocked>() {
+                        Some(blocked) => blocked.reason,
+                        None if is_delivery => ON_ITS_WAY,
+                        None => reason(&error),
+                    },
                 };
-                tracing::warn!(revision = %about, ?question, reason = last.reason, "not answered: {}", last.why);
+                if last.reason == ON_ITS_WAY {
+                    tracing::debug!(revision = %about, "not applied yet: {}", last.why);
+                } else {
+                    tracing::warn!(revision = %about, ?question, reason = last.reason, "not answered: {}", last.why);
+                }
                 let wait = MIN_BACKOFF.saturating_mul(1 << failures.min(5)).min(MAX_BACKOFF);
                 match question {
                     Question::Origin => self.origin.fail(about, last, failures, wait),
@@ -241,6 +273,7 @@ impl File {
                     Question::Baseline => self.baseline.fail(about, last, failures, wait),
                     Question::Preflight => self.preflight.fail(about, last, failures, wait),
                     Question::Causes => self.causes.fail(about, last, failures, wait),
+                    Question::Delivery => self.delivery.fail(about, last, failures, wait),
                 }
                 return Some(wait);
             }

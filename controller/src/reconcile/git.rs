@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use kube::{Client, ResourceExt as _};
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{Api, Client, ResourceExt as _};
 use serin_core::rollout::{Commit, Origin, PriorAnswer, PromotionOutcome, Revision, RollbackOutcome};
 
 use super::desk::Reply;
-use super::{Context, repository};
-use crate::api::{CanaryRollout, Layout};
-use crate::gitops::{self, Action, GitOps, PromoteOutcome, PromoteRequest, RollbackRequest, Subject};
+use super::{Context, call, repository};
+use crate::api::{CanaryRollout, Layout, REVISION_ANNOTATION};
+use crate::gitops::{self, Action, GitOps, PromoteOutcome, PromoteRequest, RepoSpec, RollbackRequest, Subject};
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
 
@@ -36,9 +38,15 @@ impl Job {
 
     /// Where the canary's revision comes from, and how it was answered before.
     pub(super) async fn origin(self, revision: Revision) -> anyhow::Result<Reply> {
-        let repo = repository::of(&self.client, &self.rollout).await?;
-        let sight = self.gitops.look(&repo, &self.subject, &revision.name).await?;
-        let newest = sight.answers.iter().find(|answer| answer.revision == revision.name);
+        let repo = repository::of(&self.client, &self.gitops, &self.rollout).await?;
+        let name = self.name(&repo, &revision, None).await?;
+        let sight = self.gitops.look(&repo, &self.subject, &name).await?;
+        // Revisions without a name of their own may have the same image: then the commit tells them apart.
+        let brought_by = sight.brought_by.as_ref().map(|commit| &commit.sha);
+        let newest = sight.answers.iter().find(|answer| {
+            let is_named = answer.revision == name;
+            is_named && (!is_unnamed(&revision) || brought_by.is_some_and(|sha| answer.names.contains(sha)))
+        });
         // What was promoted since asks for nothing: a canary that returns to it, as after a rollback, is no new one.
         let is_promoted = |sha: &String| {
             let promotions = sight.answers.iter().filter(|answer| answer.action == Action::Promote);
@@ -67,10 +75,10 @@ impl Job {
         promotion: Option<String>,
         reason: String,
     ) -> anyhow::Result<Reply> {
-        let repo = repository::of(&self.client, &self.rollout).await?;
+        let repo = repository::of(&self.client, &self.gitops, &self.rollout).await?;
         let request = RollbackRequest {
+            revision: self.name(&repo, &revision, canary_commit.as_deref()).await?,
             subject: self.subject,
-            revision: revision.name,
             canary_commit,
             promotion,
             reason,
@@ -105,13 +113,12 @@ impl Job {
         baseline: Revision,
         canary_commit: Option<String>,
     ) -> anyhow::Result<Reply> {
-        let repo = repository::of(&self.client, &self.rollout).await?;
+        let repo = repository::of(&self.client, &self.gitops, &self.rollout).await?;
         let request = PromoteRequest {
+            revision: self.name(&repo, &revision, canary_commit.as_deref()).await?,
             subject: self.subject,
-            revision: revision.name,
             canary_commit,
-            // An arm without the annotation is named by its hash, which stands nowhere in Git.
-            baseline: (baseline.name != baseline.hash).then_some(baseline.name),
+            baseline: (!is_unnamed(&baseline)).then_some(baseline.name),
         };
         let outcome = self.gitops.promote(&repo, &request).await?;
         crash::here(Point::AfterPush);
@@ -134,6 +141,63 @@ fn short(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }
 
+impl Job {
+    /// The name by which Git knows a canary's revision. One without the annotation is named by its hash, which stands nowhere in
+    /// Git: then its commit says the name, or else the branch's head, if that is what the Deployment runs.
+    async fn name(&self, repo: &RepoSpec, revision: &Revision, commit: Option<&str>) -> anyhow::Result<String> {
+        if !is_unnamed(revision) {
+            return Ok(revision.name.clone());
+        }
+        if let Some(commit) = commit
+            && let Some((_, name)) = self.gitops.canary_of(repo, &self.subject, commit).await?
+        {
+            return Ok(name);
+        }
+        let rest = self.gitops.rest_state(repo, &self.subject).await?;
+        let name = rest.canary_revision.with_context(|| {
+            format!(
+                "{} gives the canary no name: neither a revision nor an image's tag; give its pods the annotation {REVISION_ANNOTATION}",
+                self.rollout.spec.git.path
+            )
+        })?;
+        if rest.at_rest {
+            return Ok(name);
+        }
+        let images = self.images().await?;
+        ensure!(
+            images.iter().any(|image| is_tagged(image, &name)),
+            "the head of {} has the canary {name}, and the Deployment runs {}: it has to be applied first; or give the canary's pods the annotation {REVISION_ANNOTATION}",
+            repo.branch,
+            images.join(", ")
+        );
+        Ok(name)
+    }
+
+    /// What the canary Deployment's containers run.
+    async fn images(&self) -> anyhow::Result<Vec<String>> {
+        let (namespace, name) = (&self.subject.namespace, &self.rollout.spec.canary.deployment);
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let doing = || format!("reading the Deployment {namespace}/{name}");
+        let deployment = call(doing, api.get(name)).await?;
+        let pod = deployment.spec.and_then(|spec| spec.template.spec);
+        let containers = pod.map(|pod| pod.containers).unwrap_or_default();
+        Ok(containers.into_iter().filter_map(|container| container.image).collect())
+    }
+}
+
+/// Whether a revision's name is its hash, for want of an annotation.
+fn is_unnamed(revision: &Revision) -> bool {
+    revision.name == revision.hash
+}
+
+/// Whether an image has this tag, or this digest.
+fn is_tagged(image: &str, name: &str) -> bool {
+    let (tagged, digest) = image.split_once('@').unwrap_or((image, ""));
+    // The port of a registry comes before a slash.
+    let tag = tagged.rsplit_once(':').map_or("", |(_, tag)| tag);
+    !name.is_empty() && (name == digest || name == tag) && !tag.contains('/')
+}
+
 /// The rollout's place in the config repository.
 fn subject(cluster: &str, rollout: &CanaryRollout, layout: &Layout) -> Subject {
     let git = &rollout.spec.git;
@@ -154,5 +218,24 @@ fn subject(cluster: &str, rollout: &CanaryRollout, layout: &Layout) -> Subject {
                 image: kustomize.image,
             },
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_known_by_its_tag_or_its_digest() {
+        for (image, name, is) in [
+            ("registry.example.com/web:1.1.0", "1.1.0", true),
+            ("registry.example.com/web:1.1.0@sha256:ab", "1.1.0", true),
+            ("registry.example.com/web@sha256:ab", "sha256:ab", true),
+            ("registry.example.com:5000/web", "5000/web", false),
+            ("registry.example.com/web:1.1.0", "1.1", false),
+            ("web", "", false),
+        ] {
+            assert_eq!(is_tagged(image, name), is, "{image} {name}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod access;
 mod act;
 mod adopt;
 mod arms;
+mod delivered;
 mod desk;
 pub mod facts;
 mod floor;
@@ -230,13 +231,16 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     tracing::debug!(rollout = %ObjectRef::from_obj(&rollout), phase = %decision.state.phase.name(), effects = ?decision.effects, "decided");
 
     let outcome = act::act(cx, &rollout, &world, &decision.effects).await?;
+    delivered::ask(cx, &rollout, &decision.state);
     if outcome.released {
         release(cx, api, &rollout).await?;
         cx.desk.forget(&ObjectRef::from_obj(&rollout));
         return Ok(Next::At(Action::await_change()));
     }
 
+    let delivery = cx.desk.delivery(&ObjectRef::from_obj(&rollout));
     let basis = status::Basis {
+        delivery: delivery.as_ref(),
         status: &before,
         memory: &state,
         generation: rollout.metadata.generation,

@@ -8,17 +8,31 @@ use serin_core::rollout::FieldError;
 
 use super::{Error, call, is_forbidden};
 use crate::api::CanaryRollout;
-use crate::gitops::{Credentials, Hand, Identity, RepoSpec, SigningKey};
+use crate::gitops::{AppKey, Credentials, GitOps, Hand, Identity, RepoSpec, SigningKey};
+use crate::runtime::clock;
 
-/// The repository as the rollout's spec and Secrets say it now.
-pub(super) async fn of(client: &Client, rollout: &CanaryRollout) -> anyhow::Result<RepoSpec> {
+/// The repository as the rollout's spec and Secrets say it now; a GitHub App is logged in.
+pub(super) async fn of(client: &Client, gitops: &GitOps, rollout: &CanaryRollout) -> anyhow::Result<RepoSpec> {
+    let (mut repo, app) = read(client, rollout).await?;
+    if let Some(key) = app {
+        repo.credentials = gitops.log_in(&repo, &key, clock::now()).await?;
+    }
+    Ok(repo)
+}
+
+/// The repository, and the App that has yet to log in.
+async fn read(client: &Client, rollout: &CanaryRollout) -> anyhow::Result<(RepoSpec, Option<AppKey>)> {
     let git = &rollout.spec.git;
     let namespace = rollout.namespace().unwrap_or_default();
-    let (credentials, ca) = match &git.secret_ref {
-        None => (Credentials::None, None),
+    let (credentials, app, ca) = match &git.secret_ref {
+        None => (Credentials::None, None, None),
         Some(reference) => {
             let keys = Keys::read(client, &namespace, &reference.name, "spec.git.secretRef.name").await?;
-            (keys.credentials()?, keys.text(&["ca.crt"])?)
+            let ca = keys.text(&["ca.crt"])?;
+            match keys.app()? {
+                Some(app) => (Credentials::None, Some(app), ca),
+                None => (keys.credentials()?, None, ca),
+            }
         }
     };
     let signing = match &git.signing {
@@ -35,7 +49,7 @@ pub(super) async fn of(client: &Client, rollout: &CanaryRollout) -> anyhow::Resu
         }
     };
     let identity = |text: &Option<String>| text.as_deref().map(Identity::parse).transpose();
-    Ok(RepoSpec {
+    let repo = RepoSpec {
         url: git.repository.clone(),
         branch: git.branch.clone(),
         credentials,
@@ -45,18 +59,19 @@ pub(super) async fn of(client: &Client, rollout: &CanaryRollout) -> anyhow::Resu
             committer: identity(&git.committer)?,
             signing,
         },
-    })
+    };
+    Ok((repo, app))
 }
 
 /// What is wrong with the repository's address and Secrets, if anything is; the host itself is not asked.
 pub(super) async fn problems(client: &Client, rollout: &CanaryRollout) -> Result<Vec<FieldError>, Error> {
     let git = &rollout.spec.git;
     if git.secret_ref.is_none() && !git.repository.starts_with("file://") {
-        let lacks = "Serin commits to the repository and has no credentials for it; name a Secret with `username` and `password`, or with `identity` and `known_hosts`";
+        let lacks = "Serin commits to the repository and has no credentials for it; name a Secret with `username` and `password`, with `identity` and `known_hosts`, or of a GitHub App";
         return Ok(vec![FieldError::new("spec.git.secretRef", lacks)]);
     }
-    let error = match of(client, rollout).await {
-        Ok(repo) => match repo.check() {
+    let error = match read(client, rollout).await {
+        Ok((repo, _)) => match repo.check() {
             Ok(()) => return Ok(Vec::new()),
             Err(error) => return Ok(vec![FieldError::new("spec.git", error.to_string())]),
         },
@@ -134,6 +149,28 @@ impl Keys {
         Ok(Some(text))
     }
 
+    fn app(&self) -> anyhow::Result<Option<AppKey>> {
+        let names = [
+            ["githubAppPrivateKey", "github-app-private-key"],
+            ["githubAppID", "github-app-id"],
+            ["githubAppInstallationID", "github-app-installation-id"],
+        ];
+        let [key, id, installation] = names;
+        let Some(private_key) = self.text(&key)? else {
+            return Ok(None);
+        };
+        let need = |[name, other]: [&str; 2]| {
+            let text = self.text(&[name, other])?;
+            text.map(|text| text.trim().to_owned())
+                .ok_or_else(|| self.unfit(format!("it has a GitHub App's private key but no `{name}`")))
+        };
+        Ok(Some(AppKey {
+            app: need(id)?,
+            installation: need(installation)?,
+            private_key,
+        }))
+    }
+
     fn credentials(&self) -> anyhow::Result<Credentials> {
         if let Some(private_key) = self.text(&["identity", "sshPrivateKey", "ssh-privatekey"])? {
             let known_hosts = self.text(&["known_hosts", "knownHosts"])?.ok_or_else(|| {
@@ -157,7 +194,7 @@ impl Keys {
             return Ok(Credentials::None);
         }
         Err(self.unfit(
-            "it has neither `password` (a token, with `username`) nor `identity` (an SSH key, with `known_hosts`) nor `ca.crt`",
+            "it has neither `password` (a token, with `username`) nor `identity` (an SSH key, with `known_hosts`) nor `githubAppPrivateKey` nor `ca.crt`",
         ))
     }
 
@@ -166,17 +203,9 @@ impl Keys {
         let Some(key) = self.text(&keys)? else {
             return Err(self.unfit("it has neither `git.asc` (an OpenPGP secret key) nor `identity` (an SSH key)"));
         };
-        if key.contains("-----BEGIN PGP PRIVATE KEY BLOCK-----") {
-            let passphrase = self.text(&["passphrase"])?;
-            return Ok(SigningKey::OpenPgp {
-                secret_key: key,
-                passphrase: passphrase.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
-            });
-        }
-        if key.contains("PRIVATE KEY-----") {
-            return Ok(SigningKey::Ssh { private_key: key });
-        }
-        Err(self.unfit("its key is neither an armoured OpenPGP secret key nor an SSH private key"))
+        let passphrase = self.text(&["passphrase"])?;
+        let passphrase = passphrase.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+        SigningKey::parse(key, passphrase).map_err(|error| self.unfit(error.to_string()))
     }
 }
 
@@ -219,6 +248,24 @@ mod tests {
         let open = keys(&[("ca.crt", "pem")]);
         assert!(matches!(open.credentials(), Ok(Credentials::None)));
         assert_eq!(open.text(&["ca.crt"]).unwrap().as_deref(), Some("pem"));
+    }
+
+    #[test]
+    fn reads_a_github_app_by_the_names_of_argo_cd_and_flux() {
+        let entries = [
+            ("githubAppID", "7\n"),
+            ("githubAppInstallationID", "42"),
+            ("githubAppPrivateKey", "pem"),
+        ];
+        let app = keys(&entries).app().unwrap().unwrap();
+        assert_eq!((app.app.as_str(), app.installation.as_str()), ("7", "42"));
+        assert!(!format!("{app:?}").contains("pem"));
+        let error = keys(&entries[1..]).app().unwrap_err().to_string();
+        assert!(
+            error.contains("githubAppID") && error.contains("prod/config-repo"),
+            "{error}"
+        );
+        assert!(keys(&entries[..2]).app().unwrap().is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serin_core::rollout::{
     RollbackGit, Run, Starting, State, Way,
 };
 
+use super::desk::ON_ITS_WAY;
 use super::{forecast, ticks};
 use crate::api::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, PodStatus, RevisionStatus,
@@ -41,6 +42,8 @@ pub(super) struct Basis<'a> {
     pub(super) observation: &'a Observation,
     /// The metric of the user's own that keeps a trial from its start.
     pub(super) unusable: Option<&'a FieldError>,
+    /// What is known of a commit that the cluster does not carry yet: the word for it, and a sentence.
+    pub(super) delivery: Option<&'a (&'static str, String)>,
 }
 
 /// The status after a decision.
@@ -59,6 +62,7 @@ pub(super) fn after(
         plan,
         observation,
         unusable,
+        delivery,
     } = basis;
     let Decision {
         state,
@@ -70,7 +74,10 @@ pub(super) fn after(
     let mut status = CanaryRolloutStatus {
         observed_generation: generation,
         phase: Some(phase.name().to_string()),
-        message: Some(message.clone()),
+        message: Some(match delivery {
+            Some((_, why)) => format!("{message}; {why}"),
+            None => message.clone(),
+        }),
         next: *wake,
         revision: phase
             .run()
@@ -110,6 +117,19 @@ pub(super) fn after(
     answers(&mut status, phase, before);
     remember(&mut status.history, memory, phase, now);
     status.conditions = conditions(&before.conditions, generation, state, observation, message, now);
+    let (is, reason, text) = match delivery {
+        Some((reason, why)) => (*reason != ON_ITS_WAY, *reason, why.as_str()),
+        None => (false, "NotBlocked", "no commit is kept from the cluster"),
+    };
+    set(
+        &mut status.conditions,
+        generation,
+        DELIVERY_BLOCKED,
+        is,
+        reason,
+        text,
+        now,
+    );
     let unread = unusable.map(ToString::to_string).or_else(|| {
         let unusable = phase.run().and_then(|run| run.analysis.unusable());
         unusable.map(|unusable| format!("{}: {}", unusable.field, unusable.problem))
@@ -453,20 +473,30 @@ fn conditions(
     conditions
 }
 
-/// What changed between the repository and us, as the event that tells of it: kind, reason, message.
+/// A commit is kept from the cluster, and waiting alone does not change that.
+const DELIVERY_BLOCKED: &str = "DeliveryBlocked";
+
+/// What changed between the repository, the cluster and us, as the event that tells of it: kind, reason, message.
 pub(super) fn news<'a>(before: &[Condition], after: &'a [Condition]) -> Option<(NoteKind, &'a str, &'a str)> {
-    let of = |conditions: &'a [Condition]| conditions.iter().find(|c| c.type_ == "GitPending");
-    let now = of(after)?;
-    let was = before.iter().find(|c| c.type_ == "GitPending");
-    let (is, was_pending) = (now.status == "True", was.is_some_and(|was| was.status == "True"));
-    if is && was.is_none_or(|was| !was_pending || was.reason != now.reason) {
+    let pending = ("GitAnswered", "the config repository does what it is asked again");
+    let blocked = ("Delivered", "nothing keeps commits from the cluster any more");
+    change(before, after, "GitPending", pending).or_else(|| change(before, after, DELIVERY_BLOCKED, blocked))
+}
+
+/// What changed in one condition; the words are for its end.
+fn change<'a>(
+    before: &[Condition],
+    after: &'a [Condition],
+    kind: &str,
+    (reason, message): (&'static str, &'static str),
+) -> Option<(NoteKind, &'a str, &'a str)> {
+    let now = after.iter().find(|c| c.type_ == kind)?;
+    let was = before.iter().find(|c| c.type_ == kind);
+    let (is, was_so) = (now.status == "True", was.is_some_and(|was| was.status == "True"));
+    if is && was.is_none_or(|was| !was_so || was.reason != now.reason) {
         Some((NoteKind::Warning, &now.reason, &now.message))
-    } else if !is && was_pending {
-        Some((
-            NoteKind::Normal,
-            "GitAnswered",
-            "the config repository does what it is asked again",
-        ))
+    } else if !is && was_so {
+        Some((NoteKind::Normal, reason, message))
     } else {
         None
     }

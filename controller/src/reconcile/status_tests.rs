@@ -223,3 +223,29 @@ fn an_event_tells_once_of_each_trouble_and_of_its_end() {
     let (kind, reason, _) = news(&blocked, &good).unwrap();
     assert_eq!((kind, reason), (NoteKind::Normal, "GitAnswered"));
 }
+
+#[test]
+fn an_event_tells_what_keeps_a_commit_from_the_cluster_and_when_that_ends() {
+    let with = |before: &[Condition], is: bool, reason: &str| {
+        let mut after = conditions_for(before, None);
+        set(
+            &mut after,
+            Some(1),
+            DELIVERY_BLOCKED,
+            is,
+            reason,
+            "words",
+            Timestamp::UNIX_EPOCH,
+        );
+        after
+    };
+    let on_its_way = with(&[], false, ON_ITS_WAY);
+    assert!(news(&[], &on_its_way).is_none(), "waiting is no news");
+    let blocked = with(&on_its_way, true, "SyncWindow");
+    assert_eq!(
+        news(&on_its_way, &blocked),
+        Some((NoteKind::Warning, "SyncWindow", "words"))
+    );
+    let delivered = with(&blocked, false, "NotBlocked");
+    assert_eq!(news(&blocked, &delivered).unwrap().1, "Delivered");
+}

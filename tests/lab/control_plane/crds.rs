@@ -14,8 +14,9 @@ use kube::{
 use tokio::time::timeout;
 
 /// Schemas of the lab's own that take everything, for kinds whose controllers the lab stands in for.
-const TOLERANT: [&str; 3] = [
+const TOLERANT: [&str; 4] = [
     include_str!("../crds/argo-cd.yaml"),
+    include_str!("../crds/flux.yaml"),
     include_str!("../crds/linkerd.yaml"),
     include_str!("../crds/smi.yaml"),
 ];

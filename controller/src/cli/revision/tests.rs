@@ -1,6 +1,7 @@
 //! The flags of `serin revision`, and how it prints.
 
 use super::*;
+use crate::gitops::{Credentials, SigningKey};
 use clap::Parser;
 
 #[derive(Parser)]
@@ -33,7 +34,8 @@ const GIVEN: &[&str] = &[
 
 #[test]
 fn flags_become_a_request() {
-    let (repo, request, dry_run) = create_request(Line::try_parse_from(GIVEN).unwrap().create, None).unwrap();
+    let (repo, request, dry_run) =
+        create_request(Line::try_parse_from(GIVEN).unwrap().create, Secrets::default()).unwrap();
     assert!(!dry_run);
     assert_eq!(
         (repo.branch.as_str(), request.subject.rollout().as_str()),
@@ -51,7 +53,7 @@ fn flags_become_a_request() {
 fn the_layout_decides_what_stable_and_canary_name() {
     let with = |more: &[&str]| {
         let line = Line::try_parse_from(GIVEN.iter().chain(more).copied()).unwrap();
-        create_request(line.create, None)
+        create_request(line.create, Secrets::default())
     };
     let (_, request, _) = with(&["--layout", "kustomize", "--image", "web"]).unwrap();
     assert_eq!(
@@ -67,12 +69,79 @@ fn the_layout_decides_what_stable_and_canary_name() {
 }
 
 #[test]
+fn keys_come_from_files_and_what_protects_them_from_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let ssh = "-----BEGIN OPENSSH PRIVATE KEY-----\n…";
+    let (key, hosts, ca) = (file("key", ssh), file("hosts", "h ssh-ed25519 A"), file("ca", "pem"));
+    let pgp = file("git.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n…");
+    let with = |more: &[&str]| Line::try_parse_from(GIVEN.iter().chain(more).copied());
+    let all = [
+        "--ssh-key",
+        &key,
+        "--known-hosts",
+        &hosts,
+        "--ca",
+        &ca,
+        "--signing-key",
+        &pgp,
+    ];
+    let secrets = || Secrets {
+        token: None,
+        passphrase: Some("secret".into()),
+    };
+    let (repo, ..) = create_request(with(&all).unwrap().create, secrets()).unwrap();
+    assert!(matches!(&repo.credentials, Credentials::Ssh { private_key, .. } if private_key == ssh));
+    assert_eq!(repo.ca.as_deref(), Some("pem"));
+    let signing = repo.hand.signing.unwrap();
+    assert!(matches!(signing, SigningKey::OpenPgp { passphrase: Some(p), .. } if p == "secret"));
+    assert!(
+        with(&["--ssh-key", &key]).is_err(),
+        "no key for a host that nobody knows"
+    );
+    for (flag, value, says) in [("--ca", "/nowhere", "--ca"), ("--signing-key", &ca, "neither")] {
+        let error = create_request(with(&[flag, value]).unwrap().create, secrets()).unwrap_err();
+        assert!(format!("{error:#}").contains(says), "{error:#}");
+    }
+}
+
+#[test]
+fn a_revision_is_named_or_its_commit_is() {
+    #[derive(Parser)]
+    struct Answered {
+        #[command(flatten)]
+        rollback: RevisionRollback,
+    }
+    let with = |more: &[&str]| {
+        let place = [
+            "serin",
+            "--repository",
+            "u",
+            "--path",
+            "p",
+            "--cluster",
+            "c",
+            "--rollout",
+            "n/r",
+        ];
+        Answered::try_parse_from(place.iter().chain(more).copied()).map(|line| line.rollback.which)
+    };
+    assert!(with(&[]).is_err());
+    assert_eq!(with(&["--commit", "abc"]).unwrap().commit.as_deref(), Some("abc"));
+    assert!(with(&["--revision", "1", "--commit", "abc"]).is_ok());
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_the_flag() {
     let with = |flag: &str, value: &str| Line::try_parse_from(GIVEN.iter().copied().chain([flag, value]));
     assert!(with("--set", "novalue").is_err());
     let mut lines = GIVEN.to_vec();
     lines[12] = "no-slash";
-    let error = create_request(Line::try_parse_from(lines).unwrap().create, None).unwrap_err();
+    let error = create_request(Line::try_parse_from(lines).unwrap().create, Secrets::default()).unwrap_err();
     assert!(error.to_string().contains("--rollout"), "{error}");
 }
 

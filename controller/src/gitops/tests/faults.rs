@@ -111,7 +111,7 @@ fn overwrite(path: &Path, bytes: &[u8]) {
 
 #[tokio::test]
 async fn a_damaged_mirror_is_fetched_anew_and_the_rollback_is_made() {
-    let damages: [(&str, Damage); 7] = [
+    let damages: [(&str, Damage); 9] = [
         ("an empty HEAD", |world| overwrite(&mirror(world).join("HEAD"), b"")),
         ("no HEAD", |world| fs::remove_file(mirror(world).join("HEAD")).unwrap()),
         ("a pack cut off", |world| {
@@ -127,8 +127,33 @@ async fn a_damaged_mirror_is_fetched_anew_and_the_rollback_is_made() {
             fs::remove_file(pack.with_extension("idx")).unwrap();
             fs::remove_file(pack).unwrap();
         }),
+        ("no pack beside a commit-graph", |world| {
+            let pack = packed(world);
+            git(
+                &mirror(world),
+                &["commit-graph", "write", "--reachable", "--changed-paths"],
+            );
+            fs::remove_file(pack.with_extension("idx")).unwrap();
+            fs::remove_file(pack).unwrap();
+        }),
+        ("a commit-graph of a pack cut off", |world| {
+            packed(world);
+            git(
+                &mirror(world),
+                &["commit-graph", "write", "--reachable", "--changed-paths"],
+            );
+            let graph = mirror(world).join("objects/info/commit-graph");
+            let bytes = fs::read(&graph).unwrap();
+            overwrite(&graph, &bytes[..bytes.len() * 2 / 3]);
+        }),
         ("locks of a killed git", |world| {
-            for lock in ["refs/serin/head.lock", "config.lock", "packed-refs.lock"] {
+            for lock in [
+                "refs/serin/head.lock",
+                "config.lock",
+                "packed-refs.lock",
+                "objects/info/commit-graph.lock",
+            ] {
+                fs::create_dir_all(mirror(world).join("objects/info")).unwrap();
                 fs::write(mirror(world).join(lock), "").unwrap();
             }
             fs::write(mirror(world).join("objects/pack/tmp_pack_1"), "half").unwrap();

@@ -1,7 +1,7 @@
 //! A push that hangs while a rollback waits: the rollback goes first, and no commit is doubled or lost. The host is a real one
 //! that goes on with what it was asked after the client is gone.
 
-use super::hosts::Https;
+use super::hosts::{Habit, Https, misbehaving};
 use super::together::{canary, environments, hook, rollback};
 use super::*;
 
@@ -92,6 +92,73 @@ async fn a_rollback_overtakes_a_push_that_hangs_before_it_lands_and_that_is_made
 #[tokio::test]
 async fn a_rollback_overtakes_a_push_that_hangs_after_it_landed_and_that_is_not_made_twice() {
     a_rollback_overtakes("post-receive", true).await;
+}
+
+#[tokio::test]
+async fn a_rollback_overtakes_another_whose_push_hangs_and_both_land_once() {
+    let mut world = World::new();
+    let subjects = environments(&world, 2);
+    for subject in &subjects {
+        world.gitops.create_canary(&world.repo, &canary(subject)).await.unwrap();
+    }
+    let host = Https::start(&world, "t0ken").await;
+    world.repo = RepoSpec {
+        url: host.url.clone(),
+        ca: Some(host.ca.clone()),
+        credentials: Credentials::Token {
+            username: "ci".to_owned(),
+            token: "t0ken".to_owned(),
+        },
+        ..world.repo.clone()
+    };
+    world.gitops = world.gitops.clone().with_patience(Duration::from_millis(100));
+    let begin = world.commits();
+    hang(&world, "pre-receive");
+    let (gitops, repo, second) = (world.gitops.clone(), world.repo.clone(), rollback(&subjects[1]));
+    let hanging = tokio::spawn(async move { gitops.roll_back(&repo, &second).await });
+    until(&world.folder.path().join("reached")).await;
+    let outcome = world.gitops.roll_back(&world.repo, &rollback(&subjects[0])).await;
+    assert!(matches!(outcome, Ok(RollbackOutcome::Committed { .. })), "{outcome:?}");
+    assert!(
+        !world.folder.path().join("release").exists(),
+        "the other push still hangs"
+    );
+    assert_eq!(world.commits(), begin + 1);
+
+    fs::write(world.folder.path().join("release"), "").unwrap();
+    // The push that was cut may land by itself.
+    let outcome = hanging.await.unwrap().unwrap();
+    let has_landed = matches!(
+        outcome,
+        RollbackOutcome::Committed { .. } | RollbackOutcome::AlreadyCommitted { .. }
+    );
+    assert!(has_landed, "{outcome:?}");
+    assert_eq!(world.commits(), begin + 2, "each once");
+    assert_eq!(
+        actions(&world, &subjects).await,
+        (vec![Action::Rollback, Action::Canary], 1)
+    );
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_holds_up_no_other_repository() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    let port = misbehaving(Habit::Hang).await;
+    let dead = RepoSpec {
+        url: format!("http://127.0.0.1:{port}/config.git"),
+        ..world.repo.clone()
+    };
+    let hanging = (0..8).map(|nth| {
+        let (gitops, mut repo) = (world.gitops.clone(), dead.clone());
+        repo.branch = format!("b{nth}");
+        tokio::spawn(async move { gitops.roll_back(&repo, &rollback(&subject())).await })
+    });
+    let hanging: Vec<_> = hanging.collect();
+    let outcome = world.roll_back("1.1.0", None).await;
+    assert!(matches!(outcome, Ok(RollbackOutcome::Committed { .. })), "{outcome:?}");
+    assert!(hanging.iter().all(|write| !write.is_finished()), "they still hang");
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]

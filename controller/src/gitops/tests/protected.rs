@@ -6,7 +6,7 @@ use super::*;
 const SAYS: &str = "GH006: changes must be made through a pull request";
 
 /// The host refuses pushes to main and notes every push that it sees.
-fn protect(world: &World) {
+pub(super) fn protect(world: &World) {
     let notes = world.folder.path().join("seen");
     hook(
         world,
@@ -25,7 +25,7 @@ fn seen(world: &World) -> usize {
         .count()
 }
 
-fn unprotect(world: &World) {
+pub(super) fn unprotect(world: &World) {
     fs::remove_file(world.folder.path().join("origin.git/hooks/pre-receive")).unwrap();
 }
 

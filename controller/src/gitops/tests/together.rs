@@ -82,6 +82,21 @@ async fn writes_that_wait_together_are_commits_of_their_own_in_one_push() {
 }
 
 #[tokio::test]
+async fn commits_that_are_ready_do_not_wait_for_those_that_are_not() {
+    let mut world = World::new();
+    let subjects = environments(&world, 3);
+    world.gitops = world.gitops.clone().with_ready(Duration::ZERO);
+    let (begin, pushes) = (world.commits(), count_pushes(&world));
+    let creates: Vec<_> = subjects.iter().map(canary).collect();
+    let creates = creates
+        .iter()
+        .map(|create| world.gitops.create_canary(&world.repo, create));
+    let all = futures::future::join_all(creates).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    assert_eq!((world.commits(), pushes()), (begin + 3, 3), "one by one");
+}
+
+#[tokio::test]
 async fn a_write_that_makes_no_sense_or_is_refused_holds_up_no_other() {
     let world = World::new();
     let mut subjects = environments(&world, 4);
