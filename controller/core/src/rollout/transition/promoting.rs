@@ -8,7 +8,8 @@ use crate::analysis::Judged;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, PromotionOutcome};
 use crate::rollout::state::{
-    Ending, PauseReason, Phase, PromoteStage, Promoting, Pushed, RollbackGit, RollbackReason, RollingBack, Way,
+    Ending, PauseReason, Phase, PromoteStage, Promoting, Pushed, Revision, RollbackGit, RollbackReason, RollingBack,
+    Way,
 };
 
 /// What is left on the canary while traffic returns to stable in shares of 25, 50 and 100 %.
@@ -111,10 +112,13 @@ fn ask(cx: &mut Context<'_>, p: &Promoting) {
 
 fn applying(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
     let stable = &cx.obs.stable;
+    // Without the annotation each arm's revision is called by its own hash: then that stable has changed has to do.
+    let unnamed = |r: &Revision| r.name == r.hash;
+    let is_it = |r: &Revision| r.name == p.run.revision.name || (unnamed(r) && unnamed(&p.run.revision));
     let carries = stable
         .revision
         .as_ref()
-        .is_some_and(|r| r.name == p.run.revision.name && *r != p.run.baseline);
+        .is_some_and(|r| is_it(r) && *r != p.run.baseline);
     if carries && stable.settled {
         p.run.analysis = p.run.analysis.of_stable();
         begin_share(&mut p, 0);

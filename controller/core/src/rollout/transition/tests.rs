@@ -375,6 +375,24 @@ fn promotes_a_good_revision_and_returns_the_traffic() {
 }
 
 #[test]
+fn without_names_a_promotion_is_seen_as_stable_changes() {
+    let mut world = World::new(STEPS);
+    world.stable.revision = Some(rev("s1", "s1"));
+    world.state.seen = Some(rev("c1", "c1"));
+    world.commit_canary("c2", "c2");
+    world.applies = false;
+    world.until("the promotion is pushed", 400, |w| w.promotions == 1);
+    for _ in 0..20 {
+        world.step();
+        world.now += 1;
+    }
+    assert_eq!(world.state.phase.name(), PhaseName::Promoting, "stable has not changed");
+    world.stable.revision = Some(rev("s2", "s2"));
+    world.until_phase(PhaseName::Promoted, 200);
+    assert_eq!((world.promotions, world.rollbacks), (1, 0));
+}
+
+#[test]
 fn takes_a_failing_revision_away_and_then_reverts_it() {
     let mut world = World::new(STEPS).with_canary("1.2.0");
     world.failing = 0.2;
