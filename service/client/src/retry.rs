@@ -40,7 +40,7 @@ pub(crate) fn is_too_late(status: &Status) -> bool {
 }
 
 fn is_of_the_transport(status: &Status) -> bool {
-    status.source().is_some_and(|source| source.is::<transport::Error>())
+    matches!(status.source(), Some(source) if source.is::<transport::Error>())
 }
 
 /// How long to wait before the try after `failed` ones: twice as long each time, and never the same as others.
