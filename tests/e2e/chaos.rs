@@ -80,7 +80,7 @@ async fn play(lab: &Arc<Lab>, seed: u64, rounds: usize) -> anyhow::Result<()> {
         );
         strangers.extend(crew.begin(trouble).await?);
         sleep(lasts).await;
-        crew.end(trouble).await;
+        crew.end(trouble);
         sleep(after).await;
     }
     stop.cancel();

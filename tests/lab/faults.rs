@@ -328,7 +328,9 @@ impl Shared {
                             Some(Fault::ExpiredWatch) => Ok(Frame::data(Bytes::from(answers::EXPIRED))),
                             _ => continue,
                         };
-                        now.into_iter().for_each(|fault| self.count(fault));
+                        if let Some(fault) = now {
+                            self.count(fault);
+                        }
                         let _ = to.send(last).await;
                         return;
                     }

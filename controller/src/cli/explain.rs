@@ -225,7 +225,7 @@ fn percent(share: f64) -> String {
 mod tests {
     use super::*;
 
-    fn rollout(more: serde_json::Value) -> CanaryRollout {
+    fn rollout(more: &serde_json::Value) -> CanaryRollout {
         let mut rollout = serde_json::json!({
             "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
             "metadata": {"name": "user-service", "namespace": "prod"},
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn says_what_a_spec_means() {
-        let rollout = rollout(serde_json::json!({
+        let rollout = rollout(&serde_json::json!({
             "plan": {"steps": [
                 {"weight": 5, "hold": "2m"}, {"weight": 50, "hold": "5m", "approval": "Required", "onInconclusive": "Pause"},
                 {"weight": 100, "hold": "10m", "atMost": "30m"},
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn names_every_field_of_a_spec_that_makes_no_sense() {
-        let rollout = rollout(serde_json::json!({
+        let rollout = rollout(&serde_json::json!({
             "plan": {"steps": [{"weight": 50, "hold": "2m"}, {"weight": 5, "hold": "soon"}]},
         }));
         let told = refused(&rollout, &parse(&rollout.spec).unwrap_err());
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn finds_rollouts_among_other_documents() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let one = serde_json::to_string(&rollout(serde_json::json!({}))).unwrap();
+        let one = serde_json::to_string(&rollout(&serde_json::json!({}))).unwrap();
         std::fs::write(file.path(), format!("kind: Service\n---\n{one}\n---\n# nothing\n")).unwrap();
         assert_eq!(from_file(file.path()).unwrap().len(), 1);
         std::fs::write(file.path(), "kind: Service\n").unwrap();

@@ -202,7 +202,7 @@ impl Crew {
     }
 
     /// Lets it end. Who is dead comes back by himself.
-    pub(super) async fn end(&self, trouble: Trouble) {
+    pub(super) fn end(&self, trouble: Trouble) {
         match trouble {
             Trouble::Api(_) => self.api.set(None),
             Trouble::Prometheus(_) => self.prometheus.set(None),

@@ -199,9 +199,12 @@ async fn own_metrics(lab: &Lab, url: &str, home: &Path, rollout: &Value, stretch
         ]);
         let mut rollout = rollout.clone();
         let success = json!({ "objective": "80%", "tolerance": "10%", "passTolerance": "20%" });
-        rollout["spec"]["analysis"] = json!({
+        let analysis = json!({
             "baseline": "25m", "successRate": success, "latencyAgainstStable": "DryRun", "metrics": metrics,
         });
+        *rollout
+            .pointer_mut("/spec/analysis")
+            .context("the rollout has no analysis")? = analysis;
         let path = home.join(name);
         fs::write(&path, serde_json::to_vec(&rollout)?)?;
         anyhow::Ok(path.to_string_lossy().into_owned())

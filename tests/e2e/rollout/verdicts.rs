@@ -217,7 +217,7 @@ pub(super) async fn blames_nobody(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     let rollbacks = commits(&environment, "rollback", "1.1.0").await?;
     ensure!(rollbacks == 0, "a good revision was rolled back");
-    report(&environment, "good, while both arms fail twice", "1.1.0", &said).await?;
+    report(&environment, "good, while both arms fail twice", "1.1.0", said).await?;
     ensure!(
         weights(&environment)?.starts_with(&[0, 10, 25, 50, 100]),
         "{:?}",

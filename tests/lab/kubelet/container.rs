@@ -269,7 +269,7 @@ impl Runner {
                 child.signal(signal);
             }
         }
-        pending().await
+        pending::<()>().await;
     }
 
     /// Keeps `started` and `ready` up to date; returns when the container is found dead.

@@ -24,7 +24,7 @@ pub(super) fn stands(cx: &mut Context<'_>) -> bool {
             return true;
         }
         // Another autoscaler than the one that was held is there now, or there was none.
-        cx.floor = (!is_enough).then(|| Floor {
+        cx.floor = (!is_enough).then_some(Floor {
             autoscaler: autoscaler.name,
             original: autoscaler.minimum,
             held: stable.desired,

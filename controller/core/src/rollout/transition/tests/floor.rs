@@ -17,19 +17,19 @@ fn minimum(world: &World) -> i32 {
     world.autoscaler.as_ref().unwrap().minimum
 }
 
-fn held(original: i32) -> Option<Floor> {
-    Some(Floor {
+fn held(original: i32) -> Floor {
+    Floor {
         autoscaler: "hpa".into(),
         original,
         held: 3,
-    })
+    }
 }
 
 #[test]
 fn stable_keeps_its_size_from_the_first_weight_until_the_promotion_is_over() {
     let mut world = scaled(1);
     world.until("a weight", 100, |w| !w.weight.canary().is_zero());
-    assert_eq!((minimum(&world), world.state.floor.clone()), (3, held(1)));
+    assert_eq!((minimum(&world), world.state.floor.clone()), (3, Some(held(1))));
     world.until_phase(PhaseName::Promoted, 1_000);
     world.until("it is given back", 10, |w| w.state.floor.is_none());
     assert_eq!(minimum(&world), 1);
@@ -68,7 +68,7 @@ fn a_minimum_that_people_set_meanwhile_is_held_up_and_is_what_is_given_back() {
     world.until("a weight", 100, |w| !w.weight.canary().is_zero());
     world.autoscaler.as_mut().unwrap().minimum = 2;
     world.until("it is held again", 10, |w| minimum(w) == 3);
-    assert_eq!(world.state.floor, held(2));
+    assert_eq!(world.state.floor, Some(held(2)));
     world.until_phase(PhaseName::Promoted, 1_000);
     world.until("it is given back", 10, |w| w.state.floor.is_none());
     assert_eq!(minimum(&world), 2);
