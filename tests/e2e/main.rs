@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use self::story::Story;
 
 /// Stories wait more than they compute.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 fn stories() -> Vec<Story> {
     [lab::stories(), rollout::stories(), chaos::stories()]

@@ -25,11 +25,21 @@ pub struct Args {
     #[arg(long, short)]
     namespace: Option<String>,
     /// Why: it stands in status, in an event, and in the rollback commit.
-    #[arg(long, short, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    #[arg(long, short, default_value = "", hide_default_value = true, value_name = "TEXT", value_parser = reason)]
     reason: String,
     /// The most time to wait for the answer.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
+}
+
+/// What a status, an event and a commit have room for.
+const LONGEST_REASON: usize = 1024;
+
+fn reason(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        0..=LONGEST_REASON => Ok(text.to_owned()),
+        long => Err(format!("{long} characters; {LONGEST_REASON} is the most")),
+    }
 }
 
 /// `serin promote` has one way more.

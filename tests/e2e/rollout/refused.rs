@@ -15,7 +15,7 @@ use lab::{
     site::{CONFIG, Detours, Environment, SERVICE, Setup},
 };
 use serde_json::{Value, json};
-use serin::api::{COMMAND_ANNOTATION, CanaryRolloutSpec, CanaryRolloutStatus};
+use serin::api::{COMMAND_ANNOTATION, CanaryRolloutSpec, CanaryRolloutStatus, Order};
 
 use super::{site::site, witness::weights};
 use crate::story::{SOON, eventually};
@@ -167,16 +167,19 @@ async fn what_is_others(environment: &Environment, good: &CanaryRolloutSpec) -> 
     }
 
     // A command as large as an annotation may be.
-    let order = json!({ "id": "huge", "verb": "resume", "reason": "x".repeat(200_000) }).to_string();
-    let order = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order } } });
-    environment
+    let order = Order {
+        id: "huge".to_owned(),
+        verb: "resume".to_owned(),
+        by: Some("admin".to_owned()),
+        reason: "x".repeat(200_000),
+    };
+    let order = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order.write()? } } });
+    let refused = environment
         .rollouts()
         .patch(SERVICE, &PatchParams::default(), &Patch::Merge(order))
-        .await?;
-    let answered = |s: &CanaryRolloutStatus| s.last_command.as_ref().is_some_and(|c| c.id == "huge");
-    let status = environment.until("the command is answered", SOON, answered).await?;
-    let size = serde_json::to_string(&status)?.len();
-    ensure!(size < 16_384, "a status of {size} bytes");
+        .await;
+    let refused = refused.err().context("a huge command was let through")?.to_string();
+    ensure!(refused.contains("is not as `serin` writes it"), "{refused}");
 
     // What everybody in the cluster can read tells no secret.
     let serin = environment.serin.as_ref().context("it has no Serin of its own")?;

@@ -71,8 +71,9 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     let live = [evidence.bad, evidence.total, evidence.other_bad, evidence.other_total];
     let mut tried = Vec::new();
     let mut found = None;
-    // The controller sees its weight on the route a moment after it was written, which may be in the next tick.
-    for later in [0, 250, 500, 1_000] {
+    // The controller sees its weight on the route a moment after it was written, which may be in a later tick where the
+    // machine does much else.
+    for later in [0, 250, 500, 1_000, 2_000, 3_000] {
         let from = first.at.checked_add(SignedDuration::from_millis(later))?.to_string();
         let more = ["--from", &from, "--canary-hash", &hash, "--record", &recording];
         let args: Vec<&str> = of.into_iter().chain(more).collect();

@@ -30,7 +30,7 @@ use crate::{
 
 const RETRY: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LAST_BACKOFF: Duration = Duration::from_secs(5);
+const LAST_BACKOFF: Duration = Duration::from_secs(60);
 /// A container that ran for so long has recovered: its next restart comes quickly again.
 const RECOVERED: Duration = Duration::from_secs(10);
 
