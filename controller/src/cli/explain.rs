@@ -1,24 +1,24 @@
 //! `serin explain`: what a spec means, in words. It reads the rollout from the cluster or from a file, and asks nobody anything else.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use jiff::SignedDuration;
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use serin_core::analysis::sequential::Role;
-use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, Step};
+use serin_core::rollout::{Capacity, OnInconclusive, Plan, Step};
 
+use super::rollout::{in_cluster, in_file, parsed};
 use super::table::table;
-use crate::api::{CanaryRollout, Layout, Parsed, parse};
+use crate::api::{CanaryRollout, Layout, Parsed};
 use crate::runtime::client;
 
 /// What to explain.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The rollout, in the cluster.
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    /// The rollout; with `--file` needed only where there are several.
+    #[arg(required_unless_present = "file")]
     name: Option<String>,
     /// The namespace; the kubeconfig's own when absent.
     #[arg(long, short, conflicts_with = "file")]
@@ -29,51 +29,18 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    let rollouts = match (args.file, args.name) {
-        (Some(file), _) => from_file(&file)?,
-        (None, name) => vec![from_cluster(&name.unwrap_or_default(), args.namespace).await?],
+    let rollout = match (&args.file, &args.name) {
+        (Some(file), name) => in_file(file, name.as_deref())?,
+        (None, name) => {
+            let name = name.as_deref().context("name a rollout, or a file with -f")?;
+            in_cluster(client::connect().await?, name, args.namespace.as_deref())
+                .await?
+                .rollout
+        }
     };
-    for rollout in &rollouts {
-        match parse(&rollout.spec) {
-            Ok(parsed) => print!("{}", explain(rollout, &parsed)),
-            Err(errors) => anyhow::bail!("{}", refused(rollout, &errors)),
-        }
-    }
+    let parsed = parsed(&rollout, &rollout.name_any())?;
+    print!("{}", explain(&rollout, &parsed));
     Ok(())
-}
-
-async fn from_cluster(name: &str, namespace: Option<String>) -> anyhow::Result<CanaryRollout> {
-    let client = client::connect().await?;
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let api: Api<CanaryRollout> = Api::namespaced(client, &namespace);
-    api.get(name)
-        .await
-        .with_context(|| format!("reading the rollout {namespace}/{name}"))
-}
-
-/// The rollouts among a file's documents.
-fn from_file(file: &std::path::Path) -> anyhow::Result<Vec<CanaryRollout>> {
-    let reading = || format!("reading {}", file.display());
-    let mut text = String::new();
-    if file.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text).with_context(reading)?;
-    } else {
-        text = std::fs::read_to_string(file).with_context(reading)?;
-    }
-    let mut rollouts = Vec::new();
-    for document in text.split("\n---") {
-        let value: serde_json::Value = serde_saphyr::from_str(document).with_context(reading)?;
-        if value.get("kind").and_then(|kind| kind.as_str()) == Some("CanaryRollout") {
-            rollouts.push(serde_json::from_value(value).with_context(reading)?);
-        }
-    }
-    anyhow::ensure!(!rollouts.is_empty(), "there is no CanaryRollout in {}", file.display());
-    Ok(rollouts)
-}
-
-fn refused(rollout: &CanaryRollout, errors: &[FieldError]) -> String {
-    let lines: Vec<_> = errors.iter().map(|error| format!("\n  {error}")).collect();
-    format!("the spec of {} makes no sense:{}", rollout.name_any(), lines.concat())
 }
 
 /// The whole text.
@@ -223,34 +190,19 @@ fn percent(share: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rollout::minimal;
     use super::*;
-
-    fn rollout(more: &serde_json::Value) -> CanaryRollout {
-        let mut rollout = serde_json::json!({
-            "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
-            "metadata": {"name": "user-service", "namespace": "prod"},
-            "spec": {
-                "service": {"name": "user-service", "port": 50051}, "stable": {"deployment": "user-service"},
-                "canary": {"deployment": "user-service-canary"},
-                "git": {"repository": "https://git.example.com/config.git", "path": "deploy/environments/prod"},
-            },
-        });
-        for (key, value) in more.as_object().unwrap() {
-            rollout["spec"][key] = value.clone();
-        }
-        serde_json::from_value(rollout).unwrap()
-    }
 
     #[test]
     fn says_what_a_spec_means() {
-        let rollout = rollout(&serde_json::json!({
+        let rollout = minimal(&serde_json::json!({
             "plan": {"steps": [
                 {"weight": 5, "hold": "2m"}, {"weight": 50, "hold": "5m", "approval": "Required", "onInconclusive": "Pause"},
                 {"weight": 100, "hold": "10m", "atMost": "30m"},
             ]},
             "analysis": {"latency": [{"share": "99%", "within": "500ms"}], "successRate": {"objective": "99.9%"}},
         }));
-        insta::assert_snapshot!(explain(&rollout, &parse(&rollout.spec).unwrap()), @r"
+        insta::assert_snapshot!(explain(&rollout, &parsed(&rollout, "user-service").unwrap()), @r"
         user-service rolls revisions of user-service-canary out, beside user-service, for those who call user-service:50051.
 
         When the canary's revision changes its pods come up first (as large a share of stable's number as the step has of the traffic; at most 10m). Then it gets traffic:
@@ -277,26 +229,22 @@ mod tests {
 
     #[test]
     fn names_every_field_of_a_spec_that_makes_no_sense() {
-        let rollout = rollout(&serde_json::json!({
+        let rollout = minimal(&serde_json::json!({
             "plan": {"steps": [{"weight": 50, "hold": "2m"}, {"weight": 5, "hold": "soon"}]},
         }));
-        let told = refused(&rollout, &parse(&rollout.spec).unwrap_err());
+        let told = parsed(&rollout, "user-service").unwrap_err().to_string();
         assert!(told.contains("\n  spec.plan.steps[1].hold: "), "{told}");
         assert!(told.contains("\n  spec.plan.steps[1].weight: "), "{told}");
     }
 
     #[test]
-    fn finds_rollouts_among_other_documents() {
+    fn finds_the_rollout_among_other_documents() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let one = serde_json::to_string(&rollout(&serde_json::json!({}))).unwrap();
+        let one = serde_json::to_string(&minimal(&serde_json::json!({}))).unwrap();
         std::fs::write(file.path(), format!("kind: Service\n---\n{one}\n---\n# nothing\n")).unwrap();
-        assert_eq!(from_file(file.path()).unwrap().len(), 1);
+        assert_eq!(in_file(file.path(), None).unwrap().name_any(), "user-service");
         std::fs::write(file.path(), "kind: Service\n").unwrap();
-        assert!(
-            from_file(file.path())
-                .unwrap_err()
-                .to_string()
-                .contains("no CanaryRollout")
-        );
+        let none = format!("{:#}", in_file(file.path(), None).unwrap_err());
+        assert!(none.contains("no CanaryRollout"), "{none}");
     }
 }

@@ -1,11 +1,10 @@
 //! `serin history`: how the last revisions of a rollout ended. Reads status; decides nothing.
 
-use anyhow::Context as _;
 use jiff::Timestamp;
-use kube::Api;
 
+use super::rollout::in_cluster;
 use super::table::table;
-use crate::api::{CanaryRollout, HistoryEntry};
+use crate::api::HistoryEntry;
 use crate::runtime::client;
 
 /// Which rollout.
@@ -23,13 +22,8 @@ pub struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect().await?;
-    let namespace = args.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let api: Api<CanaryRollout> = Api::namespaced(client, &namespace);
-    let rollout = api
-        .get(&args.name)
-        .await
-        .with_context(|| format!("reading the rollout {namespace}/{}", args.name))?;
-    let history = rollout.status.unwrap_or_default().history;
+    let found = in_cluster(client, &args.name, args.namespace.as_deref()).await?;
+    let history = found.rollout.status.unwrap_or_default().history;
     if args.output == super::status::Output::Table {
         print!("{}", past(&history));
         return Ok(());

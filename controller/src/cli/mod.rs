@@ -7,6 +7,7 @@ pub mod explain;
 pub mod history;
 pub mod replay;
 pub mod revision;
+mod rollout;
 pub mod status;
 pub mod steer;
 mod table;

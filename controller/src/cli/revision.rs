@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::table::table as columns;
 use crate::gitops::{
     CreateRequest, GitOps, Identity, LogEntry, Pace, PromoteOutcome, PromoteRequest, RepoSpec, RollbackOutcome,
     RollbackRequest, Subject,
@@ -290,24 +291,18 @@ fn table(entries: &[LogEntry]) -> String {
     if entries.is_empty() {
         return "No commits of this rollout found.\n".to_owned();
     }
-    let mut text = format!(
-        "{:<12}  {:<20}  {:<8}  {:<16}  {:<16}  REASON\n",
-        "COMMIT", "TIME", "ACTION", "REVISION", "AUTHOR"
-    );
-    for entry in entries {
-        let line = format!(
-            "{:<12}  {:<20}  {:<8}  {:<16}  {:<16}  {}",
-            entry.sha.get(..12).unwrap_or(&entry.sha),
+    let heading = ["COMMIT", "TIME", "ACTION", "REVISION", "AUTHOR", "REASON"].map(str::to_owned);
+    let rows = entries.iter().map(|entry| {
+        [
+            entry.sha.get(..12).unwrap_or(&entry.sha).to_owned(),
             entry.time.to_string(),
-            entry.action.as_str(),
-            entry.revision,
-            entry.author,
-            entry.reason.as_deref().unwrap_or_default(),
-        );
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+            entry.action.as_str().to_owned(),
+            entry.revision.clone(),
+            entry.author.clone(),
+            entry.reason.clone().unwrap_or_default(),
+        ]
+    });
+    columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }
 
 fn print_commit(what: &str, sha: &str, repo: &RepoSpec, revision: &str) {

@@ -226,6 +226,7 @@ pub fn overview(rollouts: &[CanaryRollout], namespaces: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rollout::minimal;
     use super::*;
 
     #[test]
@@ -281,19 +282,12 @@ mod tests {
     }
 
     fn rollout() -> CanaryRollout {
-        serde_json::from_value(serde_json::json!({
-            "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
-            "metadata": {"name": "user-service", "namespace": "prod"},
-            "spec": {
-                "service": {"name": "user-service", "port": 50051}, "stable": {"deployment": "user-service"},
-                "canary": {"deployment": "user-service-canary"},
-                "git": {"repository": "https://git.example.com/config.git", "path": "deploy/environments/prod"},
-            },
-            "status": {
-                "phase": "Progressing", "step": "2/4", "weight": {"wanted": 25, "observed": 5}, "verdict": "pass",
-                "revision": {"name": "1.1.0"}, "message": "step 2 of 4",
-            },
+        let mut rollout = minimal(&serde_json::json!({}));
+        rollout.status = serde_json::from_value(serde_json::json!({
+            "phase": "Progressing", "step": "2/4", "weight": {"wanted": 25, "observed": 5}, "verdict": "pass",
+            "revision": {"name": "1.1.0"}, "message": "step 2 of 4",
         }))
-        .unwrap()
+        .unwrap();
+        rollout
     }
 }

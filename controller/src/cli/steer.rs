@@ -12,6 +12,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use serin_core::rollout::Verb;
 
+use super::rollout::{InCluster, in_cluster};
 use super::{TIMED_OUT, duration};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, CommandStatus, Order};
 use crate::runtime::client;
@@ -61,17 +62,13 @@ impl PromoteArgs {
 
 pub(super) async fn run(verb: Verb, args: Args) -> anyhow::Result<ExitCode> {
     let client = client::connect().await?;
-    let namespace = args
-        .namespace
-        .clone()
-        .unwrap_or_else(|| client.default_namespace().to_owned());
-    let api: Api<CanaryRollout> = Api::namespaced(client.clone(), &namespace);
+    let InCluster {
+        rollout,
+        namespace,
+        api,
+    } = in_cluster(client.clone(), &args.name, args.namespace.as_deref()).await?;
     let name = format!("{namespace}/{}", args.name);
-    let before = api
-        .get(&args.name)
-        .await
-        .with_context(|| format!("reading the rollout {name}"))?;
-    if let Some(waiting) = unanswered(&before) {
+    if let Some(waiting) = unanswered(&rollout) {
         let whose = waiting.by.map(|by| format!(" of {by}")).unwrap_or_default();
         eprintln!(
             "{name}: {}{whose} was not answered yet; this takes its place",
@@ -84,7 +81,7 @@ pub(super) async fn run(verb: Verb, args: Args) -> anyhow::Result<ExitCode> {
         by: Some(who(client).await?),
         reason: args.reason,
     };
-    let patch = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order.write()? } } });
+    let patch = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order.write() } } });
     api.patch(&args.name, &PatchParams::default(), &Patch::Merge(patch))
         .await
         .with_context(|| format!("giving {name} the command {}", verb.name()))?;

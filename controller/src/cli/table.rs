@@ -1,12 +1,12 @@
 //! Columns for people. Text only.
 
 /// Rows, the heading first, in columns that are as wide as what is in them. All rows have the same number of cells.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
+pub(super) fn table<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let columns = rows.first().map_or(0, |row| row.as_ref().len());
     let widths: Vec<usize> = (0..columns)
         .map(|i| {
             rows.iter()
-                .filter_map(|row| row.get(i))
+                .filter_map(|row| row.as_ref().get(i))
                 .map(|cell| cell.chars().count())
                 .max()
                 .unwrap_or(0)
@@ -14,7 +14,11 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
         .collect();
     let mut out = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .as_ref()
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         out.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
         out.push('\n');
     }

@@ -5,13 +5,13 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 use futures::{Stream, TryStreamExt as _};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
+use super::rollout::{InCluster, in_cluster};
 use super::{TIMED_OUT, duration};
 use crate::api::{CanaryRollout, CanaryRolloutStatus, HistoryEntry};
 use crate::runtime::client;
@@ -183,13 +183,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn wait(client: Client, args: Args) -> anyhow::Result<u8> {
-    let namespace = args.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let api: Api<CanaryRollout> = Api::namespaced(client, &namespace);
-    let (name, wanted) = (format!("{namespace}/{}", args.name), args.wanted);
     // What is not there, or may not be read, is told at once and not when the time is over.
-    api.get(&args.name)
-        .await
-        .with_context(|| format!("reading the rollout {name}"))?;
+    let InCluster { namespace, api, .. } = in_cluster(client, &args.name, args.namespace.as_deref()).await?;
+    let (name, wanted) = (format!("{namespace}/{}", args.name), args.wanted);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", args.name));
     let mut waiting = Waiting {
         wanted,

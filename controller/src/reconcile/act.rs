@@ -66,11 +66,15 @@ pub(super) async fn act(
             }
             Effect::SetMinimum { autoscaler, minimum } => {
                 fence(cx)?;
-                if let Some(live) = &world.autoscaler {
-                    floor::set(cx, live, *minimum).await?;
-                    tracing::info!(rollout = %key, autoscaler, minimum, "minimum of stable's autoscaler set");
+                // An error would keep the state from being written, and with it a rollback from going on: the core sees the
+                // minimum that there is, raises no weight beyond it, and asks again.
+                match floor::set(cx, world.autoscaler.as_ref(), *minimum).await {
+                    Ok(()) => {
+                        tracing::info!(rollout = %key, autoscaler, minimum, "minimum of stable's autoscaler set");
+                        outcome.wrote = true;
+                    }
+                    Err(error) => tracing::warn!(rollout = %key, autoscaler, minimum, "{error}; tried again"),
                 }
-                outcome.wrote = true;
             }
             Effect::AskPreflight(revision) => {
                 asked.push(Question::Preflight);

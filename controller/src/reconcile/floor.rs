@@ -31,7 +31,8 @@ pub(super) fn seen(autoscaler: &HorizontalPodAutoscaler) -> Autoscaler {
 }
 
 /// Sets the minimum of what was seen: who has changed it since is read first.
-pub(super) async fn set(cx: &Context, live: &HorizontalPodAutoscaler, minimum: i32) -> Result<(), Error> {
+pub(super) async fn set(cx: &Context, live: Option<&HorizontalPodAutoscaler>, minimum: i32) -> Result<(), Error> {
+    let Some(live) = live else { return Ok(()) };
     let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());
     let api: Api<HorizontalPodAutoscaler> = Api::namespaced(cx.client.clone(), &namespace);
     let patch = json!({

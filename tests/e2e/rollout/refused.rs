@@ -173,7 +173,7 @@ async fn what_is_others(environment: &Environment, good: &CanaryRolloutSpec) -> 
         by: Some("admin".to_owned()),
         reason: "x".repeat(200_000),
     };
-    let order = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order.write()? } } });
+    let order = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order.write() } } });
     let refused = environment
         .rollouts()
         .patch(SERVICE, &PatchParams::default(), &Patch::Merge(order))

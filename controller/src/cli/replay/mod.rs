@@ -19,12 +19,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use serin_core::analysis::sequential::Role;
-use serin_core::rollout::FieldError;
 use serin_core::rollout::replay::{Division, Peer, Recording, Rules, replay, replay_peer};
 
 use self::moment::Moment;
 use self::table::Shown;
-use crate::api::{self, Parsed};
+use super::rollout::parsed;
+use crate::api::Parsed;
 
 /// Replay a rollout's analysis over a stretch of the past.
 ///
@@ -137,7 +137,7 @@ pub enum Output {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let source = source::rollout(args.file.as_deref(), args.rollout.as_deref(), args.namespace.as_deref()).await?;
-    let parsed = api::parse(&source.rollout.spec).map_err(|errors| nonsense(&source.name(), &errors))?;
+    let parsed = parsed(&source.rollout, &source.name())?;
     let recording = match &args.samples {
         Some(path) => read(path)?,
         None => source::recording(&args, &source, &parsed).await?,
@@ -153,11 +153,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let page = show(&source.name(), &parsed, &recording, division, &args)?;
     print!("{page}");
     Ok(())
-}
-
-fn nonsense(name: &str, errors: &[FieldError]) -> anyhow::Error {
-    let lines: String = errors.iter().map(|error| format!("\n  {error}")).collect();
-    anyhow::anyhow!("the spec of {name} makes no sense:{lines}")
 }
 
 fn read(path: &Path) -> anyhow::Result<Recording> {

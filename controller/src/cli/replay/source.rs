@@ -8,10 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::Value;
 use serin_core::rollout::replay::{PodRecord, PodRecords, Recording, RecordingDraft};
 use serin_core::rollout::{Ending, Phase, Revision, State};
 
+use super::super::rollout::{InCluster, in_cluster, in_file};
 use super::{Args, check_stretch, own};
 use crate::api::{CanaryRollout, Parsed};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
@@ -39,9 +39,7 @@ pub(super) async fn rollout(
     namespace: Option<&str>,
 ) -> anyhow::Result<Source> {
     if let Some(path) = file {
-        let doing = || format!("reading a rollout from {}", path.display());
-        let text = std::fs::read_to_string(path).with_context(doing)?;
-        let rollout = in_manifest(&text, name).with_context(doing)?;
+        let rollout = in_file(path, name)?;
         let own = rollout.namespace();
         return Ok(Source {
             namespace: namespace
@@ -53,36 +51,13 @@ pub(super) async fn rollout(
         });
     }
     let client = client::connect().await?;
-    let namespace = namespace.map_or_else(|| client.default_namespace().to_owned(), str::to_owned);
     let name = name.context("name a rollout, or a manifest with -f")?;
-    let api: Api<CanaryRollout> = Api::namespaced(client.clone(), &namespace);
-    let rollout = api
-        .get(name)
-        .await
-        .with_context(|| format!("reading the rollout {namespace}/{name}"))?;
+    let InCluster { rollout, namespace, .. } = in_cluster(client.clone(), name, namespace).await?;
     Ok(Source {
         rollout,
         namespace,
         client: Some(client),
     })
-}
-
-/// The one rollout of a manifest, or the one of this name.
-pub(super) fn in_manifest(text: &str, name: Option<&str>) -> anyhow::Result<CanaryRollout> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
-    let of_kind = documents
-        .into_iter()
-        .filter(|document| document.get("kind").and_then(Value::as_str) == Some("CanaryRollout"));
-    let is_named = |document: &Value| {
-        name.is_none_or(|name| document.pointer("/metadata/name").and_then(Value::as_str) == Some(name))
-    };
-    let mut found: Vec<Value> = of_kind.filter(is_named).collect();
-    let one = found.pop().context(match name {
-        Some(name) => format!("there is no CanaryRollout {name} in it"),
-        None => "there is no CanaryRollout in it".to_owned(),
-    })?;
-    ensure!(found.is_empty(), "there are several CanaryRollouts in it; name one");
-    serde_json::from_value(one).context("its CanaryRollout is incomplete or has a field of the wrong type")
 }
 
 /// The last trial that the rollout remembers.

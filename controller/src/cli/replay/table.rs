@@ -5,6 +5,8 @@ use serin_core::analysis::Counts;
 use serin_core::analysis::sequential::grouped;
 use serin_core::rollout::replay::{Division, End, PeerEnd, PeerReplay, RecordingDraft, Replay, StepReplay, Waiting};
 
+use super::super::table::table;
+
 /// All that is shown of a replay.
 #[derive(Debug)]
 pub(super) struct Shown<'a> {
@@ -90,7 +92,7 @@ fn steps(of: &Shown<'_>) -> String {
             step.sentence.clone(),
         ]);
     }
-    aligned(&rows)
+    table(&rows)
 }
 
 fn verdict(step: &StepReplay) -> String {
@@ -129,7 +131,7 @@ fn rules(of: &Shown<'_>) -> String {
             PeerEnd::Open { weight } => row(&peer.rule, "not done when the calls end", None, weight, &peer.served),
         }
     }
-    aligned(&rows)
+    table(&rows)
 }
 
 fn waits(waiting: Waiting) -> &'static str {
@@ -171,16 +173,4 @@ fn lasted(span: SignedDuration) -> String {
 
 fn part(bad: u64, of: u64) -> String {
     format!("{} of {}", grouped(bad), grouped(of))
-}
-
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    });
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}   "));
-        cells.collect::<String>().trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }

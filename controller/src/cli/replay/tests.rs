@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser as _;
 use proptest::prelude::*;
 
+use super::super::rollout::in_manifest;
 use super::*;
 
 #[derive(clap::Parser)]
@@ -21,8 +22,8 @@ fn fixture(name: &str) -> PathBuf {
 fn replayed(spec: &str, more: &str) -> anyhow::Result<String> {
     let words = format!("replay -f rollout.yaml {more}");
     let args = Line::try_parse_from(words.split_whitespace())?.args;
-    let rollout = source::in_manifest(spec, None)?;
-    let parsed = api::parse(&rollout.spec).map_err(|errors| nonsense("the rollout", &errors))?;
+    let rollout = in_manifest(spec, None)?;
+    let parsed = parsed(&rollout, "the rollout")?;
     let recording = read(&fixture("incident.jsonl"))?;
     let division = division(args.traffic, args.seed, &recording);
     show("user-service-prod/user-service", &parsed, &recording, division, &args)
@@ -113,14 +114,9 @@ fn a_manifest_of_several_rollouts_needs_a_name() {
         spec(),
         spec().replace("{name: user-service,", "{name: other,")
     );
-    assert!(
-        source::in_manifest(&two, None)
-            .unwrap_err()
-            .to_string()
-            .contains("several")
-    );
-    assert!(source::in_manifest(&two, Some("other")).is_ok());
-    let absent = source::in_manifest(&two, Some("absent")).unwrap_err();
+    assert!(in_manifest(&two, None).unwrap_err().to_string().contains("several"));
+    assert!(in_manifest(&two, Some("other")).is_ok());
+    let absent = in_manifest(&two, Some("absent")).unwrap_err();
     assert_eq!(absent.to_string(), "there is no CanaryRollout absent in it");
 }
 
@@ -158,7 +154,7 @@ proptest! {
         }
         let recording = samples::read(text.as_bytes()).unwrap();
         let args = Line::try_parse_from("replay -f r --compare flagger,argo --svg /dev/null".split(' ')).unwrap().args;
-        let parsed = api::parse(&source::in_manifest(&spec(), None).unwrap().spec).unwrap();
+        let parsed = parsed(&in_manifest(&spec(), None).unwrap(), "it").unwrap();
         for division in [Division::Recorded, Division::Plan { seed: 7 }] {
             let _ = show("a/b", &parsed, &recording, division, &args);
         }

@@ -37,10 +37,9 @@ async fn actions(world: &World, subjects: &[Subject]) -> (Vec<Action>, usize) {
     (of_second, rollbacks)
 }
 
-async fn a_rollback_overtakes(in_hook: &str, has_landed: bool) {
-    let mut world = World::new();
-    let subjects = environments(&world, 2);
-    let host = Https::start(&world, "t0ken").await;
+/// From now on the repository is reached through a host with a token; it ends with what is returned.
+async fn behind_tls(world: &mut World) -> Https {
+    let host = Https::start(world, "t0ken").await;
     world.repo = RepoSpec {
         url: host.url.clone(),
         ca: Some(host.ca.clone()),
@@ -50,6 +49,13 @@ async fn a_rollback_overtakes(in_hook: &str, has_landed: bool) {
         },
         ..world.repo.clone()
     };
+    host
+}
+
+async fn a_rollback_overtakes(in_hook: &str, has_landed: bool) {
+    let mut world = World::new();
+    let subjects = environments(&world, 2);
+    let _host = behind_tls(&mut world).await;
     world.gitops = world.gitops.clone().with_patience(Duration::from_millis(200));
     world
         .gitops
@@ -101,16 +107,7 @@ async fn a_rollback_overtakes_another_whose_push_hangs_and_both_land_once() {
     for subject in &subjects {
         world.gitops.create_canary(&world.repo, &canary(subject)).await.unwrap();
     }
-    let host = Https::start(&world, "t0ken").await;
-    world.repo = RepoSpec {
-        url: host.url.clone(),
-        ca: Some(host.ca.clone()),
-        credentials: Credentials::Token {
-            username: "ci".to_owned(),
-            token: "t0ken".to_owned(),
-        },
-        ..world.repo.clone()
-    };
+    let _host = behind_tls(&mut world).await;
     world.gitops = world.gitops.clone().with_patience(Duration::from_millis(100));
     let begin = world.commits();
     hang(&world, "pre-receive");

@@ -5,7 +5,7 @@
 use super::Context;
 use crate::rollout::effect::Effect;
 use crate::rollout::observation::Autoscaler;
-use crate::rollout::state::{Floor, Phase};
+use crate::rollout::state::{Floor, Phase, after};
 
 /// Whether stable could take everything back at once: a weight may rise only then. What is to be given back is recorded before
 /// anything is written.
@@ -90,8 +90,11 @@ pub(super) fn give_back(cx: &mut Context<'_>) -> bool {
     }
 }
 
-/// Recorded before: what this decision itself would record is written by the next one.
+/// Recorded before: what this decision itself would record is written by the next one. Nothing else waits for it: where it can't
+/// be written it is tried again.
 fn write(cx: &mut Context<'_>, autoscaler: &Autoscaler, minimum: i32) {
+    let again = after(cx.now, cx.plan.interval);
+    cx.wake_at(again);
     if cx.recorded_floor == cx.floor {
         cx.effects.push(Effect::SetMinimum {
             autoscaler: autoscaler.name.clone(),

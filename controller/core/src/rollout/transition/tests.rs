@@ -50,6 +50,8 @@ struct World {
     /// Whether the weights do what they say.
     inert: bool,
     autoscaler: Option<Autoscaler>,
+    /// Whether the API server takes a new minimum.
+    takes_minimum: bool,
     writer: Option<String>,
     causes: Option<Answer<String>>,
     baseline: Option<Answer<Baseline>>,
@@ -96,6 +98,7 @@ impl World {
             accepted: None,
             inert: false,
             autoscaler: None,
+            takes_minimum: true,
             writer: None,
             causes: None,
             baseline: None,
@@ -314,7 +317,7 @@ impl World {
                 }
             }
             Effect::SetMinimum { minimum, .. } => {
-                if let Some(autoscaler) = &mut self.autoscaler {
+                if let Some(autoscaler) = self.autoscaler.as_mut().filter(|_| self.takes_minimum) {
                     autoscaler.minimum = *minimum;
                 }
             }

@@ -105,3 +105,36 @@ fn an_autoscaler_that_goes_no_lower_is_left_alone() {
     world.until_phase(PhaseName::Promoted, 1_000);
     assert_eq!((minimum(&world), world.state.floor.clone()), (3, None));
 }
+
+#[test]
+fn a_minimum_that_cannot_be_written_holds_no_rollback_up_and_is_tried_again() {
+    let mut world = scaled(1);
+    world.until("a weight", 100, |w| !w.weight.canary().is_zero());
+    world.takes_minimum = false;
+    world.failing = 0.5;
+    world.until_phase(PhaseName::RolledBack, 1_000);
+    assert_eq!((world.rollbacks, minimum(&world)), (1, 3));
+    let decision = world.step();
+    assert!(
+        decision
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::SetMinimum { minimum: 1, .. }))
+    );
+    assert!(decision.wake.is_some(), "nothing else would wake it");
+    world.takes_minimum = true;
+    world.until("it is given back", 10, |w| w.state.floor.is_none());
+    assert_eq!(minimum(&world), 1);
+}
+
+#[test]
+fn no_weight_rises_while_the_minimum_cannot_be_written() {
+    let mut world = scaled(1);
+    world.takes_minimum = false;
+    for _ in 0..200 {
+        world.step();
+        world.now += 1;
+    }
+    assert!(world.weight.canary().is_zero());
+    assert_eq!((world.rollbacks, world.state.phase.name()), (0, PhaseName::Progressing));
+}
