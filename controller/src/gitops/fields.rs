@@ -72,7 +72,7 @@ impl Values {
             let Shape::Map { flow: false, entries } = &node.shape else {
                 break;
             };
-            let entry = entries.iter().find(|entry| entry.key == *key)?;
+            let entry = entries.iter().find(|entry| entry.is(key))?;
             node = &entry.value;
             found = Some((entry, depth + 1 == path.keys().len()));
         }

@@ -119,11 +119,14 @@ impl Values {
     }
 
     fn flow_map(&self, node: &Node, entries: &[Entry], wanted: &BTreeMap<String, Yaml>) -> Option<Vec<Edit>> {
-        let same_keys = entries.len() == wanted.len() && entries.iter().all(|entry| wanted.contains_key(&entry.key));
+        let same_keys = entries.len() == wanted.len()
+            && entries
+                .iter()
+                .all(|entry| entry.name().is_some_and(|name| wanted.contains_key(name)));
         let fine = || -> Option<Vec<Edit>> {
             let edits: Option<Vec<_>> = entries
                 .iter()
-                .map(|entry| self.inside(&entry.value, wanted.get(&entry.key)?))
+                .map(|entry| self.inside(&entry.value, wanted.get(entry.name()?)?))
                 .collect();
             Some(edits?.into_iter().flatten().collect())
         };
@@ -135,28 +138,26 @@ impl Values {
     }
 
     fn block_map(&self, node: &Node, entries: &[Entry], wanted: &BTreeMap<String, Yaml>) -> Option<Vec<Edit>> {
-        let merged = |key: &str| node.value.get(key).is_some() && !entries.iter().any(|entry| entry.key == key);
+        let merged = |key: &str| node.value.get(key).is_some() && !entries.iter().any(|entry| entry.is(key));
         // What comes through `<<` can be overridden here, but not taken away.
         let Yaml::Map(current) = &node.value else { return None };
         if current.keys().any(|key| merged(key) && !wanted.contains_key(key)) {
             return None;
         }
-        let keeps = |entry: &&Entry| entry.key == "<<" || wanted.contains_key(&entry.key);
+        let keeps = |entry: &&Entry| entry.name().is_none_or(|name| wanted.contains_key(name));
         let last = entries.iter().rfind(keeps)?;
         let column = self.column(last.key_start);
         let mut edits = Vec::new();
         for entry in entries {
-            if entry.key == "<<" {
-                continue;
-            }
-            match wanted.get(&entry.key) {
+            let Some(name) = entry.name() else { continue };
+            match wanted.get(name) {
                 Some(wanted) => edits.extend(self.change(entry, wanted)?),
                 None => edits.push(self.remove(entry)?),
             }
         }
         let mut added = String::new();
         for (key, value) in wanted {
-            let stands = entries.iter().any(|entry| entry.key == *key);
+            let stands = entries.iter().any(|entry| entry.is(key));
             if !stands && current.get(key) != Some(value) {
                 added.push_str(self.newline());
                 added.push_str(&block_entry(key, value, column, self.newline()));
@@ -266,7 +267,7 @@ fn find<'n>(root: &'n Node, path: &KeyPath) -> Option<&'n Entry> {
         let Shape::Map { flow: false, entries } = &node.shape else {
             return None;
         };
-        let entry = entries.iter().find(|entry| entry.key == *key)?;
+        let entry = entries.iter().find(|entry| entry.is(key))?;
         node = &entry.value;
         found = Some(entry);
     }

@@ -200,14 +200,34 @@ pub(super) enum Shape {
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) key: String,
+    key: Key,
     pub(super) key_start: usize,
     /// The first byte after the colon.
     pub(super) value_from: usize,
     pub(super) value: Node,
 }
 
+/// What stands before the colon of an entry.
+#[derive(Debug)]
+enum Key {
+    Name(String),
+    /// A `<<` without quotes, which brings the entries of other mappings. Between quotes it is a name like any other.
+    Merge,
+}
+
 impl Entry {
+    /// The entry's name; `None` for a `<<` that merges.
+    pub(super) fn name(&self) -> Option<&str> {
+        match &self.key {
+            Key::Name(name) => Some(name),
+            Key::Merge => None,
+        }
+    }
+
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name() == Some(name)
+    }
+
     /// The end of the entry's own text.
     pub(super) fn end(&self) -> usize {
         self.value.end.max(self.value_from)
@@ -397,7 +417,7 @@ impl<'t> Builder<'t> {
     }
 
     fn entry(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Entry, YamlError> {
-        let Event::Scalar(key, _, 0, None) = event else {
+        let Event::Scalar(key, style, 0, None) = event else {
             return Err(unsupported("a key that is not a plain word", span));
         };
         let range = span.byte_range().unwrap_or_default();
@@ -416,7 +436,10 @@ impl<'t> Builder<'t> {
             value.end = value_from;
         }
         Ok(Entry {
-            key: key.into_owned(),
+            key: match (key.as_ref(), style) {
+                ("<<", ScalarStyle::Plain) => Key::Merge,
+                _ => Key::Name(key.into_owned()),
+            },
             key_start: range.start,
             value_from,
             value,
@@ -437,12 +460,13 @@ impl<'t> Builder<'t> {
 /// The mapping that entries mean: `<<` brings what the others do not say.
 fn meaning(entries: &[Entry], span: Span) -> Result<Yaml, YamlError> {
     let mut map = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.key != "<<") {
-        if map.insert(entry.key.clone(), entry.value.value.clone()).is_some() {
+    for entry in entries {
+        let Some(name) = entry.name() else { continue };
+        if map.insert(name.to_owned(), entry.value.value.clone()).is_some() {
             return Err(unsupported("the same key twice in a mapping", span));
         }
     }
-    for entry in entries.iter().filter(|entry| entry.key == "<<") {
+    for entry in entries.iter().filter(|entry| entry.name().is_none()) {
         let sources = match &entry.value.value {
             Yaml::List(items) => items.iter().collect(),
             other => vec![other],
@@ -611,6 +635,16 @@ mod tests {
         let root = read("base: &b {x: 1, y: 2}\nover:\n  <<: *b\n  y: 3\nsame: *b\n");
         assert_eq!(root.get("over"), Some(&read("{x: 1, y: 3}")));
         assert_eq!(root.get("same"), root.get("base"));
+    }
+
+    #[test]
+    fn a_merge_key_between_quotes_is_a_name() {
+        let root = read("over:\n  \"<<\": x\n  '<<b': 1\n");
+        assert_eq!(
+            root.get("over").and_then(|over| over.get("<<")),
+            Some(&Yaml::Text("x".into()))
+        );
+        assert!(parse("over:\n  <<: x\n").is_err());
     }
 
     #[test]
