@@ -153,9 +153,14 @@ pub(crate) fn terms(arms: &Arms, theta: f64, bet: Bet) -> Terms {
     // A − 1, the canary's payoff per bad call.
     let payoff = rest * edge / (1.0 + u);
     Terms {
-        gain: fc * payoff.ln_1p() - fs * u.ln_1p(),
+        gain: times_ln_1p(fc, payoff) - times_ln_1p(fs, u),
         cost: nc * payoff,
     }
+}
+
+/// n·ln(1 + x), without the logarithm where it does not count: most ticks of most rollouts have no bad calls.
+fn times_ln_1p(n: f64, x: f64) -> f64 {
+    if n == 0.0 || x == 0.0 { 0.0 } else { n * x.ln_1p() }
 }
 
 /// ln e of one tick against the null. 0 when the canary had no calls, and when stable had none in a relative null.

@@ -105,20 +105,22 @@ pub struct Combined {
 }
 
 /// M = Σ w_i M_i over `(w_i, ln M_i)`, with the weights brought to a sum of 1: valid against 1/α under any dependence.
-/// `None` for nothing, or for weights that are not above 0.
-pub fn combine(terms: impl Iterator<Item = (f64, f64)> + Clone) -> Option<Combined> {
-    let total: f64 = terms.clone().map(|(weight, _)| weight).sum();
-    if !(total > 0.0 && total.is_finite()) {
-        return None;
+/// `None` for nothing, or for weights that are not above 0. Each term is asked for once, as it takes ten logarithms.
+pub fn combine(terms: impl Iterator<Item = (f64, f64)>) -> Option<Combined> {
+    let mut total = 0.0;
+    let mut sum = logspace::Sum::default();
+    let mut leading = (f64::NEG_INFINITY, 0);
+    for (position, (weight, ln_m)) in terms.enumerate() {
+        let term = weight.ln() + ln_m;
+        if term > leading.0 {
+            leading = (term, position);
+        }
+        total += weight;
+        sum.add(term);
     }
-    let weighted = terms.map(|(weight, ln_m)| (weight / total).ln() + ln_m);
-    let (leading, _) = weighted
-        .clone()
-        .enumerate()
-        .reduce(|best, next| if next.1 > best.1 { next } else { best })?;
-    Some(Combined {
-        ln_m: logspace::sum(weighted),
-        leading,
+    (total > 0.0 && total.is_finite()).then(|| Combined {
+        ln_m: sum.ln() - total.ln(),
+        leading: leading.1,
     })
 }
 
