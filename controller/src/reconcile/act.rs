@@ -68,7 +68,7 @@ pub(super) async fn act(
                 fence(cx)?;
                 // An error would keep the state from being written, and with it a rollback from going on: the core sees the
                 // minimum that there is, raises no weight beyond it, and asks again.
-                match floor::set(cx, world.autoscaler.as_ref(), *minimum).await {
+                match floor::set(cx, world.autoscaler.as_deref(), *minimum).await {
                     Ok(()) => {
                         tracing::info!(rollout = %key, autoscaler, minimum, "minimum of stable's autoscaler set");
                         outcome.wrote = true;

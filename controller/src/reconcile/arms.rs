@@ -1,5 +1,6 @@
 //! What an arm runs and how far it is, read from its Deployment and that one's ReplicaSets. Pure but for the reading.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -17,7 +18,7 @@ pub(super) const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 const LONGEST_NAME: usize = 200;
 
 /// The arm as the core sees it.
-pub(super) fn arm(deployment: &Deployment, replica_sets: &[ReplicaSet]) -> Arm {
+pub(super) fn arm(deployment: &Deployment, replica_sets: &[impl Borrow<ReplicaSet>]) -> Arm {
     let current = current(deployment, replica_sets);
     let spec = deployment.spec.as_ref();
     let status = deployment.status.as_ref();
@@ -60,13 +61,13 @@ fn caught_up(deployment: &Deployment) -> bool {
 }
 
 /// The ReplicaSet of the Deployment's present template; `None` while the Deployment controller has not caught up.
-fn current<'a>(deployment: &Deployment, replica_sets: &'a [ReplicaSet]) -> Option<&'a ReplicaSet> {
+fn current<'a>(deployment: &Deployment, replica_sets: &'a [impl Borrow<ReplicaSet>]) -> Option<&'a ReplicaSet> {
     if !caught_up(deployment) {
         return None;
     }
     let uid = deployment.metadata.uid.as_deref()?;
     let number = deployment.annotations().get(DEPLOYMENT_REVISION)?;
-    replica_sets.iter().find(|rs| {
+    replica_sets.iter().map(Borrow::borrow).find(|rs: &&ReplicaSet| {
         let owned = rs
             .owner_references()
             .iter()

@@ -1,26 +1,13 @@
-//! Stable's HorizontalPodAutoscaler: read and written. What its minimum is to be is the core's to say.
+//! Stable's HorizontalPodAutoscaler, as it is seen and written. What its minimum is to be is the core's to say.
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt as _;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use serin_core::rollout::Autoscaler;
 
 use super::{Context, Error, call};
 use crate::api::FIELD_MANAGER;
-
-/// The autoscaler of this Deployment, if it has one.
-pub(super) async fn autoscaler(cx: &Context, stable: &Deployment) -> Result<Option<HorizontalPodAutoscaler>, Error> {
-    let (namespace, name) = (stable.namespace().unwrap_or_default(), stable.name_any());
-    let api: Api<HorizontalPodAutoscaler> = Api::namespaced(cx.client.clone(), &namespace);
-    let doing = || format!("listing the HorizontalPodAutoscalers of {namespace}");
-    let all = call(doing, api.list(&ListParams::default())).await?;
-    Ok(all.items.into_iter().find(|autoscaler| {
-        let target = autoscaler.spec.as_ref().map(|spec| &spec.scale_target_ref);
-        target.is_some_and(|target| target.kind == "Deployment" && target.name == name)
-    }))
-}
 
 /// As the core knows it.
 pub(super) fn seen(autoscaler: &HorizontalPodAutoscaler) -> Autoscaler {

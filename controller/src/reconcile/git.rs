@@ -31,7 +31,7 @@ impl Job {
         Self {
             client: cx.client.clone(),
             gitops: cx.gitops.clone(),
-            subject: subject(&cx.cluster, rollout, layout),
+            subject: subject(&cx.cluster_name, rollout, layout),
             rollout: rollout.clone(),
         }
     }

@@ -7,12 +7,15 @@
 //! as if nothing had happened: it decides the same again, and every effect may be carried out twice.
 //!
 //! # Caveats
-//! The rollout is read uncached for every decision: a cached one may be older than our own last write.
+//! The rollout and its route are read uncached for every decision: a cached one may be older than our own last write. What else a
+//! look needs is what watches told; a decision that does more than to take traffic away is made again on what the API server
+//! says ([`cluster`]).
 
 mod access;
 mod act;
 mod adopt;
 mod arms;
+mod cluster;
 mod delivered;
 mod desk;
 pub mod facts;
@@ -39,7 +42,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use serin_core::rollout::{FieldError, NoteKind, PhaseName, State, transition};
+use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, State, transition};
 
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, Parsed, parse};
 use crate::gitops::GitOps;
@@ -48,6 +51,7 @@ use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
 use crate::runtime::lease::Leadership;
 use crate::traffic::Traffic;
+use cluster::{Cluster, Reads};
 use desk::Desk;
 use observe::{Look, World};
 
@@ -62,13 +66,14 @@ const DECISIONS: usize = 8;
 /// What all reconciles share.
 struct Context {
     client: Client,
+    cluster: Cluster,
     traffic: Traffic,
     prometheus: Prometheus,
     gitops: Arc<GitOps>,
     desk: Desk,
     leadership: Leadership,
     /// The cluster's name in commit trailers.
-    cluster: String,
+    cluster_name: String,
     /// Who may have commits written where.
     access: Access,
     /// All rollouts, as they were last seen.
@@ -212,7 +217,15 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         adopt::stand_arms(cx, &rollout).await?;
     }
     let now = clock::now();
-    let world = match observe::observe(cx, &rollout, &parsed, &state, now).await? {
+    let kept = observe::observe(cx, &rollout, &parsed, &state, (Reads::Kept, None), now).await?;
+    let look = match kept {
+        Look::Seen(_) => kept,
+        // That something is not there is no matter for a memory.
+        Look::Refused(_) | Look::Gone => {
+            observe::observe(cx, &rollout, &parsed, &state, (Reads::Direct, None), now).await?
+        }
+    };
+    let mut world = match look {
         Look::Refused(errors) => return refuse(cx, api, &rollout, Refusal::InvalidField, &errors).await,
         Look::Gone => {
             act::stop(cx, &rollout).await?;
@@ -227,7 +240,20 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         return Ok(Next::AtOnce);
     }
 
-    let decision = transition(&parsed.plan, &state, &world.observation, now);
+    let mut decision = transition(&parsed.plan, &state, &world.observation, now);
+    if want_the_present(&decision.effects, world.observation.weight) {
+        let sampled = (
+            world.observation.ticks.clone(),
+            world.observation.sampling_problem.clone(),
+        );
+        let direct = (Reads::Direct, Some(sampled));
+        match observe::observe(cx, &rollout, &parsed, &state, direct, now).await? {
+            Look::Seen(present) => world = *present,
+            // It has gone this instant: the next look says so.
+            Look::Refused(_) | Look::Gone => return Ok(Next::AtOnce),
+        }
+        decision = transition(&parsed.plan, &state, &world.observation, now);
+    }
     tracing::debug!(rollout = %ObjectRef::from_obj(&rollout), phase = %decision.state.phase.name(), effects = ?decision.effects, "decided");
 
     let outcome = act::act(cx, &rollout, &world, &decision.effects).await?;
@@ -267,6 +293,29 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         });
     }
     Ok(Next::At(wake(&parsed, &world, &decision, now)))
+}
+
+/// Whether effects are to be decided on what the API server says, and not on what watches told some time ago. Taking traffic
+/// away waits for no second look, and commits are decided on status and Git.
+fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
+    let lowers = |effect: &Effect| matches!(effect, Effect::SetWeight(weight) if *weight < live.canary());
+    let depends = |effect: &Effect| match effect {
+        Effect::SetWeight(weight) => *weight > live.canary(),
+        Effect::EnsureObjects { .. }
+        | Effect::ScaleCanary(_)
+        | Effect::SetMinimum { .. }
+        | Effect::RemoveRoute
+        | Effect::Release => true,
+        Effect::AskPreflight(_)
+        | Effect::AskCauses(_)
+        | Effect::AskBaseline(_)
+        | Effect::AskOrigin(_)
+        | Effect::CommitRollback { .. }
+        | Effect::CommitPromotion { .. }
+        | Effect::Refresh
+        | Effect::Note(_) => false,
+    };
+    effects.iter().any(depends) && !effects.iter().any(lowers)
 }
 
 /// When to look again if nothing changes: at the core's own time, or when the next tick is due.
@@ -448,7 +497,21 @@ fn fence(cx: &Context) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use serin_core::Weight;
+
     use super::*;
+
+    #[test]
+    fn what_takes_traffic_away_waits_for_no_second_look_and_what_raises_it_does() {
+        let percent = |percent: i64| Weight::try_from(percent).unwrap();
+        let live = LiveWeight::At(percent(10));
+        let set = |to: i64| Effect::SetWeight(percent(to));
+        assert!(want_the_present(&[set(25)], live));
+        assert!(want_the_present(&[set(25)], LiveWeight::Absent));
+        assert!(want_the_present(&[Effect::ScaleCanary(0)], live));
+        assert!(!want_the_present(&[set(0), Effect::ScaleCanary(0)], live));
+        assert!(!want_the_present(&[Effect::Refresh], live));
+    }
 
     #[tokio::test]
     async fn a_panic_of_one_reconcile_is_an_error_of_its_own() {

@@ -1,18 +1,20 @@
 //! One look at everything that a decision needs. It writes nothing.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serin_core::analysis::{FailureCodes, Sides, Tick};
 use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, PhaseName, State};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
+use super::cluster::Reads;
 use super::desk::Reply;
-use super::{Context, Error, call, floor, own, repository};
+use super::{Context, Error, floor, own, repository};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
 use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between, ticks_due};
@@ -31,13 +33,13 @@ pub(super) enum Look {
 /// The observation, and what effects need to know beside it.
 pub(super) struct World {
     pub(super) observation: Observation,
-    pub(super) stable: Deployment,
-    pub(super) canary: Deployment,
-    pub(super) apex: Service,
+    pub(super) stable: Arc<Deployment>,
+    pub(super) canary: Arc<Deployment>,
+    pub(super) apex: Arc<Service>,
     pub(super) route: RouteSpec,
     pub(super) live: Option<LiveRoute>,
     /// Stable's, while it matters.
-    pub(super) autoscaler: Option<HorizontalPodAutoscaler>,
+    pub(super) autoscaler: Option<Arc<HorizontalPodAutoscaler>>,
     /// What the spec was parsed to.
     pub(super) parsed: Parsed,
     /// A metric of the user's own that keeps a trial from its start.
@@ -46,17 +48,22 @@ pub(super) struct World {
     pub(super) waiting: bool,
 }
 
+/// What Prometheus told: the ticks that are new, or why there are none.
+pub(super) type Sampled = (Vec<Tick>, Option<String>);
+
+/// `sampled` is what an earlier look for the same decision got, so that Prometheus is asked once.
 pub(super) async fn observe(
     cx: &Context,
     rollout: &CanaryRollout,
     parsed: &Parsed,
     state: &State,
+    (reads, sampled): (Reads, Option<Sampled>),
     now: Timestamp,
 ) -> Result<Look, Error> {
     let namespace = rollout.namespace().unwrap_or_default();
     let deleted = rollout.metadata.deletion_timestamp.is_some();
     let at_rest = !deleted && state.phase.run().is_none();
-    let objects = match objects(cx, rollout, &namespace, at_rest).await? {
+    let objects = match objects(cx, rollout, &namespace, reads, at_rest).await? {
         Ok(objects) => objects,
         Err(_) if deleted => return Ok(Look::Gone),
         Err(errors) => return Ok(Look::Refused(errors)),
@@ -81,28 +88,22 @@ pub(super) async fn observe(
         .as_ref()
         .and_then(LiveRoute::weight)
         .map_or(LiveWeight::Absent, LiveWeight::At);
-    let sets: Api<ReplicaSet> = Api::namespaced(cx.client.clone(), &namespace);
     let arm = async |deployment: &Deployment| {
-        let doing = || format!("listing the ReplicaSets of {namespace}/{}", deployment.name_any());
-        let selector = arms::selector(deployment)
-            .iter()
-            .map(|(k, v)| format!("{k}={v}"))
-            .collect::<Vec<_>>()
-            .join(",");
-        let sets = call(doing, sets.list(&ListParams::default().labels(&selector))).await?;
-        Ok::<_, Error>(arms::arm(deployment, &sets.items))
+        let sets = cx.cluster.replica_sets(reads, deployment).await?;
+        Ok::<_, Error>(arms::arm(deployment, &sets))
     };
     let (stable_arm, canary_arm) = futures::future::try_join(arm(&stable), arm(&canary)).await?;
-    let pinned = pinned(cx, &namespace, &route).await?;
+    let pinned = pinned(cx, &namespace, &route, reads).await?;
     // Elsewhere it is nobody's business.
     let autoscaler = if state.phase.run().is_some() || state.floor.is_some() {
-        floor::autoscaler(cx, &stable).await?
+        cx.cluster.autoscaler(reads, &stable).await?
     } else {
         None
     };
 
-    let (ticks, sampling_problem) = match (state.phase.samples_since(), state.phase.run()) {
-        (Some(since), Some(run)) => {
+    let (ticks, sampling_problem) = match (sampled, state.phase.samples_since(), state.phase.run()) {
+        (Some(sampled), _, _) => sampled,
+        (None, Some(since), Some(run)) => {
             let arms = arm_targets(rollout, &run.revision.hash);
             let target = Target {
                 thresholds_ms: run.analysis.bounds_ms(),
@@ -119,7 +120,7 @@ pub(super) async fn observe(
     let observation = Observation {
         stable: stable_arm,
         canary: canary_arm,
-        autoscaler: autoscaler.as_ref().map(floor::seen),
+        autoscaler: autoscaler.as_deref().map(floor::seen),
         weight,
         sides: live.as_ref().map_or(Sides::Neither, |live| live.sides),
         writer: live.as_ref().and_then(|live| live.writer.clone()),
@@ -150,9 +151,9 @@ pub(super) async fn observe(
 }
 
 struct Objects {
-    stable: Deployment,
-    canary: Deployment,
-    apex: Service,
+    stable: Arc<Deployment>,
+    canary: Arc<Deployment>,
+    apex: Arc<Service>,
 }
 
 /// What the spec names; every name that stands for nothing is an error of its own.
@@ -160,26 +161,14 @@ async fn objects(
     cx: &Context,
     rollout: &CanaryRollout,
     namespace: &str,
+    reads: Reads,
     at_rest: bool,
 ) -> Result<Result<Objects, Vec<FieldError>>, Error> {
     let spec = &rollout.spec;
-    let deployments: Api<Deployment> = Api::namespaced(cx.client.clone(), namespace);
-    let services: Api<Service> = Api::namespaced(cx.client.clone(), namespace);
-    let deployment = async |name: &str| {
-        call(
-            || format!("reading the Deployment {namespace}/{name}"),
-            deployments.get_opt(name),
-        )
-        .await
-    };
-    let service = call(
-        || format!("reading the Service {namespace}/{}", spec.service.name),
-        services.get_opt(&spec.service.name),
-    );
     let (stable, canary, apex) = tokio::try_join!(
-        deployment(&spec.stable.deployment),
-        deployment(&spec.canary.deployment),
-        service
+        cx.cluster.deployment(reads, namespace, &spec.stable.deployment),
+        cx.cluster.deployment(reads, namespace, &spec.canary.deployment),
+        cx.cluster.service(reads, namespace, &spec.service.name)
     )?;
     let mut errors = Vec::new();
     let mut missing = |field: &str, kind: &str, name: &str| {
@@ -278,15 +267,12 @@ fn refusal(error: &traffic::Error) -> Option<&'static str> {
 }
 
 /// The revision that the canary's Service selects.
-async fn pinned(cx: &Context, namespace: &str, route: &RouteSpec) -> Result<Option<String>, Error> {
-    let services: Api<Service> = Api::namespaced(cx.client.clone(), namespace);
-    let name = &route.canary_service;
-    let service = call(
-        || format!("reading the Service {namespace}/{name}"),
-        services.get_opt(name),
-    )
-    .await?;
-    Ok(service.and_then(|s| s.spec?.selector?.remove(POD_TEMPLATE_HASH)))
+async fn pinned(cx: &Context, namespace: &str, route: &RouteSpec, reads: Reads) -> Result<Option<String>, Error> {
+    let service = cx.cluster.service(reads, namespace, &route.canary_service).await?;
+    let selector = service
+        .as_ref()
+        .and_then(|service| service.spec.as_ref()?.selector.as_ref());
+    Ok(selector.and_then(|labels| labels.get(POD_TEMPLATE_HASH).cloned()))
 }
 
 /// What to sample of these arms: from now on, at all bounds, unless the trial says otherwise.
@@ -388,13 +374,7 @@ fn container_port(rollout: &CanaryRollout, apex: &Service, deployment: &Deployme
         .unwrap_or(port)
 }
 
-async fn sample(
-    cx: &Context,
-    target: &Target,
-    parsed: &Parsed,
-    since: Timestamp,
-    now: Timestamp,
-) -> (Vec<Tick>, Option<String>) {
+async fn sample(cx: &Context, target: &Target, parsed: &Parsed, since: Timestamp, now: Timestamp) -> Sampled {
     let due = ticks_due(since, now, parsed.plan.interval, parsed.scrape_interval);
     match cx.prometheus.ticks(target, &due).await {
         Ok(ticks) => (ticks, None),

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use super::cluster::{self, Cluster};
 use super::desk::Desk;
 use super::observe::route_name;
 use super::{Access, Context, Error, reconcile_apart};
@@ -59,31 +58,45 @@ pub async fn run(
     let (desk, news) = Desk::new();
     let traffic = Traffic::new(client.clone());
     let rollouts: Api<CanaryRollout> = scoped(&client, namespace.as_deref());
-    let mut controller = Controller::new(rollouts, watcher::Config::default())
+    let mut controller = Controller::new(rollouts, cluster::watching())
         .with_config(Config::default().debounce(Duration::from_millis(10)));
     let store = controller.store();
     let context = Arc::new(Context {
         client: client.clone(),
+        cluster: Cluster::new(client.clone()),
         traffic,
         prometheus,
         gitops,
         desk,
         leadership,
-        cluster,
+        cluster_name: cluster,
         access,
         rollouts: store.clone(),
     });
-    let of_deployment = store.clone();
+    let (of_deployment, of_set) = (store.clone(), store.clone());
+    let (cluster, scope) = (&context.cluster, namespace.as_deref());
     controller = controller
-        .watches(
-            scoped::<Deployment>(&client, namespace.as_deref()),
-            watcher::Config::default(),
-            move |deployment| rollouts_of(&of_deployment, &deployment),
+        .watches_stream(
+            cluster.watch_deployments(scoped(&client, scope)),
+            move |deployment: Deployment| {
+                rollouts_of(
+                    &of_deployment,
+                    deployment.metadata.namespace.as_deref(),
+                    &deployment.name_any(),
+                )
+            },
         )
-        .owns(
-            scoped::<Service>(&client, namespace.as_deref()),
-            watcher::Config::default(),
-        );
+        // Their pods are counted there before the Deployment knows.
+        .watches_stream(
+            cluster.watch_replica_sets(scoped(&client, scope)),
+            move |set: ReplicaSet| match cluster::owner(&set) {
+                Some(deployment) => rollouts_of(&of_set, set.metadata.namespace.as_deref(), &deployment),
+                None => Vec::new(),
+            },
+        )
+        .owns_stream(cluster.watch_services(scoped(&client, scope)))
+        // What an autoscaler does shows in its Deployment.
+        .watches_stream(cluster.watch_autoscalers(scoped(&client, scope)), |_| []);
     for kind in traffic::Kind::ALL {
         let Some(resource) = watched(&context.traffic, kind).await else {
             continue;
@@ -94,12 +107,9 @@ pub async fn run(
         };
         let of_route = store.clone();
         // By name: an adopted route does not say whose it is.
-        controller = controller.watches_with(
-            api,
-            resource,
-            watcher::Config::default(),
-            move |route: DynamicObject| rollouts_of_route(&of_route, &route),
-        );
+        controller = controller.watches_with(api, resource, cluster::watching(), move |route: DynamicObject| {
+            rollouts_of_route(&of_route, &route)
+        });
     }
     ready.set();
     tracing::info!(
@@ -129,11 +139,14 @@ where
     }
 }
 
-fn rollouts_of(store: &Store<CanaryRollout>, deployment: &Deployment) -> Vec<ObjectRef<CanaryRollout>> {
-    let name = deployment.name_any();
+fn rollouts_of(
+    store: &Store<CanaryRollout>,
+    namespace: Option<&str>,
+    deployment: &str,
+) -> Vec<ObjectRef<CanaryRollout>> {
     let concerned = |rollout: &&Arc<CanaryRollout>| {
-        rollout.namespace() == deployment.namespace()
-            && (rollout.spec.stable.deployment == name || rollout.spec.canary.deployment == name)
+        rollout.metadata.namespace.as_deref() == namespace
+            && (rollout.spec.stable.deployment == deployment || rollout.spec.canary.deployment == deployment)
     };
     store
         .state()

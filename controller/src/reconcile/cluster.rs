@@ -1,0 +1,384 @@
+//! The objects that looks read, kept by watches, so that a look costs no request for them. It must not know a rollout, or what
+//! is decided.
+//!
+//! # Caveats
+//! What is kept may be old: by milliseconds, or by a minute where a connection hangs. A look on it finds out that something is to
+//! be done; what else than taking traffic away is to be done is decided on [`Reads::Direct`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, ListParams};
+use kube::core::ObjectMeta;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::{Error, arms, call};
+
+/// Written by `kubectl apply`, whole.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Seconds after which a watch is begun anew: one that hangs is given up little later.
+const WATCH: u32 = 60;
+
+/// How everything is watched.
+pub(super) fn watching() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH)
+}
+
+/// Where a look reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// What watches told, where they tell.
+    Kept,
+    /// The API server.
+    Direct,
+}
+
+/// The kinds that looks read.
+pub(super) struct Cluster {
+    client: Client,
+    deployments: Cache<Deployment>,
+    replica_sets: Cache<ReplicaSet>,
+    services: Cache<Service>,
+    autoscalers: Cache<HorizontalPodAutoscaler>,
+}
+
+impl Cluster {
+    /// Nothing is kept before the watches run.
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            deployments: Cache::new(|deployment| Some(deployment.name_any())),
+            replica_sets: Cache::new(owner),
+            services: Cache::new(|service| Some(service.name_any())),
+            autoscalers: Cache::new(target),
+        }
+    }
+
+    pub(super) fn watch_deployments(
+        &self,
+        api: Api<Deployment>,
+    ) -> impl Stream<Item = watcher::Result<Deployment>> + Send + use<> {
+        self.deployments.keep(api, |_| {})
+    }
+
+    pub(super) fn watch_replica_sets(
+        &self,
+        api: Api<ReplicaSet>,
+    ) -> impl Stream<Item = watcher::Result<ReplicaSet>> + Send + use<> {
+        self.replica_sets.keep(api, |set| {
+            // Of the template its annotations are read.
+            if let Some(template) = set.spec.as_mut().and_then(|spec| spec.template.as_mut()) {
+                template.spec = None;
+            }
+        })
+    }
+
+    pub(super) fn watch_services(
+        &self,
+        api: Api<Service>,
+    ) -> impl Stream<Item = watcher::Result<Service>> + Send + use<> {
+        self.services.keep(api, |_| {})
+    }
+
+    pub(super) fn watch_autoscalers(
+        &self,
+        api: Api<HorizontalPodAutoscaler>,
+    ) -> impl Stream<Item = watcher::Result<HorizontalPodAutoscaler>> + Send + use<> {
+        self.autoscalers.keep(api, |autoscaler| autoscaler.status = None)
+    }
+
+    pub(super) async fn deployment(
+        &self,
+        reads: Reads,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Deployment>>, Error> {
+        self.one(&self.deployments, reads, namespace, name).await
+    }
+
+    pub(super) async fn service(
+        &self,
+        reads: Reads,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Service>>, Error> {
+        self.one(&self.services, reads, namespace, name).await
+    }
+
+    async fn one<K>(&self, cache: &Cache<K>, reads: Reads, namespace: &str, name: &str) -> Result<Option<Arc<K>>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        if let Some(kept) = cache.read(reads, namespace, name) {
+            return Ok(kept.into_iter().next());
+        }
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let doing = || format!("reading the {} {namespace}/{name}", K::kind(&()));
+        Ok(call(doing, api.get_opt(name)).await?.map(Arc::new))
+    }
+
+    /// The Deployment's own, and others that its selector finds.
+    pub(super) async fn replica_sets(
+        &self,
+        reads: Reads,
+        deployment: &Deployment,
+    ) -> Result<Vec<Arc<ReplicaSet>>, Error> {
+        let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
+        if let Some(kept) = self.replica_sets.read(reads, &namespace, &name) {
+            return Ok(kept);
+        }
+        let labels = arms::selector(deployment);
+        let selector: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &namespace);
+        let doing = || format!("listing the ReplicaSets of {namespace}/{name}");
+        let sets = call(doing, api.list(&ListParams::default().labels(&selector.join(",")))).await?;
+        Ok(sets.items.into_iter().map(Arc::new).collect())
+    }
+
+    /// The one that scales this Deployment.
+    pub(super) async fn autoscaler(
+        &self,
+        reads: Reads,
+        deployment: &Deployment,
+    ) -> Result<Option<Arc<HorizontalPodAutoscaler>>, Error> {
+        let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
+        if let Some(kept) = self.autoscalers.read(reads, &namespace, &name) {
+            return Ok(kept.into_iter().next());
+        }
+        let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), &namespace);
+        let doing = || format!("listing the HorizontalPodAutoscalers of {namespace}");
+        let all = call(doing, api.list(&ListParams::default())).await?;
+        let scales = |autoscaler: &HorizontalPodAutoscaler| target(autoscaler).as_ref() == Some(&name);
+        Ok(all.items.into_iter().find(scales).map(Arc::new))
+    }
+}
+
+/// The name of the Deployment that a ReplicaSet belongs to.
+pub(super) fn owner(set: &ReplicaSet) -> Option<String> {
+    let owners = set.owner_references().iter();
+    let mut controllers = owners.filter(|owner| owner.controller == Some(true) && owner.kind == "Deployment");
+    controllers.next().map(|owner| owner.name.clone())
+}
+
+/// The name of the Deployment that an autoscaler scales.
+fn target(autoscaler: &HorizontalPodAutoscaler) -> Option<String> {
+    let target = &autoscaler.spec.as_ref()?.scale_target_ref;
+    (target.kind == "Deployment").then(|| target.name.clone())
+}
+
+/// A namespace, and a name in it.
+type Place = (String, String);
+
+/// The objects of one kind, found by the name that looks ask with.
+struct Cache<K> {
+    kept: Arc<RwLock<Kept<K>>>,
+    /// That name; `None` for an object that no look asks for.
+    asked: fn(&K) -> Option<String>,
+}
+
+struct Kept<K> {
+    /// Whether it is all there, and the watch is up.
+    whole: bool,
+    objects: HashMap<Place, Arc<K>>,
+    /// The names of objects by what they are asked with.
+    by_asked: HashMap<Place, BTreeSet<String>>,
+    /// What a list that has begun has brought so far.
+    listed: Vec<K>,
+}
+
+impl<K> Cache<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    fn keep(&self, api: Api<K>, lean: fn(&mut K)) -> impl Stream<Item = watcher::Result<K>> + Send + use<K> {
+        let (kept, asked) = (self.kept.clone(), self.asked);
+        watcher(api, watching())
+            .modify(move |object| {
+                slim(object.meta_mut());
+                lean(object);
+            })
+            .inspect(move |event| {
+                let mut kept = kept.write().unwrap_or_else(PoisonError::into_inner);
+                match event {
+                    Ok(event) => kept.take(event, asked),
+                    Err(_) => kept.doubt(),
+                }
+            })
+            .touched_objects()
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Cache<K> {
+    fn new(asked: fn(&K) -> Option<String>) -> Self {
+        let kept = Kept {
+            whole: false,
+            objects: HashMap::new(),
+            by_asked: HashMap::new(),
+            listed: Vec::new(),
+        };
+        Self {
+            kept: Arc::new(RwLock::new(kept)),
+            asked,
+        }
+    }
+
+    /// What is kept under this name; `None` where the API server has to be asked.
+    fn read(&self, reads: Reads, namespace: &str, asked: &str) -> Option<Vec<Arc<K>>> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        (reads == Reads::Kept && kept.whole).then(|| kept.under(namespace, asked))
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Kept<K> {
+    fn under(&self, namespace: &str, asked: &str) -> Vec<Arc<K>> {
+        let names = self.by_asked.get(&(namespace.to_owned(), asked.to_owned()));
+        let places = names
+            .into_iter()
+            .flatten()
+            .map(|name| (namespace.to_owned(), name.clone()));
+        places.filter_map(|place| self.objects.get(&place).cloned()).collect()
+    }
+
+    fn remove(&mut self, place: &Place, asked: fn(&K) -> Option<String>) {
+        let Some(old) = self.objects.remove(place) else { return };
+        let Some(asked) = asked(&old) else { return };
+        let key = (place.0.clone(), asked);
+        if let Some(names) = self.by_asked.get_mut(&key) {
+            names.remove(&place.1);
+            if names.is_empty() {
+                self.by_asked.remove(&key);
+            }
+        }
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone> Kept<K> {
+    /// After an error the watch may have missed something, until it tells something again.
+    fn doubt(&mut self) {
+        self.whole = false;
+    }
+
+    fn take(&mut self, event: &Event<K>, asked: fn(&K) -> Option<String>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(object) => self.listed.push(object.clone()),
+            Event::InitDone => {
+                self.objects.clear();
+                self.by_asked.clear();
+                for object in std::mem::take(&mut self.listed) {
+                    self.insert(object, asked);
+                }
+                self.whole = true;
+            }
+            Event::Apply(object) => {
+                self.insert(object.clone(), asked);
+                self.whole = true;
+            }
+            Event::Delete(object) => {
+                self.remove(&place(object), asked);
+                self.whole = true;
+            }
+        }
+    }
+
+    fn insert(&mut self, object: K, asked: fn(&K) -> Option<String>) {
+        let place = place(&object);
+        self.remove(&place, asked);
+        if let Some(asked) = asked(&object) {
+            let names = self.by_asked.entry((place.0.clone(), asked)).or_default();
+            names.insert(place.1.clone());
+        }
+        self.objects.insert(place, Arc::new(object));
+    }
+}
+
+fn place<K: Resource<DynamicType = ()>>(object: &K) -> Place {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Without what no look reads.
+fn slim(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn set(name: &str, of: &str) -> ReplicaSet {
+        serde_json::from_value(json!({ "metadata": {
+            "name": name, "namespace": "prod",
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": of, "uid": "u", "controller": true }],
+        } }))
+        .unwrap()
+    }
+
+    fn names(cache: &Cache<ReplicaSet>, of: &str) -> Option<Vec<String>> {
+        let sets = cache.read(Reads::Kept, "prod", of)?;
+        Some(sets.iter().map(|set| set.name_any()).collect())
+    }
+
+    fn told(cache: &Cache<ReplicaSet>, events: impl IntoIterator<Item = Event<ReplicaSet>>) {
+        for event in events {
+            cache.kept.write().unwrap().take(&event, cache.asked);
+        }
+    }
+
+    #[test]
+    fn the_api_server_is_asked_until_a_list_is_whole() {
+        let cache = Cache::new(owner);
+        told(&cache, [Event::Init, Event::InitApply(set("web-1", "web"))]);
+        assert_eq!(names(&cache, "web"), None);
+        told(&cache, [Event::InitDone]);
+        assert_eq!(names(&cache, "web"), Some(vec!["web-1".to_owned()]));
+        assert_eq!(names(&cache, "other"), Some(vec![]));
+        assert!(cache.read(Reads::Direct, "prod", "web").is_none());
+        assert_eq!(cache.read(Reads::Kept, "dev", "web").map(|sets| sets.len()), Some(0));
+    }
+
+    #[test]
+    fn keeps_what_came_and_forgets_what_went() {
+        let cache = Cache::new(owner);
+        told(
+            &cache,
+            [Event::Init, Event::InitApply(set("web-1", "web")), Event::InitDone],
+        );
+        told(
+            &cache,
+            [Event::Apply(set("web-2", "web")), Event::Apply(set("web-1", "other"))],
+        );
+        assert_eq!(names(&cache, "web"), Some(vec!["web-2".to_owned()]));
+        assert_eq!(names(&cache, "other"), Some(vec!["web-1".to_owned()]));
+        told(&cache, [Event::Delete(set("web-2", "web"))]);
+        assert_eq!(names(&cache, "web"), Some(vec![]));
+        // A new list replaces all of it.
+        told(&cache, [Event::Init, Event::InitDone]);
+        assert_eq!(names(&cache, "other"), Some(vec![]));
+        assert!(cache.kept.read().unwrap().by_asked.is_empty());
+    }
+
+    #[test]
+    fn a_watch_that_fails_is_not_believed_until_it_tells_something_again() {
+        let cache = Cache::new(owner);
+        told(&cache, [Event::Init, Event::InitDone]);
+        cache.kept.write().unwrap().doubt();
+        assert_eq!(names(&cache, "web"), None);
+        told(&cache, [Event::Apply(set("web-1", "web"))]);
+        assert_eq!(names(&cache, "web"), Some(vec!["web-1".to_owned()]));
+    }
+}
