@@ -76,6 +76,8 @@ pub struct Options {
     pub poll: Duration,
     /// How often the cluster is compared with what is wanted.
     pub compare: Duration,
+    /// The same where nothing has moved since the last comparison. Argo CD watches; each of these asks for every object.
+    pub at_rest: Duration,
 }
 
 impl Options {
@@ -88,6 +90,7 @@ impl Options {
             dir: dir.join("argocd"),
             poll: Duration::from_secs(5),
             compare: Duration::from_secs(2),
+            at_rest: Duration::from_secs(5),
         }
     }
 }

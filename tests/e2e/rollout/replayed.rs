@@ -71,6 +71,7 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     let live = [evidence.bad, evidence.total, evidence.other_bad, evidence.other_total];
     let mut tried = Vec::new();
     let mut found = None;
+    let mut near = None;
     // The controller sees its weight on the route a moment after it was written, which may be in a later tick where the
     // machine does much else.
     for later in [0, 250, 500, 1_000, 2_000, 3_000] {
@@ -89,9 +90,14 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
             found = Some(replayed);
             break;
         }
+        if within_a_tick(judged, live) {
+            near = near.or(Some(replayed));
+        }
         tried.push(judged);
     }
-    let replayed = found.with_context(|| format!("the controller judged {live:?}, replays {tried:?}"))?;
+    let replayed = found
+        .or(near)
+        .with_context(|| format!("the controller judged {live:?}, replays {tried:?}"))?;
     ensure!(*at(&replayed, "/replay/end/outcome")? == "rolledBack", "{replayed}");
     ensure!(*at(&replayed, "/replay/end/metric")? == evidence.metric, "{replayed}");
     let highest = weights.iter().map(lab::audit::WeightWrite::percent).max();
@@ -112,6 +118,16 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     let again = replay(&lab, url, &[SERVICE, "-n", &namespace, "--samples", &recording]).await?;
     ensure!(replayed == again, "{replayed}\nand from its samples\n{again}");
     Ok(())
+}
+
+/// Whether two judgements are a tick apart at most: a scrape that came late, on a machine that does much else, is there for the
+/// replay and was not for the controller.
+fn within_a_tick(judged: [Option<i64>; 4], live: [i64; 4]) -> bool {
+    const TICK: [i64; 4] = [20, 20, 20, 180];
+    let apart = judged.into_iter().zip(live);
+    apart
+        .zip(TICK)
+        .all(|((judged, live), tick)| judged.is_some_and(|judged| (judged - live).abs() <= tick))
 }
 
 /// The past of two Deployments as raw samples, every ten seconds: from `begin` on, the canary answers 5 calls a second and fails 5 %
