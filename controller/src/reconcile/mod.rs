@@ -30,6 +30,7 @@ mod repository;
 mod run;
 mod status;
 mod ticks;
+mod unwritten;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ use crate::traffic::Traffic;
 use cluster::{Cluster, Reads};
 use desk::Desk;
 use observe::{Look, World};
+use unwritten::{Unwritten, only_counts};
 
 pub use access::Access;
 pub use run::{Options, run};
@@ -71,6 +73,7 @@ struct Context {
     prometheus: Prometheus,
     gitops: Arc<GitOps>,
     desk: Desk,
+    unwritten: Unwritten,
     leadership: Leadership,
     /// The cluster's name in commit trailers.
     cluster_name: String,
@@ -81,6 +84,12 @@ struct Context {
 }
 
 impl Context {
+    /// Forgets a rollout that is gone.
+    fn forget(&self, key: &ObjectRef<CanaryRollout>) {
+        self.desk.forget(key);
+        self.unwritten.forget(key);
+    }
+
     /// Where the preflight reads.
     fn sources(&self) -> facts::Sources {
         facts::Sources {
@@ -177,7 +186,7 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
     for _ in 0..DECISIONS {
         let read = call(|| format!("reading the rollout {namespace}/{name}"), api.get_opt(&name)).await?;
         let Some(rollout) = read else {
-            cx.desk.forget(&ObjectRef::from_obj(&*cached));
+            cx.forget(&ObjectRef::from_obj(&*cached));
             return Ok(Action::await_change());
         };
         match once(&cx, &api, rollout).await {
@@ -210,7 +219,8 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     if let Err((why, error)) = may_write(cx, &rollout, &parsed) {
         return refuse(cx, api, &rollout, why, &[error]).await;
     }
-    let before = rollout.status.clone().unwrap_or_default();
+    let key = ObjectRef::from_obj(&rollout);
+    let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
     let state = status::memory(Some(&before)).map_err(Error::Memory)?;
 
     if !deleted && rollout.spec.route.adopt.is_some() {
@@ -254,17 +264,17 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         }
         decision = transition(&parsed.plan, &state, &world.observation, now);
     }
-    tracing::debug!(rollout = %ObjectRef::from_obj(&rollout), phase = %decision.state.phase.name(), effects = ?decision.effects, "decided");
+    tracing::debug!(rollout = %key, phase = %decision.state.phase.name(), effects = ?decision.effects, "decided");
 
     let outcome = act::act(cx, &rollout, &world, &decision.effects).await?;
     delivered::ask(cx, &rollout, &decision.state);
     if outcome.released {
         release(cx, api, &rollout).await?;
-        cx.desk.forget(&ObjectRef::from_obj(&rollout));
+        cx.forget(&key);
         return Ok(Next::At(Action::await_change()));
     }
 
-    let delivery = cx.desk.delivery(&ObjectRef::from_obj(&rollout));
+    let delivery = cx.desk.delivery(&key);
     let basis = status::Basis {
         delivery: delivery.as_ref(),
         status: &before,
@@ -276,10 +286,21 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     };
     let after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let changed = decision.state != state;
-    if changed || differs(&before, &after) {
+    let can_wait = only_counts((&state, &before), (&decision.state, &after));
+    if (changed || differs(&before, &after))
+        && !(can_wait
+            && cx
+                .unwritten
+                .keep(&key, rollout.status.as_ref(), &after, parsed.plan.interval, now))
+    {
         crash::here(Point::BeforeStatus);
         write_status(cx, api, &rollout, &after).await?;
         crash::here(Point::AfterStatus);
+        if decision.state.phase.run().is_some() {
+            cx.unwritten.written(&key, &after, now);
+        } else {
+            cx.unwritten.forget(&key);
+        }
         if let Some((kind, reason, message)) = status::news(&before.conditions, &after.conditions) {
             act::event(cx, &rollout, kind, reason, message).await;
         }

@@ -15,6 +15,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::cluster::{self, Cluster};
 use super::desk::Desk;
 use super::observe::route_name;
+use super::unwritten::Unwritten;
 use super::{Access, Context, Error, reconcile_apart};
 use crate::api::CanaryRollout;
 use crate::gitops::GitOps;
@@ -68,6 +69,7 @@ pub async fn run(
         prometheus,
         gitops,
         desk,
+        unwritten: Unwritten::default(),
         leadership,
         cluster_name: cluster,
         access,

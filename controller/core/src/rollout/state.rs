@@ -102,6 +102,20 @@ pub struct State {
     pub phase: Phase,
 }
 
+impl State {
+    /// Whether `next` is this, with more ticks counted: what is lost when it is not recorded can be counted again.
+    pub fn counts_up_to(&self, next: &Self) -> bool {
+        let mut counted = self.clone();
+        if let (Some(run), Some(of)) = (counted.phase.run_mut(), next.phase.run()) {
+            run.as_of = of.as_of;
+            run.fresh_at = of.fresh_at;
+            run.analysis = of.analysis.clone();
+            run.following = of.following.clone();
+        }
+        counted == *next
+    }
+}
+
 /// Stable's autoscaler may not take it down while its traffic is elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floor {
@@ -446,6 +460,17 @@ impl Phase {
 
     /// The trial that is under way.
     pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Starting(Starting { run, .. })
+            | Self::Progressing(Progressing { run, .. })
+            | Self::Paused(Paused { run, .. })
+            | Self::Promoting(Promoting { run, .. })
+            | Self::RollingBack(RollingBack { run, .. }) => Some(run),
+            Self::Idle(_) | Self::Withdrawn(_) | Self::Promoted(_) | Self::RolledBack(_) => None,
+        }
+    }
+
+    fn run_mut(&mut self) -> Option<&mut Run> {
         match self {
             Self::Starting(Starting { run, .. })
             | Self::Progressing(Progressing { run, .. })

@@ -1,0 +1,225 @@
+//! What statuses would say that is not worth a write yet: ticks that were counted and changed nothing. It must not know what is
+//! written, or how.
+//!
+//! Status is written at each transition, and while ticks only count once a minute. A process that dies loses what it had not
+//! written; its successor asks Prometheus for those ticks again, as status says up to where it has counted.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
+use serin_core::rollout::State;
+
+use super::desk::Key;
+use crate::api::CanaryRolloutStatus;
+
+/// The longest time for which counts are kept back …
+const MINUTE: SignedDuration = SignedDuration::from_secs(60);
+/// … or so many ticks, where these take less: who looks on at a quick rollout wants to see it move.
+const TICKS: i32 = 5;
+
+/// By rollout.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten(Mutex<HashMap<Key, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    /// The memory in the status that stands.
+    stands: Option<Value>,
+    /// What it would be.
+    after: Option<Box<CanaryRolloutStatus>>,
+    /// Since when it stands, as far as this process knows.
+    since: Timestamp,
+}
+
+impl Unwritten {
+    /// The status to go on from: the one that stands, or what this process would have made of it.
+    pub(super) fn over(&self, key: &Key, stands: CanaryRolloutStatus) -> CanaryRolloutStatus {
+        let entries = self.lock();
+        let entry = entries.get(key).filter(|entry| entry.stands == stands.machine);
+        match entry.and_then(|entry| entry.after.as_deref()) {
+            Some(after) => after.clone(),
+            None => stands,
+        }
+    }
+
+    /// Keeps `after` back and says so, if it may wait.
+    pub(super) fn keep(
+        &self,
+        key: &Key,
+        stands: Option<&CanaryRolloutStatus>,
+        after: &CanaryRolloutStatus,
+        interval: SignedDuration,
+        now: Timestamp,
+    ) -> bool {
+        let memory = stands.and_then(|status| status.machine.as_ref());
+        let mut entries = self.lock();
+        let entry = entries.entry(key.clone()).or_insert_with(|| Entry {
+            stands: memory.cloned(),
+            after: None,
+            since: now,
+        });
+        if entry.stands.as_ref() != memory {
+            // Another process has written it, or a write of ours whose answer was lost.
+            entry.stands = memory.cloned();
+            entry.since = now;
+        }
+        let longest = interval.checked_mul(TICKS).unwrap_or(MINUTE).min(MINUTE);
+        // A clock that was set back makes it due.
+        let kept = (SignedDuration::ZERO..longest).contains(&now.duration_since(entry.since));
+        entry.after = kept.then(|| Box::new(after.clone()));
+        kept
+    }
+
+    /// This status stands now.
+    pub(super) fn written(&self, key: &Key, status: &CanaryRolloutStatus, now: Timestamp) {
+        let entry = Entry {
+            stands: status.machine.clone(),
+            after: None,
+            since: now,
+        };
+        self.lock().insert(key.clone(), entry);
+    }
+
+    /// Forgets a rollout that is gone, or at rest.
+    pub(super) fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a tick was counted, and nothing has changed but its counts and the words about them.
+pub(super) fn only_counts(
+    (memory, before): (&State, &CanaryRolloutStatus),
+    (state, after): (&State, &CanaryRolloutStatus),
+) -> bool {
+    let runs = memory.phase.run().zip(state.phase.run());
+    let ticked = runs.is_some_and(|(before, after)| before.as_of < after.as_of);
+    let told = |condition: &Condition| {
+        let Condition {
+            type_, status, reason, ..
+        } = condition;
+        [type_, status, reason].map(String::clone)
+    };
+    let same_conditions = before.conditions.iter().map(told).eq(after.conditions.iter().map(told));
+    let same_but_for_counts = CanaryRolloutStatus {
+        message: after.message.clone(),
+        next: after.next,
+        evidence: after.evidence.clone(),
+        samples: after.samples.clone(),
+        forecast: after.forecast.clone(),
+        conditions: after.conditions.clone(),
+        machine: after.machine.clone(),
+        ..before.clone()
+    };
+    ticked && same_conditions && memory.counts_up_to(state) && same_but_for_counts == *after
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serin_core::rollout::{Phase, Progressing, Revision, Run};
+
+    use super::*;
+    use crate::api::parse;
+
+    const TICK: SignedDuration = SignedDuration::from_secs(20);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    fn key() -> Key {
+        Key::new("web").within("prod")
+    }
+
+    /// In its first step, with ticks up to `seconds` counted.
+    fn state(seconds: i64) -> State {
+        let spec = serde_json::from_value(json!({
+            "service": {"name": "web", "port": 80}, "stable": {"deployment": "web"}, "canary": {"deployment": "web-canary"},
+            "git": {"repository": "https://git.example.com/x.git", "path": "prod"},
+        }));
+        let plan = parse(&spec.unwrap()).unwrap().plan;
+        let revision = |name: &str| Revision {
+            name: name.to_owned(),
+            hash: name.to_owned(),
+        };
+        let mut run = Run::begin(revision("1.1.0"), revision("1.0.0"), None, &plan, at(0));
+        run.as_of = at(seconds);
+        State {
+            phase: Phase::Progressing(Progressing {
+                run,
+                step: 0,
+                since: at(0),
+                from: serin_core::Weight::ZERO,
+                weight_at: Some(at(0)),
+            }),
+            ..State::default()
+        }
+    }
+
+    fn status(state: &State) -> CanaryRolloutStatus {
+        let run = state.phase.run().unwrap();
+        CanaryRolloutStatus {
+            phase: Some(state.phase.name().to_string()),
+            message: Some(format!("counted up to {}", run.as_of)),
+            machine: Some(serde_json::to_value(state).unwrap()),
+            ..CanaryRolloutStatus::default()
+        }
+    }
+
+    #[test]
+    fn counts_are_kept_back_for_a_minute() {
+        let unwritten = Unwritten::default();
+        let stands = status(&state(0));
+        unwritten.written(&key(), &stands, at(0));
+        for seconds in [20, 40] {
+            let after = status(&state(seconds));
+            assert!(unwritten.keep(&key(), Some(&stands), &after, TICK, at(seconds)));
+            assert_eq!(unwritten.over(&key(), stands.clone()), after);
+        }
+        let due = status(&state(60));
+        assert!(!unwritten.keep(&key(), Some(&stands), &due, TICK, at(60)));
+        assert_eq!(unwritten.over(&key(), stands.clone()), stands);
+        unwritten.written(&key(), &due, at(60));
+        assert!(unwritten.keep(&key(), Some(&due), &status(&state(80)), TICK, at(80)));
+    }
+
+    #[test]
+    fn what_another_process_has_written_stands() {
+        let unwritten = Unwritten::default();
+        let stands = status(&state(0));
+        assert!(unwritten.keep(&key(), Some(&stands), &status(&state(20)), TICK, at(20)));
+        let theirs = status(&state(10));
+        assert_eq!(unwritten.over(&key(), theirs.clone()), theirs);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_nothing_back() {
+        let unwritten = Unwritten::default();
+        let stands = status(&state(0));
+        unwritten.written(&key(), &stands, at(0));
+        assert!(!unwritten.keep(&key(), Some(&stands), &status(&state(20)), TICK, at(-5)));
+    }
+
+    #[test]
+    fn only_a_tick_that_changes_nothing_else_can_wait() {
+        let (memory, before) = (state(0), status(&state(0)));
+        let (next, after) = (state(20), status(&state(20)));
+        assert!(only_counts((&memory, &before), (&next, &after)));
+        assert!(!only_counts((&memory, &before), (&memory, &after)), "no tick");
+        let mut moved = next.clone();
+        if let Phase::Progressing(progressing) = &mut moved.phase {
+            progressing.step = 1;
+        }
+        assert!(!only_counts((&memory, &before), (&moved, &after)), "another step");
+        let mut said = after;
+        said.verdict = Some("pass".to_owned());
+        assert!(!only_counts((&memory, &before), (&next, &said)), "another verdict");
+    }
+}
