@@ -26,6 +26,7 @@ pub(crate) mod own;
 mod repository;
 mod run;
 mod status;
+mod streams;
 mod ticks;
 
 use std::panic::AssertUnwindSafe;
