@@ -2,9 +2,11 @@
 //! its own.
 
 mod adopted;
+mod blue_green;
 mod contested;
 mod ends;
 mod faults;
+mod inside;
 mod kinds;
 mod preflight;
 mod refused;
@@ -33,8 +35,23 @@ pub(crate) fn stories() -> Vec<Story> {
             "rolls_back_when_the_latency_objective_breaks",
             ends::rolls_back_on_latency,
         ),
-        Story::new("promotes_over_an_http_route", ends::promotes_over_http_route),
-        Story::new("promotes_over_linkerds_own_http_route", kinds::linkerds_own),
+        Story::new("promotes_and_rolls_back_over_an_http_route", kinds::http),
+        Story::new(
+            "promotes_and_rolls_back_over_linkerds_own_http_route",
+            kinds::linkerds_own,
+        ),
+        Story::new(
+            "a_split_of_the_first_version_rolls_back_and_promotes",
+            kinds::first_split,
+        ),
+        Story::new(
+            "testers_are_judged_at_weight_0_then_everything_goes_over_and_dead_pods_fail_no_call",
+            blue_green::story,
+        ),
+        Story::new(
+            "streams_stay_where_they_are_which_is_said_and_a_maximum_age_moves_them",
+            blue_green::streams,
+        ),
         Story::new(
             "a_split_that_no_client_sees_passes_no_step_until_the_clients_are_restarted",
             kinds::split,

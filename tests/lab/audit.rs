@@ -136,10 +136,12 @@ fn weight_write(event: &Value) -> Option<WeightWrite> {
     let backends = match route.pointer("/spec/backends") {
         // A TrafficSplit has one list.
         Some(backends) => backends.as_array()?,
-        // The rule that splits is the one with two backends; a testers' rule has one.
+        // The rule that splits is the one with two backends that does not look at headers, as a testers' rule does.
         None => {
             let rules = route.pointer("/spec/rules")?.as_array()?;
-            let of_rule = rules.iter().filter_map(|rule| rule.get("backendRefs")?.as_array());
+            let of_testers = |rule: &&Value| rule.pointer("/matches/0/headers/0").is_some();
+            let others = rules.iter().filter(|rule| !of_testers(rule));
+            let of_rule = others.filter_map(|rule| rule.get("backendRefs")?.as_array());
             of_rule.into_iter().find(|b| b.len() == 2)?
         }
     };
@@ -166,7 +168,10 @@ mod tests {
             "user": {"username": "system:serviceaccount:serin:serin"},
             "objectRef": {"resource": "grpcroutes", "namespace": "prod", "name": "web"},
             "responseObject": {"spec": {"rules": [
-                {"backendRefs": [{"name": "web-canary"}]},
+                {
+                    "matches": [{"headers": [{"name": "x-canary", "value": "1"}]}],
+                    "backendRefs": [{"name": "web-stable", "weight": 1}, {"name": "web-canary", "weight": 99_999}],
+                },
                 {"backendRefs": [{"name": "web-stable", "weight": weights.0}, {"name": "web-canary", "weight": weights.1}]},
             ]}},
         })

@@ -2,6 +2,7 @@
 //! server. It must not know what is asked, beyond what it needs to break it.
 
 mod answers;
+mod hidden;
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -24,6 +25,8 @@ use tokio::{
     time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
+
+use self::hidden::Hidden;
 
 type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
 
@@ -126,6 +129,7 @@ struct Shared {
     client: reqwest::Client,
     fault: watch::Sender<Option<Fault>>,
     met: Mutex<BTreeMap<Fault, u64>>,
+    hidden: Hidden,
 }
 
 impl Proxy {
@@ -144,6 +148,7 @@ impl Proxy {
             client,
             fault: watch::Sender::new(None),
             met: Mutex::default(),
+            hidden: Hidden::default(),
         });
         let listener = TcpListener::bind(address)
             .await
@@ -161,6 +166,16 @@ impl Proxy {
     /// From now on this goes wrong; with none, nothing does.
     pub fn set(&self, fault: Option<Fault>) {
         self.shared.fault.send_replace(fault);
+    }
+
+    /// From now on nothing is found whose path begins so: an API server that does not serve it.
+    pub fn hide(&self, path: &str) {
+        self.shared.hidden.add(path);
+    }
+
+    /// How many requests asked for what is hidden.
+    pub fn hidden(&self) -> u64 {
+        self.shared.hidden.met()
     }
 
     /// How many requests and watches have met each fault.
@@ -223,6 +238,9 @@ impl Shared {
             headers: head.headers,
             body: body.collect().await?.to_bytes(),
         };
+        if self.hidden.hides(&asked.path) {
+            return Ok(answers::status(StatusCode::NOT_FOUND));
+        }
         let is_watch = asked.path.contains("watch=true") || asked.path.contains("watch=1");
         let writes = match self.behind {
             Behind::Api => !matches!(asked.method, Method::GET | Method::HEAD),
@@ -265,7 +283,7 @@ impl Shared {
                 self.count(fault);
                 let first = self.forward(&asked).await?;
                 drop(self.forward(&asked).await);
-                return whole(first).await;
+                return answers::whole(first).await;
             }
             Some(fault @ Fault::OldData) => {
                 self.count(fault);
@@ -282,7 +300,7 @@ impl Shared {
                 self.count(fault);
                 Ok(answers::spoiled(&response.bytes().await?, fault))
             }
-            _ => whole(response).await,
+            _ => answers::whole(response).await,
         }
     }
 
@@ -311,7 +329,7 @@ impl Shared {
     fn watching(self: Arc<Self>, mut upstream: reqwest::Response) -> Response<Body> {
         let (to, events) = mpsc::channel::<anyhow::Result<Frame<Bytes>>>(64);
         let mut response = Response::new(StreamBody::new(ReceiverStream::new(events)).boxed_unsync());
-        copy_headers(upstream.headers(), response.headers_mut());
+        answers::copy_headers(upstream.headers(), response.headers_mut());
         let mut fault = self.fault.subscribe();
         tokio::spawn(async move {
             let mut rest = Vec::new();
@@ -366,25 +384,8 @@ impl Shared {
     }
 }
 
-/// The answer as it came.
-async fn whole(response: reqwest::Response) -> anyhow::Result<Response<Body>> {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut answer = Response::new(full(response.bytes().await?));
-    *answer.status_mut() = status;
-    copy_headers(&headers, answer.headers_mut());
-    Ok(answer)
-}
-
 fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
-}
-
-fn copy_headers(from: &HeaderMap<HeaderValue>, to: &mut HeaderMap<HeaderValue>) {
-    for (name, value) in from {
-        if ![header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name) {
-            to.append(name, value.clone());
-        }
-    }
 }
 
 #[cfg(test)]

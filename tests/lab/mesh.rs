@@ -1,7 +1,9 @@
 //! A stand-in for Linkerd: a proxy beside every meshed pod, in this process, that splits traffic and counts it as Linkerd
 //! does. It learns of Services, Pods and routes from the API server only; it must not know the controller.
 
+mod accept;
 mod admin;
+mod breaker;
 mod call;
 mod classify;
 mod destination;
@@ -19,6 +21,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod watch;
+
+pub use self::accept::BY_HAND;
 
 use std::{sync::Arc, time::Duration};
 

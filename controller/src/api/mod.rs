@@ -15,7 +15,7 @@ pub use rollout::{
 };
 pub use status::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry, PodStatus,
-    RevisionStatus, SampleStatus, SamplesStatus, StepForecast, TickStatus, WeightStatus,
+    RevisionStatus, SampleStatus, SamplesStatus, StepForecast, StreamsStatus, TickStatus, WeightStatus,
 };
 
 /// The API group.

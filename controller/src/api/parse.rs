@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use serin_core::analysis::sequential::Role;
 use serin_core::analysis::{FailureCodes, LatencyObjective, Objectives, SuccessObjective};
-use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft};
+use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft, Testers};
 
 use crate::linkerd::failure;
 
@@ -63,6 +63,11 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
         route: match spec.route.adopt {
             Some(_) => RouteOrigin::Adopted,
             None => RouteOrigin::Generated,
+        },
+        testers: match (&spec.route.testers, &spec.route.adopt) {
+            (None, None) => Testers::Absent,
+            // An adopted route has its testers' rule in Git, if it has one.
+            _ => Testers::Routed,
         },
         capacity: spec.plan.capacity.into(),
         idle_replicas: spec.canary.idle_replicas,

@@ -182,8 +182,8 @@ pub struct PlanSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("!has(self.atMost) || duration(self.atMost) >= duration(self.hold)", "atMost must be at least hold"))]
 pub struct StepSpec {
-    /// The canary's share in percent.
-    #[schemars(range(min = 1, max = 100))]
+    /// The canary's share in percent; 0 in the first step judges the calls of `route.testers` alone.
+    #[schemars(range(min = 0, max = 100))]
     pub weight: i32,
     /// The least time at this weight.
     #[x_kube(validation = ("duration(self) >= duration('0s')", "it must be a duration such as 2m"))]

@@ -32,6 +32,9 @@ pub struct CanaryRolloutStatus {
     /// What was counted lately in the trial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<SamplesStatus>,
+    /// Calls that go on, as the last tick of the trial saw them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams: Option<StreamsStatus>,
     /// What the steps still take, if the canary is as good as stable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forecast: Option<ForecastStatus>,
@@ -164,6 +167,21 @@ pub struct PodStatus {
     pub bad: i64,
     /// All its calls.
     pub total: i64,
+}
+
+/// Calls whose answer has begun and not ended. A change of the weight does not move them.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StreamsStatus {
+    /// With the canary's pods.
+    pub canary: i64,
+    /// With stable's pods.
+    pub stable: i64,
+    /// How many of all are beyond their arm's share, so that an earlier weight sent them there: at weight 0 and 100 exactly, between
+    /// them at least so many.
+    pub old: i64,
+    /// The same in percent of all.
+    #[serde(rename = "oldPercent")]
+    pub old_percent: i32,
 }
 
 /// How the steps are expected to go at the present traffic. An estimate; nothing is decided by it.

@@ -46,6 +46,8 @@ pub const CLASSIFICATION: &str = "classification";
 pub const FAILURE: &str = "failure";
 /// The status as a *number* here (outbound route metrics have names); empty when the call was not gRPC.
 pub const GRPC_STATUS: &str = "grpc_status";
+/// The HTTP status of an answer; absent where none began.
+pub const STATUS_CODE: &str = "status_code";
 /// The upper bound of a bucket.
 pub const LE: &str = "le";
 

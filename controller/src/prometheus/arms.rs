@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serin_core::analysis::{ArmSample, Counts, PodCalls, Sight};
 
 use super::answer::Series;
-use super::counters::{Baseline, Window, growth};
+use super::counters::{self, Baseline, Window, growth};
 use crate::linkerd::failure::is_failure;
 use crate::linkerd::metrics;
 
@@ -48,6 +48,8 @@ pub(super) struct What<'a> {
 pub(super) struct ArmCount {
     /// The sums over its pods.
     pub(super) sample: ArmSample,
+    /// Calls whose answer had begun and not ended at the tick's end.
+    pub(super) open: u64,
     /// Samples that were no counts and are left out.
     pub(super) garbage: usize,
     /// Bounds that the proxies' histograms do not have although calls were answered.
@@ -77,6 +79,7 @@ pub(super) fn count(series: &[Series], what: &What<'_>) -> ArmCount {
             counts,
             pods: by_pod,
         },
+        open: pods.by_name.values().map(|pod| pod.open).sum(),
         garbage: pods.tally.garbage,
         missing_bounds: pods.tally.missing_bounds,
     }
@@ -93,6 +96,8 @@ pub(super) struct Pod {
     pub(super) counts: Counts,
     /// For each of [`What::codes_apart`]: calls with that code that are no failures.
     pub(super) codes: Vec<u64>,
+    /// Calls whose answer had begun and not ended at the tick's end.
+    pub(super) open: u64,
     pub(super) seen_at_end: bool,
 }
 
@@ -107,10 +112,12 @@ pub(super) fn count_pods<'a>(series: &'a [Series], what: &What<'_>) -> Counted<'
         let mut pod = Pod {
             counts: none(what),
             codes: vec![0; what.codes_apart.len()],
+            open: 0,
             seen_at_end: false,
         };
         for instance in chosen(&views).into_iter().flat_map(View::values) {
             pod.seen_at_end |= instance.seen_since(what.window.end - what.window.stale, what.window.end);
+            pod.open += instance.open(&what.window);
             instance.add_to(&mut pod, &mut tally, what);
         }
         // Latency is counted at the first frame and a call at its last: at a tick's edge one may lead the other.
@@ -214,6 +221,27 @@ impl Instance<'_> {
             (None, Some(_)) => false,
         };
         if from_zero { Baseline::Zero } else { Baseline::Unknown }
+    }
+
+    /// Answers that had begun at the last scrape, less those of them that had ended: latency is counted at the first frame, a call at
+    /// its last. None when the pod is out of sight.
+    fn open(&self, window: &Window) -> u64 {
+        let seen = self.scrapes.range(..=window.end).next_back();
+        let Some(at) = seen.copied().filter(|at| *at > window.end - window.stale) else {
+            return 0;
+        };
+        let then = |series: &&Series| {
+            let sample = series.samples.iter().find(|sample| sample.at == at);
+            sample.and_then(|sample| counters::count(sample.value)).unwrap_or(0)
+        };
+        let begun = self.buckets.iter().filter(|(le, _)| le.is_infinite());
+        let begun: u64 = begun.map(|(_, series)| then(series)).sum();
+        // What broke before an answer began was never counted as begun.
+        let ended = self
+            .responses
+            .iter()
+            .filter(|one| !one.label(metrics::STATUS_CODE).is_empty());
+        begun.saturating_sub(ended.map(then).sum())
     }
 
     /// The scrapes that first saw a new process.

@@ -55,6 +55,34 @@ fn bucket(pod: &str, le: &str, samples: &[(i64, f64)]) -> Series {
     )
 }
 
+/// Answers that ended, of those that had begun.
+fn ended(pod: &str, samples: &[(i64, f64)]) -> Series {
+    let labels = [
+        ("__name__", "response_total"),
+        ("pod", pod),
+        ("classification", "success"),
+        ("grpc_status", "0"),
+        ("status_code", "200"),
+    ];
+    Series::of(&labels, samples)
+}
+
+#[test]
+fn open_streams_are_the_answers_that_began_and_did_not_end() {
+    let all = [
+        alive("a", &[105_000, 115_000]),
+        bucket("a", "100", &[(105_000, 40.0), (115_000, 50.0)]),
+        bucket("a", "+Inf", &[(105_000, 47.0), (115_000, 57.0)]),
+        ended("a", &[(105_000, 40.0), (115_000, 50.0)]),
+        // Broke before its answer began.
+        calls("a", "failure", "", &[(105_000, 3.0), (115_000, 3.0)]),
+        bucket("b", "+Inf", &[(116_000, 5.0)]),
+        // Out of sight: what it has nobody knows.
+        bucket("c", "+Inf", &[(60_000, 9.0)]),
+    ];
+    assert_eq!(count(&all, &what(100_000, 120_000)).open, 7 + 5);
+}
+
 fn counts(series: &[Series]) -> Counts {
     count(series, &what(100_000, 120_000)).sample.counts
 }

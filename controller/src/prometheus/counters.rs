@@ -85,7 +85,7 @@ pub(super) fn growth(samples: &[Sample], window: &Window, baseline: Baseline, re
     clippy::cast_sign_loss,
     reason = "checked to be whole and in range"
 )]
-fn count(value: f64) -> Option<u64> {
+pub(super) fn count(value: f64) -> Option<u64> {
     (value.is_finite() && (0.0..EXACT).contains(&value) && value.fract() == 0.0).then_some(value as u64)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serin_core::analysis::sequential::Tally;
-use serin_core::analysis::{ArmSample, Baseline, Counts, CustomTick, PodCounts, Tick};
+use serin_core::analysis::{ArmSample, Baseline, Counts, CustomTick, PodCounts, Streams, Tick};
 
 use super::answer::Series;
 use super::arms::{self, What};
@@ -168,7 +168,8 @@ impl Target {
         }
     }
 
-    fn count(&self, series: &[Series], tick: (Timestamp, Timestamp)) -> Result<ArmSample, SampleError> {
+    /// What the arm did in a tick, and how many of its calls went on at the end of it.
+    fn count(&self, series: &[Series], tick: (Timestamp, Timestamp)) -> Result<(ArmSample, u64), SampleError> {
         let (what, end) = (self.what(tick), tick.1);
         let counted = arms::count(series, &what);
         if counted.garbage > 0 {
@@ -179,7 +180,7 @@ impl Target {
         }
         match counted.missing_bounds.first() {
             Some(bound_ms) => Err(SampleError::NoSuchBucket { bound_ms: *bound_ms }),
-            None => Ok(counted.sample),
+            None => Ok((counted.sample, counted.open)),
         }
     }
 }
@@ -379,13 +380,19 @@ impl Target {
         // An older sample could be of another weight.
         window.lookback = window.lookback.min(window.end - window.start);
         let custom: CustomTick = own::tick(own, self, of);
+        let (canary, open_canary) = self.count(&seen.canary, of)?;
+        let (stable, open_stable) = self.count(&seen.stable, of)?;
         Ok(Tick {
             start: of.0,
             end: of.1,
-            canary: self.count(&seen.canary, of)?,
-            stable: self.count(&seen.stable, of)?,
+            canary,
+            stable,
             custom,
             sent: sent::count(&seen.clients, &window, &self.canary, &self.stable),
+            open: Streams {
+                canary: open_canary,
+                stable: open_stable,
+            },
         })
     }
 }

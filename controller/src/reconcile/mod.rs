@@ -29,6 +29,7 @@ pub(crate) mod own;
 mod repository;
 mod run;
 mod status;
+mod streams;
 mod ticks;
 mod unwritten;
 

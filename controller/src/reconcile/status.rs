@@ -10,7 +10,7 @@ use serin_core::rollout::{
 };
 
 use super::desk::ON_ITS_WAY;
-use super::{forecast, ticks};
+use super::{forecast, streams, ticks};
 use crate::api::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, PodStatus, RevisionStatus,
     WeightStatus,
@@ -74,10 +74,7 @@ pub(super) fn after(
     let mut status = CanaryRolloutStatus {
         observed_generation: generation,
         phase: Some(phase.name().to_string()),
-        message: Some(match delivery {
-            Some((_, why)) => format!("{message}; {why}"),
-            None => message.clone(),
-        }),
+        message: None,
         next: *wake,
         revision: phase
             .run()
@@ -98,6 +95,7 @@ pub(super) fn after(
         verdict: None,
         evidence: vec![],
         samples: ticks::after(before.samples.as_ref(), plan, (&memory.phase, phase), observation),
+        streams: streams::after(before.streams, phase, observation),
         forecast: forecast::of(phase, plan, now),
         rollback: None,
         promotion: None,
@@ -113,6 +111,12 @@ pub(super) fn after(
         conditions: vec![],
         machine: Some(serde_json::to_value(state)?),
     };
+    let words = [
+        Some(message.clone()),
+        status.streams.as_ref().and_then(streams::sentence),
+        delivery.map(|(_, why)| why.clone()),
+    ];
+    status.message = Some(words.into_iter().flatten().collect::<Vec<_>>().join("; "));
     judge(&mut status, phase, before);
     answers(&mut status, phase, before);
     remember(&mut status.history, memory, phase, now);

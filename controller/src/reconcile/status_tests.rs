@@ -1,4 +1,4 @@
-use serin_core::analysis::{ArmSample, Counts, CustomTick, Sent, Sight, Tick};
+use serin_core::analysis::{ArmSample, Counts, CustomTick, Sent, Sight, Streams, Tick};
 use serin_core::rollout::state::Pushed;
 use serin_core::rollout::{Arm, Commit, GitView, LiveWeight, RestNote, Revision, Starting};
 
@@ -44,6 +44,7 @@ fn after_calls(name: &str, requests: u64) -> State {
             stable: arm(9_999),
             custom: CustomTick::default(),
             sent: Sent::default(),
+            open: Streams::default(),
         });
     }
     state

@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use serin_core::analysis::{CustomTick, Sent, Sides, Sight, Tick};
+use serin_core::analysis::{CustomTick, Sent, Sides, Sight, Streams, Tick};
 use serin_core::rollout::{Arm, GitView, LiveWeight, PauseReason, Paused, Progressing, RestNote, Revision, Run};
 
 use super::*;
@@ -56,6 +56,7 @@ fn tick(end: i64, requests: u64) -> Tick {
         stable: arm(10 * requests, 1),
         custom: CustomTick::default(),
         sent: Sent::default(),
+        open: Streams::default(),
     }
 }
 

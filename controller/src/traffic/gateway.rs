@@ -46,10 +46,12 @@ impl Rules for Gateway {
             })
         };
         let mut rules = Vec::new();
+        // As at full weight: while no canary is there, the proxies send the testers' calls to stable by themselves.
+        let (standby, testers_canary) = written(Weight::FULL);
         if let Some(testers) = &spec.testers {
             rules.push(json!({
                 "matches": [{ "headers": [{ "type": "Exact", "name": testers.header, "value": testers.value }] }],
-                "backendRefs": [backend(&spec.canary_service, 1)],
+                "backendRefs": [backend(&spec.stable_service, standby), backend(&spec.canary_service, testers_canary)],
             }));
         }
         rules.push(json!({
@@ -113,6 +115,9 @@ impl Rules for Gateway {
                 .any(|b| b.rule == rule && b.is_service(&spec.namespace, service))
         };
         let of = |rule: usize| {
+            if is_testers(spec, live, rule) {
+                return (true, false, false);
+            }
             let stable = names(rule, &spec.stable_service);
             (names(rule, &spec.canary_service), stable, names(rule, &spec.apex))
         };
@@ -202,7 +207,19 @@ fn pairs(spec: &RouteSpec, live: &Value) -> Vec<Pair> {
         let others = of_rule().filter(other).map(|b| b.weight).fold(0, i64::saturating_add);
         Some(Pair { stable, canary, others })
     };
-    rules.into_iter().filter_map(pair).collect()
+    let is_split = |rule: &usize| !is_testers(spec, live, *rule);
+    rules.into_iter().filter(is_split).filter_map(pair).collect()
+}
+
+/// Whether a rule of a generated route is the testers': its weights stand, whatever the canary's share is.
+fn is_testers(spec: &RouteSpec, live: &Value, rule: usize) -> bool {
+    let matches = live.pointer(&format!("/spec/rules/{rule}/matches"));
+    let looks_at_headers = |one: &Value| {
+        let headers = one.get("headers").and_then(Value::as_array);
+        headers.is_some_and(|headers| !headers.is_empty())
+    };
+    let matches = matches.and_then(Value::as_array);
+    !spec.adopted && matches.into_iter().flatten().any(looks_at_headers)
 }
 
 #[cfg(test)]

@@ -114,6 +114,27 @@ fn both_weights_change_in_one_patch_that_names_what_it_changes() {
 }
 
 #[test]
+fn the_testers_rule_keeps_its_weights_and_falls_back_on_stable() {
+    let spec = spec(Some(testers()));
+    let mut route = Kind::GrpcRoute.generated(&spec, at(0));
+    let weights = |route: &Value, rule: usize| {
+        let backends = &route["spec"]["rules"][rule]["backendRefs"];
+        (backends[0]["weight"].as_i64(), backends[1]["weight"].as_i64())
+    };
+    assert_eq!(weights(&route, 0), (Some(1), Some(99_999)));
+    let steps = Gateway(Kind::GrpcRoute).reweigh(&spec, &route, at(50));
+    assert!(
+        steps
+            .iter()
+            .all(|step| step["path"].as_str().unwrap().contains("/rules/1/")),
+        "{steps:?}"
+    );
+    // The one that splits is gone: all of it is written anew, as the testers' rule alone would give the canary everything.
+    route["spec"]["rules"].as_array_mut().unwrap().pop();
+    assert_eq!(Gateway(Kind::GrpcRoute).weights(&spec, &route), None);
+}
+
+#[test]
 fn weights_that_stand_are_not_written_again() {
     let route = Kind::GrpcRoute.generated(&spec(Some(testers())), at(50));
     assert_eq!(

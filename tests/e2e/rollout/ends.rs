@@ -70,24 +70,6 @@ pub(super) async fn promotes_configuration(lab: Arc<Lab>) -> anyhow::Result<()> 
     Ok(())
 }
 
-pub(super) async fn promotes_over_http_route(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let environment = environment(
-        &lab,
-        "http-route",
-        json!({ "rollout": { "route": { "kind": "HTTPRoute" } } }),
-    )
-    .await?;
-    environment.commit("1.1.0", None).await?;
-    environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
-    is_promoted(&environment, "1.1.0").await?;
-    ensure!(
-        weights(&environment)? == [0, 10, 25, 50, 100, 75, 50, 0],
-        "{:?}",
-        weights(&environment)?
-    );
-    Ok(())
-}
-
 /// Stable runs it, by one commit; Git rests; the canary is idle.
 async fn is_promoted(environment: &Environment, revision: &str) -> anyhow::Result<()> {
     environment.until_arms(revision, revision, SOON).await?;

@@ -1,15 +1,19 @@
-//! The kinds of routes beside the Gateway API's.
+//! The kinds of routes beside GRPCRoute: each promotes and rolls back.
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::ensure;
-use lab::Lab;
+use anyhow::{Context as _, ensure};
+use lab::{
+    Lab,
+    faults::{Behind, Proxy},
+    site::{Detours, Environment},
+};
 use serde_json::json;
 use serin::api::CanaryRolloutStatus;
 
 use super::{
-    site::environment,
-    witness::{PROMOTION, ROLLBACK, commits, traffic_away, weights, written_by_serin},
+    site::{environment, environment_with},
+    witness::{PROMOTION, ROLLBACK, commits, nobody_meets, traffic_away, weights, written_by_serin},
 };
 
 /// HTTPRoute of policy.linkerd.io, for meshes without the Gateway API.
@@ -17,19 +21,65 @@ pub(super) async fn linkerds_own(lab: Arc<Lab>) -> anyhow::Result<()> {
     let route = json!({ "kind": "HTTPRoute.policy.linkerd.io" });
     let environment = environment(&lab, "policy-route", json!({ "rollout": { "route": route } })).await?;
     environment.commit("1.1.0", None).await?;
-    environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    is_promoted(&environment, "1.1.0").await?;
+    rolls_back(&environment, "1.2.0").await
+}
+
+/// HTTPRoute of the Gateway API. Clients see every failure over it as HTTP 200; Serin sees the servers'.
+pub(super) async fn http(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let route = json!({ "kind": "HTTPRoute" });
+    let environment = environment(&lab, "http-route", json!({ "rollout": { "route": route } })).await?;
+    environment.commit("1.1.0", None).await?;
+    is_promoted(&environment, "1.1.0").await?;
+    rolls_back(&environment, "1.2.0").await?;
+    let namespace = environment.namespace();
+    let seen = |status: &str| {
+        format!(
+            "sum(outbound_http_route_backend_response_statuses_total{{parent_namespace=\"{namespace}\",\
+             backend_name=\"user-service-canary\",error=\"\"{status}}})"
+        )
+    };
+    let count = async |query: String| -> anyhow::Result<f64> {
+        let result = lab.prometheus.query(&query).await?;
+        let value = result
+            .first()
+            .and_then(|series| series.pointer("/value/1")?.as_str())
+            .context("no series")?;
+        Ok(value.parse()?)
+    };
+    let (all, fine) = (count(seen("")).await?, count(seen(",http_status=\"200\"")).await?);
     ensure!(
-        weights(&environment)? == [0, 10, 25, 50, 100, 75, 50, 0],
-        "{:?}",
-        weights(&environment)?
+        all > 0.0 && all.to_bits() == fine.to_bits(),
+        "the lab shows no trap: of {all} answers {fine} are 200"
     );
-    let met = environment
-        .calls()?
-        .iter()
-        .filter(|call| call.revision.as_deref() == Some("1.1.0"))
-        .count();
-    ensure!(met > 100, "only {met} calls met 1.1.0");
-    written_by_serin(&environment)
+    Ok(())
+}
+
+/// Who is promoted has met clients, and went up by the plan's steps.
+async fn is_promoted(environment: &Environment, revision: &str) -> anyhow::Result<()> {
+    environment.until_phase("Promoted", revision, PROMOTION).await?;
+    let all = weights(environment)?;
+    ensure!(all.ends_with(&[0, 10, 25, 50, 100, 75, 50, 0]), "{all:?}");
+    let met = met(environment, revision)?;
+    ensure!(met > 100, "only {met} calls met {revision}");
+    let found = commits(environment, "promote", revision).await?;
+    ensure!(found == 1, "{found} promotion commits of {revision}");
+    traffic_away(environment)?;
+    written_by_serin(environment)
+}
+
+/// A bad revision is committed, and found.
+async fn rolls_back(environment: &Environment, revision: &str) -> anyhow::Result<()> {
+    environment.commit(revision, None).await?;
+    environment.until_phase("RolledBack", revision, ROLLBACK).await?;
+    let found = commits(environment, "rollback", revision).await?;
+    ensure!(found == 1, "{found} rollback commits of {revision}");
+    nobody_meets(environment, revision)
+}
+
+fn met(environment: &Environment, revision: &str) -> anyhow::Result<usize> {
+    let calls = environment.calls()?.into_iter();
+    Ok(calls.filter(|call| call.revision.as_deref() == Some(revision)).count())
 }
 
 fn follows(status: &CanaryRolloutStatus, wanted: &str, words: &str) -> bool {
@@ -38,6 +88,21 @@ fn follows(status: &CanaryRolloutStatus, wanted: &str, words: &str) -> bool {
         .conditions
         .iter()
         .any(|c| is(&c.type_) && c.status == wanted && c.message.contains(words))
+}
+
+async fn restart_clients(environment: &Environment) -> anyhow::Result<()> {
+    let namespace = environment.namespace();
+    let clients = [
+        "delete",
+        "pods",
+        "-n",
+        &namespace,
+        "-l",
+        "app.kubernetes.io/name=user-load",
+        "--wait=false",
+    ];
+    environment.site.kubectl(&clients, b"").await?;
+    Ok(())
 }
 
 /// A TrafficSplit acts through a ServiceProfile, which clients look for once: those that call already never see the first one. No
@@ -52,39 +117,52 @@ pub(super) async fn split(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment
         .until("it is known that no traffic follows", ROLLBACK, inert)
         .await?;
-    let met = environment
-        .calls()?
-        .iter()
-        .filter(|call| call.revision.as_deref() == Some("1.1.0"))
-        .count();
+    let met = met(&environment, "1.1.0")?;
     ensure!(met == 0, "the lab shows no trap: {met} calls met 1.1.0");
     ensure!(weights(&environment)? == [0, 10], "{:?}", weights(&environment)?);
-
-    let namespace = environment.namespace();
-    let clients = [
-        "delete",
-        "pods",
-        "-n",
-        &namespace,
-        "-l",
-        "app.kubernetes.io/name=user-load",
-        "--wait=false",
-    ];
-    environment.site.kubectl(&clients, b"").await?;
+    restart_clients(&environment).await?;
     let follows_now = |s: &CanaryRolloutStatus| follows(s, "False", "");
     environment
         .until("traffic follows", Duration::from_secs(60), follows_now)
         .await?;
-    environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    is_promoted(&environment, "1.1.0").await?;
+    rolls_back(&environment, "1.2.0").await
+}
+
+/// A cluster that serves only the first version of TrafficSplit, as far as Serin can see.
+pub(super) async fn first_split(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let api = lab.control_plane.server();
+    let front = Proxy::start((lab.net.infra(), lab.net.free_port()?).into(), Behind::Api, &api).await?;
+    front.hide("/apis/split.smi-spec.io/v1alpha2");
+    let detours = Detours {
+        api: Some(front.address()),
+        ..Detours::default()
+    };
+    let route = json!({ "kind": "TrafficSplit" });
+    let environment = environment_with(&lab, "first-split", json!({ "rollout": { "route": route } }), detours).await?;
+    environment.commit("1.2.0", None).await?;
+    let written = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 10);
+    environment.until("the split is there", ROLLBACK, written).await?;
+    restart_clients(&environment).await?;
+    environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
+    nobody_meets(&environment, "1.2.0")?;
     ensure!(
-        weights(&environment)? == [0, 10, 25, 50, 100, 75, 50, 0],
-        "{:?}",
-        weights(&environment)?
+        commits(&environment, "rollback", "1.2.0").await? == 1,
+        "not one rollback commit"
     );
-    ensure!(
-        commits(&environment, "promote", "1.1.0").await? == 1,
-        "not one promotion commit"
+    environment.commit("1.1.0", None).await?;
+    is_promoted(&environment, "1.1.0").await?;
+    ensure!(front.hidden() > 0, "nobody asked for what is hidden");
+    let account = format!(
+        "system:serviceaccount:{}:serin-{}",
+        environment.namespace(),
+        environment.name
     );
-    traffic_away(&environment)?;
-    written_by_serin(&environment)
+    let asked = environment.asked_by(&account)?;
+    let splits = asked
+        .iter()
+        .filter(|a| a.resource == "trafficsplits" && a.is_write())
+        .count();
+    ensure!(splits >= 9, "only {splits} writes of the split");
+    Ok(())
 }

@@ -225,7 +225,9 @@ async fn stand(ground: &Ground) -> anyhow::Result<()> {
 fn route(namespace: &str, kind: &str, name: &str, of: &str) -> Value {
     let backend = |arm: &str, weight: i64| json!({ "group": "", "kind": "Service", "name": format!("{SERVICE}-{arm}"), "namespace": of, "port": 50051, "weight": weight });
     json!({
-        "apiVersion": GATEWAY, "kind": kind, "metadata": { "name": name, "namespace": namespace },
+        "apiVersion": GATEWAY, "kind": kind, "metadata": {
+            "name": name, "namespace": namespace, "annotations": { lab::mesh::BY_HAND: "the cases say what Linkerd says" },
+        },
         "spec": {
             "parentRefs": [{ "group": "core", "kind": "Service", "name": SERVICE, "namespace": of, "port": 50051 }],
             "rules": [{ "backendRefs": [backend("stable", 100), backend("canary", 0)] }],

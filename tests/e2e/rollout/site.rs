@@ -48,7 +48,7 @@ pub(crate) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
 
 /// An environment with a Serin of its own, and these values over the lab's.
 pub(super) async fn environment(lab: &Arc<Lab>, name: &str, values: Value) -> anyhow::Result<Environment> {
-    with_detours(lab, name, values, Detours::default()).await
+    environment_with(lab, name, values, Detours::default()).await
 }
 
 /// The same, with the metrics of this Prometheus.
@@ -63,10 +63,16 @@ pub(super) async fn environment_beside(
         prometheus: Some(address.with_context(|| format!("reading {prometheus}"))?),
         ..Detours::default()
     };
-    with_detours(lab, name, values, detours).await
+    environment_with(lab, name, values, detours).await
 }
 
-async fn with_detours(lab: &Arc<Lab>, name: &str, values: Value, detours: Detours) -> anyhow::Result<Environment> {
+/// The same, with what stands between its Serin and the parts that it needs.
+pub(super) async fn environment_with(
+    lab: &Arc<Lab>,
+    name: &str,
+    values: Value,
+    detours: Detours,
+) -> anyhow::Result<Environment> {
     let site = site(lab).await?;
     let setup = Setup {
         values,

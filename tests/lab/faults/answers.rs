@@ -1,7 +1,7 @@
-//! Answers that are wrong. Text and values only.
+//! Answers: as they came, and wrong ones. It must not know what is asked.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{Body, Fault, full};
@@ -15,6 +15,7 @@ pub(super) fn status(code: StatusCode) -> Response<Body> {
     let reason = match code {
         StatusCode::CONFLICT => "Conflict",
         StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
+        StatusCode::NOT_FOUND => "NotFound",
         _ => "InternalError",
     };
     let text = json!({
@@ -107,4 +108,22 @@ fn json_answer(value: &Value) -> Response<Body> {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// The answer as it came.
+pub(super) async fn whole(response: reqwest::Response) -> anyhow::Result<Response<Body>> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut answer = Response::new(full(response.bytes().await?));
+    *answer.status_mut() = status;
+    copy_headers(&headers, answer.headers_mut());
+    Ok(answer)
+}
+
+/// Those that are about the answer, not about the connection.
+pub(super) fn copy_headers(from: &HeaderMap<HeaderValue>, to: &mut HeaderMap<HeaderValue>) {
+    for (name, value) in from {
+        if ![header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name) {
+            to.append(name, value.clone());
+        }
+    }
 }

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
+    breaker::Breaker,
     classify::{Broken, Class, grpc_status},
     destination::Lease,
     metrics::{HttpSeries, RouteSeries, status_label},
@@ -25,6 +26,7 @@ use super::{
 pub(super) struct Call {
     is_grpc: bool,
     family: Family,
+    breaker: Option<Breaker>,
     started: Instant,
     request: Arc<RouteSeries>,
     backend: Option<Arc<RouteSeries>>,
@@ -41,7 +43,7 @@ struct Attempt {
     began: Instant,
     outbound: Arc<HttpSeries>,
     inbound: Option<Arc<HttpSeries>>,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,10 +53,17 @@ struct Head {
 }
 
 impl Call {
-    pub(super) fn new(is_grpc: bool, family: Family, request: Arc<RouteSeries>, lease: Lease) -> Self {
+    pub(super) fn new(
+        is_grpc: bool,
+        family: Family,
+        request: Arc<RouteSeries>,
+        breaker: Option<Breaker>,
+        lease: Lease,
+    ) -> Self {
         Self {
             is_grpc,
             family,
+            breaker,
             started: Instant::now(),
             request,
             backend: None,
@@ -81,7 +90,7 @@ impl Call {
             began: Instant::now(),
             outbound: Arc::clone(&peer.outbound),
             inbound: peer.inbound.get().cloned(),
-            _in_flight: peer.enter(),
+            in_flight: peer.enter(),
         };
         attempt.each(HttpSeries::request);
         self.endpoint = Some(attempt);
@@ -133,6 +142,7 @@ impl Call {
         if let Some(attempt) = &self.endpoint {
             let class = Class::of(self.is_grpc, head.http, grpc);
             attempt.each(|series| series.response(Some(head.http), class.clone()));
+            attempt.tell(class.is_failure(), self.breaker);
         }
         self.count_routes(status_label(self.family, Some(head.http), grpc), None);
     }
@@ -145,6 +155,7 @@ impl Call {
         if let Some(attempt) = &self.endpoint {
             let http = self.head.map(|head| head.http);
             attempt.each(|series| series.response(http, broken.class()));
+            attempt.tell(true, self.breaker);
         }
         self.count_routes(status_label(self.family, None, None), Some(broken));
     }
@@ -175,6 +186,12 @@ impl Drop for Call {
 }
 
 impl Attempt {
+    fn tell(&self, is_failure: bool, breaker: Option<Breaker>) {
+        if let Some(breaker) = breaker {
+            self.in_flight.0.ended(is_failure, breaker);
+        }
+    }
+
     fn each(&self, count: impl Fn(&HttpSeries)) {
         count(&self.outbound);
         self.inbound.iter().for_each(|series| count(series));

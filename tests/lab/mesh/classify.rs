@@ -78,6 +78,14 @@ impl Class {
         }
     }
 
+    /// Whether circuit breakers count it.
+    pub(super) fn is_failure(&self) -> bool {
+        match self {
+            Self::Grpc { failure, .. } | Self::Http { failure } => *failure,
+            Self::Broken { .. } => true,
+        }
+    }
+
     /// The labels `classification`, `grpc_status` and `error`.
     pub(super) fn labels(&self) -> String {
         let word = |failure: bool| if failure { "failure" } else { "success" };

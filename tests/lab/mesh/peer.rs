@@ -16,7 +16,10 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::metrics::HttpSeries;
+use super::{
+    breaker::{Breaker, Circuit},
+    metrics::HttpSeries,
+};
 
 const CONNECT: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -36,6 +39,7 @@ pub(super) struct Peer {
     /// Only one call makes a connection; the others wait for it.
     connecting: tokio::sync::Mutex<()>,
     in_flight: AtomicUsize,
+    circuit: Mutex<Circuit>,
 }
 
 #[derive(Debug)]
@@ -52,11 +56,12 @@ pub(super) struct Unreachable;
 
 /// Counts a call that is with the endpoint.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Peer>);
+pub(super) struct InFlight(pub(super) Arc<Peer>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.circuit().leave();
     }
 }
 
@@ -73,6 +78,7 @@ impl Peer {
             }),
             connecting: tokio::sync::Mutex::new(()),
             in_flight: AtomicUsize::new(0),
+            circuit: Mutex::default(),
         }
     }
 
@@ -88,11 +94,26 @@ impl Peer {
 
     pub(super) fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.circuit().enter();
         InFlight(Arc::clone(self))
     }
 
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a call ended, for the circuit breaker.
+    pub(super) fn ended(&self, is_failure: bool, breaker: Breaker) {
+        self.circuit().ended(is_failure, breaker, Instant::now());
+    }
+
+    /// Whether it takes no calls: the last connect failed just now, or its circuit is tripped.
+    pub(super) fn is_closed(&self, now: Instant) -> bool {
+        self.is_down(now) || self.circuit().is_tripped(now)
+    }
+
     /// Whether the last connect failed just now.
-    pub(super) fn is_down(&self, now: Instant) -> bool {
+    fn is_down(&self, now: Instant) -> bool {
         self.line().retry_at.is_some_and(|at| now < at)
     }
 

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use rand::Rng;
 
 use super::{
+    breaker::Breaker,
     profile::Profile,
     route::{Match, Route},
 };
@@ -25,6 +26,8 @@ pub(super) enum Family {
 #[derive(Debug, PartialEq)]
 pub(super) struct Policy {
     rules: Vec<Rule>,
+    /// Of the Service that is called, and for the endpoints of all its backends.
+    pub(super) breaker: Option<Breaker>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -97,6 +100,7 @@ impl Policy {
         if attached.is_empty() {
             return Self {
                 rules: vec![Rule::to_itself(parent)],
+                breaker: None,
             };
         }
         let rule = |route: &Route, index: usize| -> Option<Rule> {
@@ -127,7 +131,12 @@ impl Policy {
             .iter()
             .flat_map(|route| (0..route.rules.len()).filter_map(|index| rule(route, index)))
             .collect();
-        Self { rules }
+        Self { rules, breaker: None }
+    }
+
+    /// The same, with what the Service that is called says about circuit breaking.
+    pub(super) fn breaking(self, breaker: Option<Breaker>) -> Self {
+        Self { breaker, ..self }
     }
 
     /// What a ServiceProfile says: its overrides, or the Service itself. Whatever routes say does not count.
@@ -138,7 +147,10 @@ impl Policy {
             let backend = |(to, weight): &(ServicePort, u32)| Backend::new(*weight, Some(to.clone()).filter(&exists));
             rule.backends = profile.overrides.iter().map(backend).collect();
         }
-        Self { rules: vec![rule] }
+        Self {
+            rules: vec![rule],
+            breaker: None,
+        }
     }
 
     /// The rule for a call: of those that match the most exact one, else the first.

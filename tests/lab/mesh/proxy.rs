@@ -150,7 +150,7 @@ impl Proxy {
             return Ok(refuse(is_grpc, NO_RULE));
         };
         let series = self.metrics.route(rule.family, &rule.labels);
-        let mut call = Call::new(is_grpc, rule.family, series, lease);
+        let mut call = Call::new(is_grpc, rule.family, series, policy.breaker, lease);
         let peer = match self.connected(rule, &mut call).await {
             Ok(peer) => peer,
             Err((refusal, broken)) => {
@@ -211,7 +211,7 @@ impl Proxy {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % endpoints.len().max(1);
         let (before, after) = endpoints.split_at_checked(turn)?;
         let peers = after.iter().chain(before).map(|endpoint| self.peer(service, endpoint));
-        peers.filter(|peer| !peer.is_down(now)).min_by_key(|peer| peer.load())
+        peers.filter(|peer| !peer.is_closed(now)).min_by_key(|peer| peer.load())
     }
 
     fn peer(&self, service: &ServicePort, endpoint: &Endpoint) -> Arc<Peer> {

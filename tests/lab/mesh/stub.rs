@@ -45,7 +45,8 @@ struct Answers {
 }
 
 impl Stub {
-    /// All calls are answered with this code. Users with the id `slow` take a minute.
+    /// All calls are answered with this code. Users with the id `slow` take a minute, those with the id `late` a tenth of a second.
+    /// Whoever watches its health keeps a stream.
     pub(crate) async fn start(address: impl Into<SocketAddr>, revision: &'static str, code: Code) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -60,7 +61,10 @@ impl Stub {
             code,
             calls: Arc::clone(&calls),
         };
-        let server = Server::builder().add_service(UserServiceServer::new(answers));
+        let (_, health) = tonic_health::server::health_reporter();
+        let server = Server::builder()
+            .add_service(UserServiceServer::new(answers))
+            .add_service(health);
         let serve = server.serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(async move { serve.await.unwrap() });
         let runtime = Some(runtime);
@@ -93,8 +97,10 @@ impl UserService for Answers {
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<User>, Status> {
         let id = request.into_inner().id;
-        if id == "slow" {
-            tokio::time::sleep(Duration::from_mins(1)).await;
+        match id.as_str() {
+            "slow" => tokio::time::sleep(Duration::from_mins(1)).await,
+            "late" => tokio::time::sleep(Duration::from_millis(100)).await,
+            _ => {}
         }
         self.answer(User { id, ..User::default() })
     }

@@ -13,6 +13,7 @@ use k8s_openapi::{
 };
 
 use super::{
+    breaker::Breaker,
     policy::{Policy, ServicePort},
     profile::Profile,
     route::Route,
@@ -99,8 +100,9 @@ impl Table {
                         pod: Arc::clone(pod),
                     })
                 };
+                let breaker = Breaker::read(service.metadata.annotations.as_ref());
                 let entry = Entry {
-                    policy: Arc::new(Policy::new(&at, routes, exists)),
+                    policy: Arc::new(Policy::new(&at, routes, exists).breaking(breaker)),
                     endpoints: pods.iter().filter_map(endpoint).collect(),
                 };
                 let about = |profile: &&Profile| profile.service == (namespace.clone(), name.clone());

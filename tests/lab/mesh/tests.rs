@@ -26,6 +26,8 @@ use crate::{
     prometheus::PROXY_METRICS_PORT,
 };
 
+mod traps;
+
 const PORT: u16 = 50_051;
 
 /// A client, two arms, and a mesh around them.

@@ -19,6 +19,7 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{debug, warn};
 
 use super::{
+    accept::{Seen, Teller},
     fabric::Fabric,
     profile::Profile,
     route::{Kind, Route},
@@ -65,6 +66,23 @@ pub(super) async fn run(client: Client, fabric: Arc<Fabric>, ready: oneshot::Sen
             profiles: splits.chain(profiles).collect(),
         }
     };
+    let teller = Teller::start(client.clone());
+    let tell = || {
+        let of = |(kind, store): &(Kind, Store<DynamicObject>)| {
+            let routes = store.state().into_iter();
+            routes
+                .map(|object| (Arc::clone(&object), route(*kind, &object)))
+                .collect::<Vec<_>>()
+        };
+        let name = |service: Arc<Service>| {
+            let meta = &service.metadata;
+            Some((meta.namespace.clone()?, meta.name.clone()?))
+        };
+        teller.tell(Seen {
+            routes: routes.iter().flat_map(of).collect(),
+            services: services.state().into_iter().filter_map(name).collect(),
+        });
+    };
     let first = async {
         let core = async { tokio::join!(services.wait_until_ready(), pods.wait_until_ready()) };
         let mut stores: Vec<_> = routes.iter().map(|(_, store)| store).collect();
@@ -79,6 +97,7 @@ pub(super) async fn run(client: Client, fabric: Arc<Fabric>, ready: oneshot::Sen
             change = changes.next() => if change.is_none() { pending::<()>().await },
             () = &mut first, if ready.is_some() => {
                 fabric.publish(&objects());
+                tell();
                 let _ = ready.take().map(|ready| ready.send(()));
                 continue;
             }
@@ -87,6 +106,7 @@ pub(super) async fn run(client: Client, fabric: Arc<Fabric>, ready: oneshot::Sen
             // The streams go on filling the stores only while they are polled.
             let _ = timeout(TOGETHER, async { while changes.next().await.is_some() {} }).await;
             fabric.publish(&objects());
+            tell();
         }
     }
 }

@@ -38,6 +38,7 @@ fn tick(canary: (u64, u64, u64), stable: (u64, u64, u64)) -> Tick {
         stable: arm(stable),
         custom: CustomTick::default(),
         sent: crate::analysis::Sent::default(),
+        open: crate::analysis::Streams::default(),
     }
 }
 

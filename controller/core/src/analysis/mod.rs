@@ -13,6 +13,7 @@ pub mod peers;
 pub mod pods;
 pub mod sample;
 pub mod sequential;
+pub mod streams;
 pub mod verdict;
 
 pub use baseline::{Baseline, Frozen, PodCounts};
@@ -23,4 +24,5 @@ pub use objectives::{FailureCodes, LatencyObjective, Objectives, SuccessObjectiv
 pub use outlook::{Need, Prospects};
 pub use pods::{PodCalls, PodEvidence};
 pub use sample::{ArmSample, Counts, Sight, Tick};
+pub use streams::Streams;
 pub use verdict::{Evidence, Judged, Outcome, Range, Verdict};

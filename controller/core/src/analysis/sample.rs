@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{CustomTick, PodCalls, Sent};
+use super::{CustomTick, PodCalls, Sent, Streams};
 
 /// Calls that one arm answered in one tick.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -70,4 +70,7 @@ pub struct Tick {
     /// Where the clients' proxies sent calls; none where nobody asked for it.
     #[serde(default)]
     pub sent: Sent,
+    /// The calls that went on at its end.
+    #[serde(default)]
+    pub open: Streams,
 }

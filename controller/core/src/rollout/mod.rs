@@ -19,7 +19,7 @@ pub use observation::{
     RollbackOutcome, Verb,
 };
 pub use outlook::{Outlook, StepOutlook};
-pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft};
+pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft, Testers};
 pub use state::{
     Baseline, CommandAnswer, Commit, Contest, Ending, Floor, PauseReason, Paused, Phase, PhaseName, Preflight,
     Progressing, PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting,

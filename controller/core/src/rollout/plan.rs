@@ -11,7 +11,7 @@ use crate::analysis::{Analysis, Baseline, Objectives};
 /// One weight of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The canary's share while this step lasts, 1 to 100 %.
+    /// The canary's share while this step lasts, 1 to 100 %; 0 in a first step that judges the testers' calls.
     pub weight: Weight,
     /// The least time at this weight.
     pub hold: SignedDuration,
@@ -55,6 +55,16 @@ pub enum RouteOrigin {
     Generated,
     /// It stands in Git; Serin writes its two weights and leaves it where it is.
     Adopted,
+}
+
+/// Whether calls reach the canary whatever its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Testers {
+    /// None do.
+    #[default]
+    Absent,
+    /// The route sends calls with a header to it, or may do so.
+    Routed,
 }
 
 /// So many promoted revisions are remembered.
@@ -134,6 +144,8 @@ pub struct PlanDraft {
     pub on_inconclusive: OnInconclusive,
     /// See [`Plan::route`].
     pub route: RouteOrigin,
+    /// Whether a first step of weight 0 has calls to judge.
+    pub testers: Testers,
     /// See [`Plan::capacity`].
     pub capacity: Capacity,
     /// See [`Plan::idle_replicas`].
@@ -176,8 +188,8 @@ impl Plan {
         for (i, step) in draft.steps.iter().enumerate() {
             let at = format!("spec.plan.steps[{i}]");
             match Weight::try_from(step.weight) {
-                Ok(weight) if !weight.is_zero() => {
-                    if step.weight <= last {
+                Ok(weight) if !weight.is_zero() || (i == 0 && draft.testers == Testers::Routed) => {
+                    if i > 0 && step.weight <= last {
                         errors.push(FieldError::new(
                             format!("{at}.weight"),
                             format!("weights must rise from step to step: {} follows {last}", step.weight),
@@ -202,9 +214,17 @@ impl Plan {
                         on_inconclusive: step.on_inconclusive.unwrap_or(draft.on_inconclusive),
                     });
                 }
+                Ok(_) if i == 0 && draft.testers == Testers::Absent => errors.push(FieldError::new(
+                    format!("{at}.weight"),
+                    "a first step of weight 0 judges the testers' calls, and nobody's calls reach the canary: set \
+                     spec.route.testers, or begin with a weight from 1 to 100",
+                )),
                 _ => errors.push(FieldError::new(
                     format!("{at}.weight"),
-                    format!("a weight is a percentage from 1 to 100, not {}", step.weight),
+                    format!(
+                        "a weight is a percentage from 1 to 100 (0 in the first step, for testers), not {}",
+                        step.weight
+                    ),
                 )),
             }
         }
@@ -329,6 +349,7 @@ pub(crate) mod tests {
                 .collect(),
             on_inconclusive: OnInconclusive::Advance,
             route: RouteOrigin::Generated,
+            testers: Testers::Absent,
             capacity: Capacity::Proportional,
             idle_replicas: 0,
             drain: secs(5),
@@ -375,6 +396,20 @@ pub(crate) mod tests {
             };
             assert_eq!(fields(draft), ["spec.plan.fastReturn"]);
         }
+    }
+
+    #[test]
+    fn a_first_step_of_weight_zero_needs_testers() {
+        let with = |weights: &[i64]| PlanDraft {
+            testers: Testers::Routed,
+            ..draft(weights)
+        };
+        let plan = Plan::parse(with(&[0, 100])).unwrap();
+        assert!(plan.step(0).weight.is_zero());
+        assert_eq!(fields(with(&[0, 0, 100])), ["spec.plan.steps[1].weight"]);
+        assert_eq!(fields(with(&[0])), ["spec.plan.steps"]);
+        let [error] = Plan::parse(draft(&[0, 100])).unwrap_err().try_into().unwrap();
+        assert!(error.problem.contains("spec.route.testers"), "{error}");
     }
 
     #[test]

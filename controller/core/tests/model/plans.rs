@@ -1,7 +1,7 @@
 //! The plans that are explored. Durations are one or two units, so that every deadline can pass.
 
 use serin_core::analysis::Objectives;
-use serin_core::rollout::{Capacity, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft};
+use serin_core::rollout::{Capacity, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft, Testers};
 
 use super::world::UNIT;
 
@@ -19,6 +19,7 @@ pub(crate) fn draft(weights: &[i64]) -> PlanDraft {
             .collect(),
         on_inconclusive: OnInconclusive::Advance,
         route: RouteOrigin::Generated,
+        testers: Testers::Absent,
         capacity: Capacity::Proportional,
         idle_replicas: 0,
         drain: UNIT,

@@ -1,6 +1,6 @@
 //! Prometheus: each tick shows one of a few things, with counts large enough that a verdict needs a few ticks only.
 
-use serin_core::analysis::{ArmSample, Counts, CustomTick, Judged, Sent, Sight, Tick};
+use serin_core::analysis::{ArmSample, Counts, CustomTick, Judged, Sent, Sight, Streams, Tick};
 use serin_core::rollout::State;
 
 use super::world::{World, at};
@@ -68,6 +68,7 @@ impl Kind {
             stable,
             custom: CustomTick::default(),
             sent: Sent::default(),
+            open: Streams::default(),
         }
     }
 }

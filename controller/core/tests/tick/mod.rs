@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serin_core::analysis::sequential::{Arms, Role, Tally};
 use serin_core::analysis::{
     Analysis, ArmSample, Counts, CustomCounts, CustomKind, CustomMetric, CustomTick, Frozen, LatencyObjective,
-    Objectives, PodCalls, Sent, Sight, Tick,
+    Objectives, PodCalls, Sent, Sight, Streams, Tick,
 };
 
 /// In its first step, with nothing seen.
@@ -63,5 +63,6 @@ pub(crate) fn tick() -> Tick {
             ..CustomTick::default()
         },
         sent: Sent::default(),
+        open: Streams::default(),
     }
 }

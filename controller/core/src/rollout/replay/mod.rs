@@ -31,7 +31,7 @@ use super::plan::Plan;
 use super::state::{Baseline, PauseReason, Paused, Phase, Preflight, Revision, Run, Starting, State};
 use super::transition::transition;
 use crate::Weight;
-use crate::analysis::{ArmSample, CustomTick, FailureCodes, Sent, Sides, Tick};
+use crate::analysis::{ArmSample, CustomTick, FailureCodes, Sent, Sides, Streams, Tick};
 
 pub use peers::{Peer, PeerEnd, PeerReplay};
 pub use recording::{
@@ -315,6 +315,7 @@ impl<'a> World<'a> {
                     stable: at_bounds(divided.stable),
                     custom,
                     sent: Sent::default(),
+                    open: Streams::default(),
                 });
             }
         }

@@ -125,6 +125,7 @@ fn a_canary_that_fails_5_percent_is_rolled_back_at_its_first_weight_one_scrape_a
             stable: arm(&stable),
             custom: CustomTick::default(),
             sent: Sent::default(),
+            open: Streams::default(),
         };
         tick += 1;
         if analysis.observe(&tick_of) == Outcome::Fail {

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use crate::Weight;
 use crate::analysis::sequential::Role;
 use crate::analysis::{
-    ArmSample, Baseline, Counts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Sent, Sides, Sight, Tick,
-    Unusable,
+    ArmSample, Baseline, Counts, CustomKind, CustomMetric, CustomTick, CustomValue, Reading, Sent, Sides, Sight,
+    Streams, Tick, Unusable,
 };
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
@@ -21,6 +21,7 @@ use crate::rollout::{
 
 mod floor;
 mod returns;
+mod testers;
 
 fn rev(name: &str, hash: &str) -> Revision {
     Revision {
@@ -61,6 +62,8 @@ struct World {
     origin: Origin,
     promotion: PromotionOutcome,
     failing: f64,
+    /// Percent of all calls that carry the testers' header.
+    testers: u64,
     sight: Sight,
     unusable: Vec<Unusable>,
     pods_come: bool,
@@ -115,6 +118,7 @@ impl World {
                 at: at(0),
             },
             failing: 0.0,
+            testers: 0,
             sight: Sight::Fresh,
             unusable: vec![],
             pods_come: true,
@@ -157,7 +161,7 @@ impl World {
         let mut end = (since.as_second() / interval + 1) * interval;
         let mut ticks = vec![];
         while end <= at(self.now).as_second() {
-            let requests = 100 * u64::from(self.weight.canary().percent());
+            let requests = 100 * u64::from(self.weight.canary().percent()).max(self.testers);
             let seen = self.sight == Sight::Fresh;
             #[expect(
                 clippy::cast_possible_truncation,
@@ -200,6 +204,7 @@ impl World {
                         stable: 10_000 - requests,
                     }
                 },
+                open: Streams::default(),
             });
             end += interval;
         }
