@@ -32,7 +32,7 @@ pub(super) async fn render_as_reviewed(lab: Arc<Lab>) -> anyhow::Result<()> {
         ("serin-namespaced", "namespaced=true"),
     ] {
         // Argo CD's namespace is not there in every cluster; this one is.
-        let set = format!("clusterId=prod-eu,argocd.namespace=charts-serin,flux.namespace=charts-serin,{set}");
+        let set = format!("clusterId=prod-eu,crds.install=false,argocd.namespace=charts-serin,flux.namespace=charts-serin,{set}");
         let rendered = render(&lab, "serin", "charts-serin", &["--set", &set]).await?.text()?;
         insta::assert_snapshot!(name, rendered);
         is_taken(&lab, &rendered).await.context(name)?;
