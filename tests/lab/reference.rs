@@ -106,9 +106,10 @@ fn prose(schema: &Value) -> String {
 
 fn mark(within: &Value, key: &str) -> &'static str {
     let required = within.get("required").and_then(Value::as_array);
-    match required.is_some_and(|keys| keys.iter().any(|found| found == key)) {
-        true => "*",
-        false => "",
+    if required.is_some_and(|keys| keys.iter().any(|found| found == key)) {
+        "*"
+    } else {
+        ""
     }
 }
 
