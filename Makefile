@@ -54,6 +54,10 @@ generate: ## Write the files that are generated from code.
 	@mkdir -p crds
 	@cargo run --quiet -p serin -- crd >target/canaryrollouts.serin.dev.yaml
 	@mv target/canaryrollouts.serin.dev.yaml crds/
+	@cargo run --quiet -p serin-tests --bin lab -- reference >target/reference.md
+	@mv target/reference.md docs/
+	@deploy/render-install.sh "$$($(setup)/helm-kubectl.sh | head -n 1)" >target/install.yaml
+	@mv target/install.yaml deploy/
 
 .PHONY: fmt
 fmt: ## Format the code.

@@ -10,9 +10,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use crate::grpc::status::{overloaded, starting, too_late};
+use crate::grpc::status::{overloaded, starting, too_large, too_late};
 use crate::metrics::{Method, Metrics};
 use crate::readiness::{Phase, Readiness};
 
@@ -90,8 +91,20 @@ where
                 None => answer.await,
             };
             drop(place);
-            answer
+            answer.map(by_convention)
         })
+    }
+}
+
+/// tonic calls a message that is too large OUT_OF_RANGE; gRPC's own libraries, and with them clients' rules, RESOURCE_EXHAUSTED.
+fn by_convention(answer: Response<Body>) -> Response<Body> {
+    let Some(status) = Status::from_header_map(answer.headers()) else {
+        return answer;
+    };
+    let tonics = "Error, decoded message length too large: ";
+    match (status.code(), status.message().strip_prefix(tonics)) {
+        (Code::OutOfRange, Some(sizes)) => too_large(&format!("the request is too large: {sizes}")).into_http(),
+        _ => answer,
     }
 }
 

@@ -20,6 +20,11 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("lab_argocd_says_what_is_broken_and_recovers", argocd::recovers),
         Story::new("charts_render_as_reviewed_and_are_taken", charts::render_as_reviewed),
         Story::new("charts_take_every_option", charts::take_every_option),
+        Story::new(
+            "charts_take_every_option_of_serins",
+            charts::take_every_option_of_serins,
+        ),
+        Story::new("charts_make_restricted_pods", charts::make_restricted_pods),
         Story::new("lab_a_deployment_gets_ready_rolls_over_and_goes", pods::rolls_over),
         Story::new(
             "lab_an_unknown_image_waits_until_it_is_there",

@@ -16,6 +16,10 @@ mod gate;
 mod git;
 mod health;
 mod install;
+#[cfg(test)]
+mod lua;
+#[cfg(test)]
+mod manifests;
 mod object;
 mod project;
 mod source;

@@ -12,10 +12,13 @@ pub mod forward;
 pub mod git_server;
 pub mod jenkins;
 pub mod kubelet;
+#[cfg(test)]
+mod manifests;
 pub mod mesh;
 pub mod net;
 pub mod process;
 pub mod prometheus;
+pub mod reference;
 pub mod site;
 pub mod tools;
 

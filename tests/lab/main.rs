@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use lab::demo;
 
@@ -19,6 +20,19 @@ enum Command {
     Demo,
     /// Leaves the lab running and prints how to reach it.
     Up,
+    /// Prints docs/reference.md, made from the definition in crds/.
+    Reference,
+}
+
+fn reference() -> anyhow::Result<()> {
+    let path = lab::project_root().join("crds/canaryrollouts.serin.dev.yaml");
+    let reading = || format!("reading the definition {}; `make generate` writes it", path.display());
+    let definition = std::fs::read_to_string(&path).with_context(reading)?;
+    print!(
+        "{}",
+        lab::reference::page(&serde_saphyr::from_str(&definition).with_context(reading)?)
+    );
+    Ok(())
 }
 
 #[tokio::main]
@@ -26,6 +40,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo => demo::run().await,
         Command::Up => demo::up().await,
+        Command::Reference => reference(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

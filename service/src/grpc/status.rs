@@ -53,6 +53,19 @@ impl From<StoreError> for Status {
                     details,
                 )
             }
+            StoreError::SchemaBehind(source) => {
+                tracing::warn!(
+                    error = &source as &dyn std::error::Error,
+                    "the database's schema is older than this version needs: migrate it, or set DATABASE_MIGRATE=apply"
+                );
+                let mut details = details("SCHEMA_BEHIND");
+                details.set_retry_info(Some(RETRY_AFTER));
+                Self::with_error_details(
+                    Code::Unavailable,
+                    "this can't be done before the database is brought further; try again later",
+                    details,
+                )
+            }
             StoreError::Broken(source) => {
                 tracing::error!(
                     error = &source as &dyn std::error::Error,
@@ -88,6 +101,11 @@ pub(crate) fn overloaded() -> Status {
         "too many calls at once (MAX_CONCURRENT_CALLS); try again",
         details,
     )
+}
+
+/// The request is larger than this process reads.
+pub(crate) fn too_large(message: &str) -> Status {
+    Status::with_error_details(Code::ResourceExhausted, message, details("MESSAGE_TOO_LARGE"))
 }
 
 /// The client's own time for the call is over.

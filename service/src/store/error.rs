@@ -22,6 +22,9 @@ pub(crate) enum StoreError {
     /// It is gone, or too busy: the same may succeed later.
     #[error("the database does not answer: {0}")]
     Unavailable(#[source] Error),
+    /// It lacks a table or column that this needs: nobody has migrated it so far.
+    #[error("the database's schema is older than this version needs: {0}")]
+    SchemaBehind(#[source] Error),
     /// A mistake of ours, or data that is no longer what we wrote.
     #[error("the database does not do what it should: {0}")]
     Broken(#[source] Error),
@@ -31,6 +34,8 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         if is_unavailable(&error) {
             Self::Unavailable(error)
+        } else if is_schema_behind(&error) {
+            Self::SchemaBehind(error)
         } else {
             Self::Broken(error)
         }
@@ -73,6 +78,20 @@ fn is_out_of_service(error: &dyn DatabaseError) -> bool {
         Code::Sqlite(code) => matches!(code, 8 | 10 | 13 | 14 | 15),
         // Connections, resources, an operator's word (a shutdown, a statement that takes too long), a failover to a replica that only reads.
         Code::Postgres(code) => ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006",
+    }
+}
+
+/// Whether a table or column is not there. Statements are fixed, so that it is the schema that lags behind.
+fn is_schema_behind(error: &Error) -> bool {
+    let Error::Database(error) = error else { return false };
+    match code(error.as_ref()) {
+        // SQLite has one code for all that a statement may get wrong, and tells these two in words.
+        Code::Sqlite(1) => ["no such table", "no such column"]
+            .iter()
+            .any(|words| error.message().starts_with(words)),
+        Code::Sqlite(_) => false,
+        // undefined_table, undefined_column
+        Code::Postgres(code) => matches!(code.as_str(), "42P01" | "42703"),
     }
 }
 

@@ -59,6 +59,15 @@ async fn a_request_that_is_too_large_is_the_callers_fault() {
     let mut client = service.client().await;
     let request = GetUserRequest { id: "x".repeat(2_000) };
     let status = client.get_user(request).await.unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert_eq!(status.get_details_error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
+    assert!(
+        status.message().starts_with("the request is too large: found 20"),
+        "{status}"
+    );
+    assert!(
+        status.get_details_retry_info().is_none(),
+        "the same would be too large again"
+    );
     create(&mut client, "ada@example.com").await.unwrap();
 }

@@ -16,5 +16,6 @@ mod paging;
 #[path = "../postgres/mod.rs"]
 mod postgres;
 mod process;
+mod readme;
 mod shutdown;
 mod tracing;

@@ -22,6 +22,9 @@ pub(super) struct Project {
     /// All of them when there is no list.
     #[serde(default)]
     namespace_resource_whitelist: Option<Vec<Kind>>,
+    /// Of people, whom the lab's Argo CD has none of.
+    #[serde(default, rename = "roles")]
+    _roles: Vec<Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -14,10 +14,11 @@ use kube::{
 use tokio::time::timeout;
 
 /// Schemas of the lab's own that take everything, for kinds whose controllers the lab stands in for.
-const TOLERANT: [&str; 4] = [
+const TOLERANT: [&str; 5] = [
     include_str!("../crds/argo-cd.yaml"),
     include_str!("../crds/flux.yaml"),
     include_str!("../crds/linkerd.yaml"),
+    include_str!("../crds/prometheus-operator.yaml"),
     include_str!("../crds/smi.yaml"),
 ];
 

@@ -22,6 +22,7 @@ prometheus=$("$here/prometheus.sh")
 tools=$("$here/helm-kubectl.sh")
 system=$("$here/system.sh")
 "$here/postgres.sh" >/dev/null # for the tests of user-service, which ask for it themselves
+"$here/lua.sh" >/dev/null # for the tests of argocd/, which ask for it themselves
 "$here/openssh.sh" >/dev/null # for the tests of the controller, which ask for it themselves
 
 # json WORD: as a JSON string.

@@ -68,6 +68,8 @@ impl Serin {
         let mut values = json!({
             "clusterId": CLUSTER,
             "namespaced": namespaced,
+            // The lab's own, which others use too.
+            "crds": { "install": false },
             // Each costs the machine as much as a pod of the service.
             "replicas": 1,
             "image": { "repository": format!("registry.example.com/{release}"), "tag": "lab" },

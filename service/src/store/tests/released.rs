@@ -145,7 +145,17 @@ async fn the_new_versions_statements_work_on_the_old_schema() {
         store.ping().await.unwrap();
         let request: RequestId = "c6b5b1f0".parse().unwrap();
         let refused = store.create(somebody("c@example.com"), Some(&request), at(3)).await;
-        assert!(matches!(refused, Err(StoreError::Broken(_))), "{name}: {refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::SchemaBehind(_))),
+            "{name}: {refused:?}"
+        );
+        let told = tonic::Status::from(refused.unwrap_err());
+        assert_eq!(
+            told.code(),
+            tonic::Code::Unavailable,
+            "{name}: it is no fault of the code"
+        );
+        assert!(!told.message().contains("create_requests"), "{name}: {told}");
         store.delete(user.id, Seen::Version(2)).await.unwrap();
         assert_eq!(
             store.list(None, 10).await.unwrap(),
