@@ -235,6 +235,7 @@ async fn main() {
         url: format!("file://{}", origin.display()),
         branch: "main".to_owned(),
         credentials: Credentials::None,
+        api_token: None,
         ca: None,
         hand: Hand::default(),
     };

@@ -79,7 +79,12 @@ async fn given(lab: &Lab) -> anyhow::Result<BTreeSet<Permission>> {
     let helm = Program::new(&lab.tools.helm)
         .args(["template", "serin"])
         .arg(project_root().join("deploy/charts/serin"))
-        .args(["--namespace", "serin", "--set", "clusterId=lab,namespaced=true"]);
+        .args([
+            "--namespace",
+            "serin",
+            "--set",
+            "clusterId=lab,namespaced=true,flux.namespace=flux-system",
+        ]);
     let manifests = helm.output(Duration::from_secs(60)).await.and_then(Output::text)?;
     let mut given = BTreeSet::new();
     for document in manifests.split("\n---").filter(|text| text.contains("kind: Role\n")) {

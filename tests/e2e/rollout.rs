@@ -4,6 +4,7 @@
 mod adopted;
 mod blue_green;
 mod contested;
+mod delivered;
 mod ends;
 mod faults;
 mod inside;
@@ -140,6 +141,11 @@ pub(crate) fn stories() -> Vec<Story> {
             repository::lands_by_a_pull_request,
         ),
         Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
+        Story::new(
+            "a_promotion_reaches_the_cluster_by_way_of_hydrated_manifests",
+            delivered::hydrated,
+        ),
+        Story::new("a_rollback_reaches_the_cluster_by_flux", delivered::by_flux),
         Story::new("every_line_of_the_preflight_passes_and_does_not_pass", preflight::lines),
         Story::new(
             "a_start_that_could_not_work_is_refused_until_it_is_mended",

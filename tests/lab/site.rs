@@ -1,6 +1,7 @@
 //! A team's installation in the lab: the config repository seeded from `deploy/` and `argocd/`, Argo CD, and environments in
 //! which user-service runs, each with its clients. Done as the READMEs tell an operator. It must not know any story.
 
+mod delivery;
 mod environment;
 mod operator;
 mod serin;
@@ -10,6 +11,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 
 pub use self::{
+    delivery::{Delivery, GIT_REPOSITORY, KUSTOMIZATION, Way},
     environment::{CANARY, Environment, SERVICE, Setup, revision},
     operator::Clone,
     serin::{CLUSTER, Detours, Serin},

@@ -400,7 +400,8 @@ pub struct GitSpec {
     #[x_kube(validation = ("!self.startsWith('/') && !self.contains('..')", "it must be a folder inside of the repository"))]
     pub path: String,
     /// A Secret in the rollout's namespace: `username` and `password` (a token), or `identity` and `known_hosts` (SSH; also
-    /// as `sshPrivateKey` and `knownHosts`); and `ca.crt`, the authority of an https host with a private certificate.
+    /// as `sshPrivateKey` and `knownHosts`); `ca.crt`, the authority of an https host with a private certificate; and `apiToken`, which
+    /// opens pull requests where the credentials that push cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
     /// The author of commits, as in `Serin <serin@example.com>`; the controller's own when absent.

@@ -191,7 +191,7 @@ pub async fn rollback(args: RevisionRollback) -> Result<()> {
     }
     match outcome {
         RollbackOutcome::Committed { sha, .. } => print_commit("committed", &sha, &repo, &request.revision),
-        RollbackOutcome::AlreadyCommitted { sha } => print_commit("there already", &sha, &repo, &request.revision),
+        RollbackOutcome::AlreadyCommitted { sha, .. } => print_commit("there already", &sha, &repo, &request.revision),
         RollbackOutcome::AlreadyAtRest => eprintln!("nothing to commit: the canary equals stable already"),
         RollbackOutcome::Withdrawn => anyhow::bail!(
             "nothing was committed: {} does not hold a canary commit of revision {} any more; see `serin revision log`",

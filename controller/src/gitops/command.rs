@@ -59,6 +59,8 @@ pub(super) struct Call<'a> {
     pub(super) env: Vec<(&'static str, OsString)>,
     /// Whether the call talks to the host, and so gets the credentials and the longer deadline.
     pub(super) remote: bool,
+    /// Instead of the usual deadline.
+    pub(super) deadline: Option<Duration>,
 }
 
 impl<'a> Call<'a> {
@@ -76,6 +78,11 @@ impl<'a> Call<'a> {
 
     pub(super) fn remote(mut self) -> Self {
         self.remote = true;
+        self
+    }
+
+    pub(super) fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
         self
     }
 
@@ -174,11 +181,12 @@ impl Git {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let deadline = if call.remote {
+        let usual = if call.remote {
             self.remote_deadline
         } else {
             self.local_deadline
         };
+        let deadline = call.deadline.unwrap_or(usual);
         let (status, stdout, stderr) = communicate(command, &call.stdin, deadline)
             .await
             .map_err(|source| Error::Start {
@@ -304,6 +312,7 @@ mod tests {
             url: "file:///nowhere".into(),
             branch: "main".into(),
             credentials: Credentials::None,
+            api_token: None,
             ca: None,
             hand: Hand::default(),
         }

@@ -36,6 +36,16 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// A token for the API of a repository's host: to open pull requests, for who pushes with a key. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiToken(pub String);
+
+impl fmt::Debug for ApiToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiToken(…)")
+    }
+}
+
 /// With whose hand commits are written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hand {
@@ -231,6 +241,7 @@ pub(super) fn secrets(repo: &RepoSpec) -> Vec<&str> {
             secrets.extend(passphrase.as_deref());
         }
     }
+    secrets.extend(repo.api_token.as_ref().map(|ApiToken(token)| token.as_str()));
     secrets.retain(|secret| !secret.is_empty());
     secrets
 }
@@ -246,6 +257,7 @@ mod tests {
             token: "hunter2".into(),
         };
         assert!(!format!("{token:?}").contains("hunter2"));
+        assert!(!format!("{:?}", ApiToken("hunter2".into())).contains("hunter2"));
         let signing = SigningKey::OpenPgp {
             secret_key: "hunter2".into(),
             passphrase: Some("hunter2".into()),

@@ -159,6 +159,14 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The error itself, where several share it.
+    pub fn own(&self) -> &Self {
+        match self {
+            Self::Shared(error) => error.own(),
+            own => own,
+        }
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Remote { fault, .. } if fault.is_input() => ErrorKind::Input,

@@ -8,12 +8,14 @@ mod create;
 mod credentials;
 mod error;
 mod fault;
+mod fetch;
 mod fields;
 mod find;
 #[doc(hidden)]
 pub mod fuzz;
 mod graph;
 mod history;
+mod housekeeping;
 mod kustomize;
 mod layout;
 mod lists;
@@ -28,11 +30,12 @@ mod signing;
 mod spec;
 mod trailers;
 mod values;
+mod words;
 mod writer;
 mod yaml;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -40,14 +43,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::time::Instant;
 
 pub use command::Git;
 pub use create::{CreateRequest, Created};
-pub use credentials::{Credentials, Hand, SigningKey};
+pub use credentials::{ApiToken, Credentials, Hand, SigningKey};
 pub use error::{Error, ErrorKind, ROLLBACK_BLOCKED, Result};
 pub use fault::Fault;
 pub use find::{Answer, CanaryCommit, LogEntry};
+pub use housekeeping::Housekeeping;
 pub use layout::Layout;
 pub use objects::Commit;
 pub use promote::{PromoteOutcome, PromoteRequest};
@@ -105,6 +108,7 @@ pub struct GitOps {
     patience: Duration,
     ready: Duration,
     hosts: Hosts,
+    housekeeping: Housekeeping,
     branches: Arc<queue::PerBranch<Arc<Branch>>>,
 }
 
@@ -125,7 +129,8 @@ struct Branch {
     progress: queue::Progress,
     on_the_line: queue::OnTheLine,
     proposals: proposal::Proposals,
-    last_fetch: tokio::sync::Mutex<Option<(Instant, String)>>,
+    /// Whoever fetches is in it.
+    house: housekeeping::House<fetch::Line>,
 }
 
 impl GitOps {
@@ -142,6 +147,7 @@ impl GitOps {
             patience: Duration::from_secs(3),
             ready: Duration::from_secs(10),
             hosts: Hosts::default(),
+            housekeeping: Housekeeping::default(),
             branches: Arc::default(),
         }
     }
@@ -195,6 +201,13 @@ impl GitOps {
         self
     }
 
+    /// When mirrors are tidied up.
+    #[must_use]
+    pub fn with_housekeeping(mut self, housekeeping: Housekeeping) -> Self {
+        self.housekeeping = housekeeping;
+        self
+    }
+
     /// The credentials of a GitHub App at this moment.
     pub async fn log_in(&self, repo: &RepoSpec, key: &AppKey, now: jiff::Timestamp) -> Result<Credentials> {
         self.hosts.log_in(repo, key, now).await
@@ -202,35 +215,6 @@ impl GitOps {
 
     fn branch(&self, repo: &RepoSpec) -> Arc<Branch> {
         self.branches.of(&repo.url, &repo.branch)
-    }
-
-    /// The mirror, as new as this call.
-    async fn fetched(&self, repo: &RepoSpec) -> Result<(Mirror, String)> {
-        let mirror = Mirror::new(self.git.clone(), &self.cache, repo.clone())?;
-        let asked = Instant::now();
-        let branch = self.branch(repo);
-        let mut last = branch.last_fetch.lock().await;
-        // Whoever waited here while somebody else's fetch began and ended has its answer.
-        if let Some((began, head)) = &*last
-            && *began > asked
-        {
-            return Ok((mirror, head.clone()));
-        }
-        let began = Instant::now();
-        let mut head = mirror.fetch().await?;
-        // Once a process: what an earlier one left may have been damaged meanwhile.
-        if last.is_none()
-            && let Err(Error::Damaged { .. }) = mirror.check_history(&head).await
-        {
-            head = mirror.fetch().await?;
-        }
-        if last.as_ref().is_none_or(|(_, known)| *known != head)
-            && let Err(error) = mirror.keep_graph(&head).await
-        {
-            tracing::warn!(repository = repo.name(), %error, "walks along this history take longer");
-        }
-        *last = Some((began, head.clone()));
-        Ok((mirror, head))
     }
 
     /// The branch's head, after a fetch.
@@ -265,7 +249,7 @@ impl GitOps {
     /// Whether Git is at rest, and which revisions stand in it.
     pub async fn rest_state(&self, repo: &RepoSpec, subject: &Subject) -> Result<RestState> {
         subject.check()?;
-        let (mirror, head) = self.fetched(repo).await?;
+        let (mirror, head) = self.fetched_for(repo, fetch::Need::Commit).await?;
         let arms = layout::Arms::at(&mirror, &head, subject).await?;
         Ok(RestState {
             head,
@@ -283,7 +267,7 @@ impl GitOps {
         commit: &str,
     ) -> Result<Option<(String, String)>> {
         subject.check()?;
-        let (mirror, head) = self.fetched(repo).await?;
+        let (mirror, head) = self.fetched_for(repo, fetch::Need::Commit).await?;
         let Some(sha) = mirror.resolve(commit).await? else {
             return Ok(None);
         };

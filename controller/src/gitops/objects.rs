@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use super::command::Call;
 use super::credentials::Hand;
 use super::error::{Error, Result};
-use super::repository::{Mirror, is_damage};
+use super::repository::Mirror;
 use super::spec::Identity;
+use super::words::is_damage;
 
 const MAX_FILE: usize = 1024 * 1024;
 /// What of a commit is asked for; [`commits`] reads it.

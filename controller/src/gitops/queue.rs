@@ -203,6 +203,12 @@ impl<J> Queue<J> {
         taken
     }
 
+    /// Whether nobody works on it and nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state();
+        !state.driven && state.rollbacks.is_empty() && state.others.is_empty()
+    }
+
     /// Whether only jobs wait that may wait on.
     pub(super) fn may_wait(&self) -> bool {
         let state = self.state();

@@ -12,6 +12,7 @@ use super::command::{Answer, Call, Git};
 use super::error::{Error, ErrorKind, Result};
 use super::fault::Fault;
 use super::spec::RepoSpec;
+use super::words::{is_damage, is_full, remote_lines};
 
 /// Where the mirror keeps the branch's head.
 const HEAD: &str = "refs/serin/head";
@@ -73,37 +74,56 @@ impl Mirror {
         }
         let repository = self.repo.name();
         tracing::warn!(repository, "the mirror was damaged and is fetched anew");
-        let disk = |source| self.disk("fetch a damaged mirror anew of", source);
-        let known = self.remembered();
-        std::fs::remove_dir_all(&self.dir).map_err(disk)?;
-        if let Some(known) = known {
-            std::fs::create_dir_all(&self.dir).map_err(disk)?;
-            std::fs::write(self.dir.join(KNOWN), known).map_err(disk)?;
-        }
+        self.clear(None)
+            .map_err(|source| self.disk("fetch a damaged mirror anew of", source))?;
         let head = self.try_fetch().await?;
         let head = head.ok_or_else(|| self.failed("fetch", "its objects do not fit together"))?;
         self.with_known(head).await
     }
 
-    /// What was the head when the mirror was last whole, read without git: the rest of the mirror may be gone.
-    fn remembered(&self) -> Option<String> {
-        [KNOWN, HEAD].iter().find_map(|name| {
-            let text = std::fs::read_to_string(self.dir.join(name)).ok()?;
-            let sha = text.trim();
-            (sha.len() >= 40 && sha.chars().all(|c| c.is_ascii_hexdigit())).then(|| sha.to_owned())
-        })
+    /// Removes all but the memory of what was the head when the mirror was last whole; what stands there is read without git, as
+    /// anything may be broken. Where that memory cannot be kept, or this ends half-way, the mirror is still a damaged one.
+    fn clear(&self, head: Option<&str>) -> std::io::Result<()> {
+        let (memory, newest) = (self.dir.join(KNOWN), self.dir.join(HEAD));
+        let commit = |path: &Path| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let sha = text.trim().to_owned();
+            (sha.len() >= 40 && sha.chars().all(|c| c.is_ascii_hexdigit())).then_some(sha)
+        };
+        if commit(&memory).is_none() {
+            if let Some(head) = head {
+                std::fs::write(&memory, head)?;
+            } else if commit(&newest).is_some() {
+                // Moved, not written: that needs no room on a full disk.
+                std::fs::rename(&newest, &memory)?;
+            }
+        }
+        // Without its HEAD it is no mirror any more, whatever is left of it.
+        let mut entries: Vec<_> = std::fs::read_dir(&self.dir)?.collect::<Result<_, _>>()?;
+        entries.sort_by_key(|entry| (entry.file_name() != "HEAD", entry.file_name() == DAMAGED));
+        for entry in entries.iter().filter(|entry| entry.file_name() != KNOWN) {
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The head, if it contains what was the head before a repair: a repair must not hide a rewritten history.
     async fn with_known(&self, head: String) -> Result<String> {
         let memory = self.dir.join(KNOWN);
-        let Ok(known) = std::fs::read_to_string(&memory) else {
-            return Ok(head);
+        let known = match std::fs::read_to_string(&memory) {
+            Ok(known) => known,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(head),
+            Err(source) => return Err(self.disk("compare with what was known of", source)),
         };
         if !self.is_ancestor(known.trim(), &head).await? {
             return Err(self.rewritten(known));
         }
-        std::fs::remove_file(&memory).map_err(|source| self.disk("repair the mirror of", source))?;
+        // One that stays says the same again at the next fetch.
+        let _ = std::fs::remove_file(&memory);
         Ok(head)
     }
 
@@ -149,7 +169,12 @@ impl Mirror {
         }
         if self.dir.join("shallow").exists() {
             // Nothing may ever be computed on what was fetched.
-            std::fs::remove_dir_all(&self.dir).map_err(|source| self.disk("remove a shallow mirror of", source))?;
+            if known.is_none() {
+                // Nobody relied on it.
+                let _ = std::fs::remove_file(self.dir.join(HEAD));
+            }
+            self.clear(known.as_deref())
+                .map_err(|source| self.disk("remove a shallow mirror of", source))?;
             return Err(Error::Shallow { repository, branch });
         }
         if !answer.status.success() {
@@ -188,10 +213,12 @@ impl Mirror {
             // There is none, as a rule.
             let _ = std::fs::remove_file(self.dir.join(lock));
         }
-        // Only a fetch writes packs, and a pack that it did not finish fills the disk.
+        // Only fetches and housekeeping write packs, never at once, and a pack that was not finished fills the disk. What keeps a
+        // pack from being packed again is the mark of a fetch that was killed.
         let packs = std::fs::read_dir(self.dir.join("objects/pack")).into_iter().flatten();
         for pack in packs.flatten() {
-            if pack.file_name().to_string_lossy().starts_with("tmp_") {
+            let name = pack.file_name().to_string_lossy().into_owned();
+            if name.starts_with("tmp_") || name.starts_with(".tmp-") || name.rsplit('.').next() == Some("keep") {
                 let _ = std::fs::remove_file(pack.path());
             }
         }
@@ -339,51 +366,4 @@ impl Mirror {
             source,
         }
     }
-}
-
-/// Whether git had no room to write to.
-fn is_full(stderr: &str) -> bool {
-    stderr.contains("No space left on device")
-}
-
-/// What a hook of the host said.
-fn remote_lines(stderr: &str) -> String {
-    let lines = stderr.lines().filter_map(|line| line.strip_prefix("remote:"));
-    lines
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-pub(super) fn is_damage(words: &str) -> bool {
-    let signs = [
-        "not a git repository",
-        "bad object",
-        "bad tree object",
-        "not a tree object",
-        "Not a valid object name",
-        "loose object",
-        "could not parse",
-        "unable to parse",
-        "Could not read",
-        "revision walk setup failed",
-        "inflate",
-        "missing blob",
-        "missing tree",
-        "missing commit",
-        "unable to read",
-        "is corrupt",
-        "is likely corrupt",
-        "is empty",
-        "object file",
-        "packfile",
-        "did not send all necessary objects",
-        "bad config",
-        "unresolvable reference",
-        "broken ref",
-    ];
-    // What ssh's failures end with speaks of the host, not of the mirror.
-    let words = words.replace("Could not read from remote repository", "");
-    signs.iter().any(|sign| words.contains(sign)) && !words.contains("remote: ")
 }

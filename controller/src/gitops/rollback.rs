@@ -40,7 +40,11 @@ pub enum RollbackOutcome {
         own_fields_because: Option<String>,
     },
     /// It was done before.
-    AlreadyCommitted { sha: String },
+    AlreadyCommitted {
+        sha: String,
+        /// As in [`Self::Committed`], as the commit's message says it.
+        own_fields_because: Option<String>,
+    },
     /// The canary's subtree equals stable's already: people returned there themselves.
     AlreadyAtRest,
     /// The revision's commit is not part of what the branch says now.
@@ -76,7 +80,11 @@ pub(super) async fn compute(
         .as_deref()
         .and_then(|sha| find::answer_to(&answers, Action::Rollback, sha))
     {
-        return Ok(Step::Settled(RollbackOutcome::AlreadyCommitted { sha: sha.clone() }));
+        let commit = mirror.commit(sha).await?;
+        return Ok(Step::Settled(RollbackOutcome::AlreadyCommitted {
+            sha: sha.clone(),
+            own_fields_because: commit.and_then(|commit| trailers::own_fields_because(&commit.message)),
+        }));
     }
     // A promotion that was pushed by a controller which was killed before it could record it is known to Git alone.
     let pushed = canary_commit
@@ -367,7 +375,7 @@ fn message(request: &RollbackRequest, target: &Target, own_fields_because: Optio
         .collect();
     paragraphs.push(names.join("\n"));
     if let Some(why) = own_fields_because {
-        paragraphs.push(format!("Only the rollout's own fields were restored, as {why}."));
+        paragraphs.push(trailers::own_fields(why));
     }
     Message {
         subject: format!("Roll back {rollout} to {back_to} ({} failed)", request.revision),

@@ -63,7 +63,7 @@ impl Mirror {
         let answer = answer?;
         if answer.status.success() {
             Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned())
-        } else if super::repository::is_damage(&answer.stderr) {
+        } else if super::words::is_damage(&answer.stderr) {
             Err(self.failed(DOING, &answer.stderr))
         } else {
             Err(self.unsigned(&keys.without_folder(&answer.stderr)))

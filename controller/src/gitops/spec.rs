@@ -1,6 +1,6 @@
 //! What a caller says about a repository and a rollout: plain values, checked once. It must not know Kubernetes types.
 
-use super::credentials::{Credentials, Hand};
+use super::credentials::{ApiToken, Credentials, Hand};
 use super::error::{Error, Result};
 use super::layout::Layout;
 
@@ -10,6 +10,8 @@ pub struct RepoSpec {
     pub url: String,
     pub branch: String,
     pub credentials: Credentials,
+    /// For the API of the repository's host, where it is not the token of the credentials.
+    pub api_token: Option<ApiToken>,
     /// Certificates (PEM) of those who may sign an https host's, instead of the system's.
     pub ca: Option<String>,
     /// Who stands in commits, and what signs them.
@@ -83,7 +85,16 @@ impl RepoSpec {
 
     /// Whether commits of both may be written and pushed by the same hand: one rollout's token must not push another's commit.
     pub(super) fn is_same_hand(&self, other: &Self) -> bool {
-        (&self.credentials, &self.ca, &self.hand) == (&other.credentials, &other.ca, &other.hand)
+        (&self.credentials, &self.api_token, &self.ca, &self.hand)
+            == (&other.credentials, &other.api_token, &other.ca, &other.hand)
+    }
+
+    /// The token for the API of the repository's host, however git itself logs in.
+    pub(super) fn token_for_api(&self) -> Option<&str> {
+        match (&self.api_token, &self.credentials) {
+            (Some(ApiToken(token)), _) | (None, Credentials::Token { token, .. }) => Some(token),
+            (None, Credentials::None | Credentials::Ssh { .. }) => None,
+        }
     }
 
     /// The address without what may be secret in it.
@@ -234,6 +245,7 @@ mod tests {
             url: url.into(),
             branch: branch.into(),
             credentials: Credentials::None,
+            api_token: None,
             ca: None,
             hand: Hand::default(),
         }

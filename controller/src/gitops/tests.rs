@@ -14,7 +14,8 @@ mod faults;
 mod hanging;
 mod histories;
 mod hostile;
-mod hosts;
+pub(crate) mod hosts;
+mod housekeeping;
 mod kustomize;
 mod protected;
 mod pulls;
@@ -41,15 +42,16 @@ replicas: 3
 ";
 const FILE: &str = "envs/prod/values.yaml";
 
-struct World {
+/// A repository, and what Serin and people do there.
+pub(crate) struct World {
     folder: TempDir,
-    gitops: GitOps,
-    repo: RepoSpec,
-    subject: Subject,
+    pub(crate) gitops: GitOps,
+    pub(crate) repo: RepoSpec,
+    pub(crate) subject: Subject,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         git(folder.path(), &["init", "-q", "--bare", "-b", "main", "origin.git"]);
@@ -69,6 +71,7 @@ impl World {
                 url: format!("file://{}", at("origin.git").display()),
                 branch: "main".to_owned(),
                 credentials: Credentials::None,
+                api_token: None,
                 ca: None,
                 hand: Hand::default(),
             },
@@ -99,7 +102,19 @@ impl World {
         git(&self.folder.path().join("origin.git"), args)
     }
 
-    fn head(&self) -> String {
+    /// The repository at this address, for who has the token.
+    pub(crate) fn token(&self, token: &str, url: &str) -> RepoSpec {
+        RepoSpec {
+            url: url.to_owned(),
+            credentials: Credentials::Token {
+                username: "ci".to_owned(),
+                token: token.to_owned(),
+            },
+            ..self.repo.clone()
+        }
+    }
+
+    pub(crate) fn head(&self) -> String {
         self.origin(&["for-each-ref", "--format=%(objectname)", "refs/heads/main"])
             .trim()
             .to_owned()
@@ -113,7 +128,7 @@ impl World {
         self.origin(&["rev-list", "--count", "main"]).trim().parse().unwrap()
     }
 
-    async fn create(&self, revision: &str, set: &[(&str, &str)]) -> Result<Created> {
+    pub(crate) async fn create(&self, revision: &str, set: &[(&str, &str)]) -> Result<Created> {
         let request = CreateRequest {
             subject: self.subject.clone(),
             revision: revision.to_owned(),
@@ -253,7 +268,13 @@ async fn a_rollback_returns_to_the_rest_state_and_names_every_canary_commit() {
     );
 
     let again = world.roll_back("1.2.0", None).await.unwrap();
-    assert_eq!(again, RollbackOutcome::AlreadyCommitted { sha: sha.clone() });
+    assert_eq!(
+        again,
+        RollbackOutcome::AlreadyCommitted {
+            sha: sha.clone(),
+            own_fields_because: None
+        }
+    );
     assert_eq!(world.head(), sha, "a second run changes nothing");
 }
 
@@ -395,6 +416,39 @@ async fn a_successor_that_nobody_judged_is_left_alone() {
         }
     );
     assert_eq!(world.head(), successor);
+}
+
+#[tokio::test]
+async fn a_canary_without_a_revision_is_promoted_by_its_images_tag_and_so_is_a_change_of_its_configuration() {
+    let world = World::new();
+    let unnamed = VALUES
+        .replace("  revision: \"1.0.0\"\n", "")
+        .replace("  revision: '1.0.0'\n", "");
+    world.person(FILE, &unnamed, "Name no revisions");
+    let promote = async || {
+        let request = PromoteRequest {
+            subject: subject(),
+            revision: "1.1.0".to_owned(),
+            canary_commit: None,
+            baseline: None,
+        };
+        world.gitops.promote(&world.repo, &request).await
+    };
+    let steps = [
+        ("tag: \"1.0.0\"", "tag: \"1.1.0\""),
+        ("env: {}\n\nreplicas", "env: {A: b}\n\nreplicas"),
+    ];
+    for (old, new) in steps {
+        let canary = world.person(FILE, &world.file().replace(old, new), "Try something");
+        let outcome = promote().await.unwrap();
+        assert!(matches!(outcome, PromoteOutcome::Committed { .. }), "{outcome:?}");
+        let said = world.origin(&["log", "-1", "--format=%B", "main"]);
+        assert!(said.contains(&format!("This promotes commit {canary}.")), "{said}");
+        let again = promote().await.unwrap();
+        assert!(matches!(again, PromoteOutcome::AlreadyCommitted { .. }), "{again:?}");
+        let rest = world.gitops.rest_state(&world.repo, &subject()).await.unwrap();
+        assert!(rest.at_rest, "{}", world.file());
+    }
 }
 
 #[tokio::test]

@@ -116,6 +116,20 @@ pub(super) fn promotes(sha: &str) -> String {
     format!("This promotes commit {sha}.")
 }
 
+/// Begins the sentence with which a rollback says that it is no true revert.
+const OWN_FIELDS: &str = "Only the rollout's own fields were restored, as ";
+
+/// The sentence with which a rollback says why it is no true revert.
+pub(super) fn own_fields(why: &str) -> String {
+    format!("{OWN_FIELDS}{}.", said(why))
+}
+
+/// Why a rollback is no true revert, if its message says that it is none.
+pub(super) fn own_fields_because(message: &str) -> Option<String> {
+    let line = message.lines().find_map(|line| line.trim().strip_prefix(OWN_FIELDS))?;
+    Some(line.strip_suffix('.').unwrap_or(line).to_owned())
+}
+
 /// The commits that a message names with one of the sentences above.
 pub(super) fn named(message: &str) -> Vec<String> {
     ["This reverts commit ", "This promotes commit "]
@@ -183,6 +197,23 @@ mod tests {
             message().text().replace('\n', "\r\n")
         );
         assert_eq!(read(&squashed).len(), 1);
+    }
+
+    #[test]
+    fn why_a_rollback_is_no_true_revert_is_read_again_and_names_no_commit() {
+        let why = format!(
+            "commit abc conflicts with later ones (1 \"This reverts commit {}.\" by Ann)",
+            "b".repeat(40)
+        );
+        let mut message = message();
+        assert_eq!(own_fields_because(&message.text()), None);
+        message.paragraphs.push(own_fields(&why));
+        let text = message.text();
+        assert_eq!(
+            own_fields_because(&text),
+            Some(why.replace("This reverts", "it reverts"))
+        );
+        assert_eq!(named(&text), ["a".repeat(40)]);
     }
 
     #[test]

@@ -7,17 +7,20 @@
 //! before each push. Commits that are ready do not wait long for others. A rollback waits a short time only behind a push that
 //! hangs, and only if it is for the same branch: the push is cut and goes behind it, and what became of it is looked up.
 
+mod job;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use rand::Rng as _;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(super) use self::job::Job;
+use self::job::{Computed, Cut, landed_before, mark, tell};
 use super::create::{self, CreateRequest, Created};
 use super::error::{Error, ErrorKind, Result};
+use super::fetch::Need;
 use super::promote::{self, PromoteOutcome, PromoteRequest};
 use super::queue::Priority;
 use super::repository::{Mirror, Push};
@@ -92,87 +95,6 @@ impl Write for CreateRequest {
     }
 }
 
-/// A write that waits; all of a branch's with the same credentials go in one push.
-pub(super) struct Job {
-    repo: RepoSpec,
-    work: Box<dyn Work>,
-    priority: Priority,
-    /// The tip of a push of it whose end nobody knows yet, and why not.
-    unknown: Option<(String, Arc<Error>)>,
-    /// Its call to the host hung while a rollback waited.
-    cut: Option<Cut>,
-}
-
-/// How often a job was cut, and when it was last: those that were cut together stay together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cut {
-    times: u32,
-    at: Instant,
-}
-
-impl Job {
-    fn cuts(&self) -> u32 {
-        self.cut.map_or(0, |cut| cut.times)
-    }
-
-    /// One rollout's token must not push another's commit, nor a push that hangs take a rollback along.
-    fn may_go_with(&self, other: &Self) -> bool {
-        self.repo.is_same_hand(&other.repo) && self.cut == other.cut
-    }
-}
-
-/// A write, whatever its outcome is.
-trait Work: Send {
-    fn compute<'a>(&'a mut self, mirror: &'a Mirror, head: &'a str, identity: &'a Identity) -> BoxFuture<'a, Computed>;
-    /// Hands over what was computed last: it stands on the branch, or needs no commit.
-    fn tell(&mut self);
-    fn fail(&mut self, error: Error);
-    fn is_wanted(&self) -> bool;
-}
-
-enum Computed {
-    Commit(String),
-    Settled,
-    Damaged,
-}
-
-struct Waiting<W: Write> {
-    write: W,
-    answer: Option<Result<W::Outcome>>,
-    reply: Option<oneshot::Sender<Result<W::Outcome>>>,
-}
-
-impl<W: Write> Work for Waiting<W> {
-    fn compute<'a>(&'a mut self, mirror: &'a Mirror, head: &'a str, identity: &'a Identity) -> BoxFuture<'a, Computed> {
-        Box::pin(async move {
-            let (answer, computed) = match self.write.compute(mirror, head, identity).await {
-                Ok(Step::Settled(outcome)) => (Ok(outcome), Computed::Settled),
-                Ok(Step::Commit { sha, done }) => (Ok(done), Computed::Commit(sha)),
-                Err(error @ Error::Damaged { .. }) => (Err(error), Computed::Damaged),
-                Err(error) => (Err(error), Computed::Settled),
-            };
-            self.answer = Some(answer);
-            computed
-        })
-    }
-
-    fn tell(&mut self) {
-        if let (Some(reply), Some(answer)) = (self.reply.take(), self.answer.take()) {
-            // Whoever gave up waiting finds the commit by its trailers.
-            drop(reply.send(answer));
-        }
-    }
-
-    fn fail(&mut self, error: Error) {
-        self.answer = Some(Err(error));
-        self.tell();
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
-    }
-}
-
 /// While somebody works on a branch's queue; when that ends early, those who wait are not left alone.
 struct Driver(Option<Arc<Branch>>);
 
@@ -213,19 +135,7 @@ impl GitOps {
     pub(super) async fn write<W: Write>(&self, repo: &RepoSpec, write: &W) -> Result<W::Outcome> {
         repo.check()?;
         let (limit, branch) = (self.write_deadline, self.branch(repo));
-        let (reply, answer) = oneshot::channel();
-        let waiting = Waiting {
-            write: write.clone(),
-            answer: None,
-            reply: Some(reply),
-        };
-        let job = Job {
-            repo: repo.clone(),
-            work: Box::new(waiting),
-            priority: W::PRIORITY,
-            unknown: None,
-            cut: None,
-        };
+        let (job, answer) = Job::new(repo, write);
         if branch.queue.push(W::PRIORITY, job) {
             tokio::spawn(self.clone().drive(branch.clone()));
         }
@@ -350,7 +260,7 @@ impl GitOps {
             let Some(repo) = jobs.first().map(|job| job.repo.clone()) else {
                 return Ok(());
             };
-            let (mirror, head) = branch.on_the_line.during(self.fetched(&repo)).await?;
+            let (mirror, head) = branch.on_the_line.during(self.fetched_for(&repo, Need::Commit)).await?;
             landed_before(&mirror, &head, jobs).await?;
             if tries >= 3
                 && let Some((_, error)) = jobs.iter_mut().find_map(|job| job.unknown.take())
@@ -439,38 +349,6 @@ impl GitOps {
             branch,
             tries: MAX_TRIES,
         })
-    }
-}
-
-fn mark(jobs: &mut [Job], unknown: Option<&(String, Arc<Error>)>) {
-    for job in jobs {
-        job.unknown = unknown.cloned();
-    }
-}
-
-/// Tells the jobs whose push had landed after all, although nobody knew.
-async fn landed_before(mirror: &Mirror, head: &str, jobs: &mut Vec<Job>) -> Result<()> {
-    let mut looked: Option<(String, bool)> = None;
-    for at in (0..jobs.len()).rev() {
-        let Some((tip, _)) = jobs.get(at).and_then(|job| job.unknown.as_ref()) else {
-            continue;
-        };
-        // Those that went together have the same tip.
-        let has_landed = match &looked {
-            Some((same, has_landed)) if same == tip => *has_landed,
-            _ => mirror.is_ancestor(tip, head).await?,
-        };
-        looked = Some((tip.clone(), has_landed));
-        if has_landed {
-            jobs.remove(at).work.tell();
-        }
-    }
-    Ok(())
-}
-
-fn tell(jobs: &mut [Job]) {
-    for job in jobs {
-        job.work.tell();
     }
 }
 

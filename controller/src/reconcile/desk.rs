@@ -24,15 +24,36 @@ pub(super) const ON_ITS_WAY: &str = "OnItsWay";
 /// The rollout that asks.
 pub(super) type Key = ObjectRef<CanaryRollout>;
 
-/// The first wait after a failure; doubled up to [`MAX_BACKOFF`].
-const MIN_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// How long it takes until what failed is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// After the first failure; doubled after each.
+    first: Duration,
+    longest: Duration,
+}
+
+impl Default for Patience {
+    /// A host that is gone is asked twice a minute, and has its commit within half a minute of its return.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Patience {
+    fn after(self, failures: u32) -> Duration {
+        self.first.saturating_mul(1 << failures.min(16)).min(self.longest)
+    }
+}
 
 /// Answers so far, and a way to wake the rollouts that wait for them.
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
     files: Arc<Mutex<HashMap<Key, File>>>,
     wake: mpsc::UnboundedSender<Key>,
+    patience: Patience,
 }
 
 #[derive(Debug, Default)]
@@ -104,11 +125,16 @@ pub(super) enum Reply {
 impl Desk {
     /// A desk, and the stream of rollouts that have news.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Key>) {
+        Self::with(Patience::default())
+    }
+
+    fn with(patience: Patience) -> (Self, mpsc::UnboundedReceiver<Key>) {
         let (wake, news) = mpsc::unbounded_channel();
         (
             Self {
                 files: Arc::default(),
                 wake,
+                patience,
             },
             news,
         )
@@ -116,7 +142,7 @@ impl Desk {
 
     /// The answers so far.
     pub(super) fn view(&self, key: &Key) -> GitView {
-        self.with(key, |file| GitView {
+        self.file(key, |file| GitView {
             origin: file.origin.view(),
             rollback: file.rollback.view(),
             promotion: file.promotion.view(),
@@ -129,22 +155,22 @@ impl Desk {
 
     /// What stable did before the trial, if that was answered.
     pub(super) fn baseline(&self, key: &Key) -> Option<Answer<Baseline>> {
-        self.with(key, |file| file.baseline.answer())
+        self.file(key, |file| file.baseline.answer())
     }
 
     /// The metric of the user's own that keeps the trial from its start.
     pub(super) fn unusable(&self, key: &Key) -> Option<FieldError> {
-        self.with(key, |file| file.unusable.clone())
+        self.file(key, |file| file.unusable.clone())
     }
 
     /// Whether a trial would work, if that was answered.
     pub(super) fn preflight(&self, key: &Key) -> Option<Answer<Vec<String>>> {
-        self.with(key, |file| file.preflight.answer())
+        self.file(key, |file| file.preflight.answer())
     }
 
     /// Why a commit is not in the cluster, if that was looked for: the word for it, and a sentence.
     pub(super) fn delivery(&self, key: &Key) -> Option<(&'static str, String)> {
-        self.with(key, |file| match file.delivery.view()? {
+        self.file(key, |file| match file.delivery.view()? {
             Answer::Is(_) => None,
             Answer::Failed(why) => Some((file.delivery.reason()?, why)),
         })
@@ -152,17 +178,17 @@ impl Desk {
 
     /// Nobody waits for a commit to be applied.
     pub(super) fn forget_delivery(&self, key: &Key) {
-        self.with(key, |file| file.delivery.forget());
+        self.file(key, |file| file.delivery.forget());
     }
 
     /// Why traffic does not follow, if that was answered.
     pub(super) fn causes(&self, key: &Key) -> Option<Answer<String>> {
-        self.with(key, |file| file.causes.answer())
+        self.file(key, |file| file.causes.answer())
     }
 
     /// Forgets the answers that are no longer asked for.
     pub(super) fn keep_only(&self, key: &Key, asked: &[Question]) {
-        self.with(key, |file| {
+        self.file(key, |file| {
             if !asked.contains(&Question::Origin) {
                 file.origin.forget();
             }
@@ -190,7 +216,7 @@ impl Desk {
     where
         F: Future<Output = anyhow::Result<Reply>> + Send + 'static,
     {
-        let failures = self.with(key, |file| match question {
+        let failures = self.file(key, |file| match question {
             Question::Origin => file.origin.start(about),
             Question::Rollback => file.rollback.start(about),
             Question::Promotion => file.promotion.start(about),
@@ -207,7 +233,10 @@ impl Desk {
                 Ok(reply) => reply,
                 Err(panic) => Err(anyhow::Error::new(panic).context("answering, which is a bug of Serin's")),
             };
-            let wait = desk.with(&key, |file| file.finish(question, &about, reply, failures));
+            let wait = desk.file(&key, |file| {
+                let wait = desk.patience.after(failures);
+                file.finish(question, &about, reply, (failures, wait))
+            });
             drop(desk.wake.send(key.clone()));
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
@@ -216,7 +245,7 @@ impl Desk {
         });
     }
 
-    fn with<R>(&self, key: &Key, work: impl FnOnce(&mut File) -> R) -> R {
+    fn file<R>(&self, key: &Key, work: impl FnOnce(&mut File) -> R) -> R {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         work(files.entry(key.clone()).or_default())
     }
@@ -233,7 +262,7 @@ impl File {
         question: Question,
         about: &Revision,
         reply: anyhow::Result<Reply>,
-        failures: u32,
+        (failures, wait): (u32, Duration),
     ) -> Option<Duration> {
         if question == Question::Baseline {
             let error = reply.as_ref().err().and_then(|error| error.downcast_ref());
@@ -265,7 +294,6 @@ impl File {
                 } else {
                     tracing::warn!(revision = %about, ?question, reason = last.reason, "not answered: {}", last.why);
                 }
-                let wait = MIN_BACKOFF.saturating_mul(1 << failures.min(5)).min(MAX_BACKOFF);
                 match question {
                     Question::Origin => self.origin.fail(about, last, failures, wait),
                     Question::Rollback => self.rollback.fail(about, last, failures, wait),
@@ -371,71 +399,5 @@ impl<T: Clone> Slot<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn revision() -> Revision {
-        Revision {
-            name: "1.1.0".to_owned(),
-            hash: "abc".to_owned(),
-        }
-    }
-
-    fn refused() -> anyhow::Error {
-        let error = gitops::Error::NoBranch {
-            repository: "https://h/x.git".to_owned(),
-            branch: "main".to_owned(),
-        };
-        anyhow::Error::from(error).context("committing the rollback")
-    }
-
-    fn key(name: &str) -> Key {
-        ObjectRef::new(name).within("prod")
-    }
-
-    /// One that hangs, and one that panics, among 200.
-    #[tokio::test]
-    async fn a_question_that_hangs_or_panics_holds_up_no_other_rollouts() {
-        let (desk, mut news) = Desk::new();
-        let at_rest = || async { Ok(Reply::Rollback(RollbackOutcome::AtRest)) };
-        desk.ask(&key("hangs"), Question::Rollback, &revision(), std::future::pending);
-        desk.ask(&key("panics"), Question::Rollback, &revision(), || async {
-            panic!("a bug")
-        });
-        for number in 0..198 {
-            desk.ask(&key(&number.to_string()), Question::Rollback, &revision(), at_rest);
-        }
-        let mut told = std::collections::HashSet::new();
-        while told.len() < 199 {
-            told.insert(news.recv().await.unwrap().name);
-        }
-        assert!(!told.contains("hangs"));
-        assert!(matches!(desk.view(&key("7")).rollback, Some(Answer::Is(_))));
-        let panicked = desk.view(&key("panics")).rollback;
-        assert!(
-            matches!(&panicked, Some(Answer::Failed(why)) if why.contains("bug")),
-            "{panicked:?}"
-        );
-        assert!(desk.view(&key("hangs")).rollback.is_none());
-    }
-
-    #[test]
-    fn a_failure_is_told_until_the_next_try_has_ended() {
-        let mut file = File::default();
-        let is_failed = |file: &File| matches!(file.rollback.view(), Some(Answer::Failed(why)) if why.contains("main"));
-        assert_eq!(file.rollback.start(&revision()), Some(0));
-        assert!(file.rollback.view().is_none());
-        let wait = file.finish(Question::Rollback, &revision(), Err(refused()), 0);
-        assert!(is_failed(&file) && wait.is_some());
-        if let Slot::Failed { again, .. } = &mut file.rollback {
-            *again = Instant::now();
-        }
-        assert_eq!(file.rollback.start(&revision()), Some(1));
-        assert!(is_failed(&file), "while it is tried again");
-        assert_eq!(file.rollback.reason(), Some("NoSuchBranch"));
-        let reply = Ok(Reply::Rollback(RollbackOutcome::AtRest));
-        file.finish(Question::Rollback, &revision(), reply, 1);
-        assert!(matches!(file.rollback.view(), Some(Answer::Is(_))));
-        assert_eq!(file.rollback.reason(), None);
-    }
-}
+#[path = "desk_tests.rs"]
+mod tests;

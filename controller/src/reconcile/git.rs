@@ -45,7 +45,7 @@ impl Job {
         let brought_by = sight.brought_by.as_ref().map(|commit| &commit.sha);
         let newest = sight.answers.iter().find(|answer| {
             let is_named = answer.revision == name;
-            is_named && (!is_unnamed(&revision) || brought_by.is_some_and(|sha| answer.names.contains(sha)))
+            is_named && (!revision.is_unnamed() || brought_by.is_some_and(|sha| answer.names.contains(sha)))
         });
         // What was promoted since asks for nothing: a canary that returns to it, as after a rollback, is no new one.
         let is_promoted = |sha: &String| {
@@ -92,15 +92,14 @@ impl Job {
                 sha,
                 own_fields_because,
                 ..
+            }
+            | gitops::RollbackOutcome::AlreadyCommitted {
+                sha,
+                own_fields_because,
             } => RollbackOutcome::Committed {
                 id: sha,
                 at: clock::now(),
                 own_fields_because,
-            },
-            gitops::RollbackOutcome::AlreadyCommitted { sha } => RollbackOutcome::Committed {
-                id: sha,
-                at: clock::now(),
-                own_fields_because: None,
             },
             gitops::RollbackOutcome::AlreadyAtRest | gitops::RollbackOutcome::Withdrawn => RollbackOutcome::AtRest,
             gitops::RollbackOutcome::Superseded { .. } => RollbackOutcome::Superseded,
@@ -118,7 +117,7 @@ impl Job {
             revision: self.name(&repo, &revision, canary_commit.as_deref()).await?,
             subject: self.subject,
             canary_commit,
-            baseline: (!is_unnamed(&baseline)).then_some(baseline.name),
+            baseline: (!baseline.is_unnamed()).then_some(baseline.name),
         };
         let outcome = self.gitops.promote(&repo, &request).await?;
         crash::here(Point::AfterPush);
@@ -145,7 +144,7 @@ impl Job {
     /// The name by which Git knows a canary's revision. One without the annotation is named by its hash, which stands nowhere in
     /// Git: then its commit says the name, or else the branch's head, if that is what the Deployment runs.
     async fn name(&self, repo: &RepoSpec, revision: &Revision, commit: Option<&str>) -> anyhow::Result<String> {
-        if !is_unnamed(revision) {
+        if !revision.is_unnamed() {
             return Ok(revision.name.clone());
         }
         if let Some(commit) = commit
@@ -183,11 +182,6 @@ impl Job {
         let containers = pod.map(|pod| pod.containers).unwrap_or_default();
         Ok(containers.into_iter().filter_map(|container| container.image).collect())
     }
-}
-
-/// Whether a revision's name is its hash, for want of an annotation.
-fn is_unnamed(revision: &Revision) -> bool {
-    revision.name == revision.hash
 }
 
 /// Whether an image has this tag, or this digest.

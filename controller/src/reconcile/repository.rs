@@ -8,7 +8,7 @@ use serin_core::rollout::FieldError;
 
 use super::{Error, call, is_forbidden};
 use crate::api::CanaryRollout;
-use crate::gitops::{AppKey, Credentials, GitOps, Hand, Identity, RepoSpec, SigningKey};
+use crate::gitops::{ApiToken, AppKey, Credentials, GitOps, Hand, Identity, RepoSpec, SigningKey};
 use crate::runtime::clock;
 
 /// The repository as the rollout's spec and Secrets say it now; a GitHub App is logged in.
@@ -24,14 +24,14 @@ pub(super) async fn of(client: &Client, gitops: &GitOps, rollout: &CanaryRollout
 async fn read(client: &Client, rollout: &CanaryRollout) -> anyhow::Result<(RepoSpec, Option<AppKey>)> {
     let git = &rollout.spec.git;
     let namespace = rollout.namespace().unwrap_or_default();
-    let (credentials, app, ca) = match &git.secret_ref {
-        None => (Credentials::None, None, None),
+    let (credentials, app, api_token, ca) = match &git.secret_ref {
+        None => (Credentials::None, None, None, None),
         Some(reference) => {
             let keys = Keys::read(client, &namespace, &reference.name, "spec.git.secretRef.name").await?;
-            let ca = keys.text(&["ca.crt"])?;
+            let (ca, api_token) = (keys.text(&["ca.crt"])?, keys.api_token()?);
             match keys.app()? {
-                Some(app) => (Credentials::None, Some(app), ca),
-                None => (keys.credentials()?, None, ca),
+                Some(app) => (Credentials::None, Some(app), api_token, ca),
+                None => (keys.credentials()?, None, api_token, ca),
             }
         }
     };
@@ -53,6 +53,7 @@ async fn read(client: &Client, rollout: &CanaryRollout) -> anyhow::Result<(RepoS
         url: git.repository.clone(),
         branch: git.branch.clone(),
         credentials,
+        api_token,
         ca,
         hand: Hand {
             author: identity(&git.author)?,
@@ -198,6 +199,12 @@ impl Keys {
         ))
     }
 
+    /// For the host's API, where git itself logs in with a key, or with a token that may not do so much.
+    fn api_token(&self) -> anyhow::Result<Option<ApiToken>> {
+        let token = self.text(&["apiToken"])?;
+        Ok(token.map(|token| ApiToken(token.trim().to_owned())))
+    }
+
     fn signing(&self) -> anyhow::Result<SigningKey> {
         let keys = ["git.asc", "identity", "sshPrivateKey", "ssh-privatekey"];
         let Some(key) = self.text(&keys)? else {
@@ -245,6 +252,10 @@ mod tests {
                 matches!(key, Credentials::Ssh { private_key, known_hosts } if private_key == "k" && known_hosts == "h")
             );
         }
+        let with = keys(&[("identity", "k"), ("known_hosts", "h"), ("apiToken", "t0ken\n")]);
+        assert!(matches!(with.credentials(), Ok(Credentials::Ssh { .. })));
+        assert_eq!(with.api_token().unwrap(), Some(ApiToken("t0ken".to_owned())));
+        assert_eq!(keys(&[("password", "t0ken")]).api_token().unwrap(), None);
         let open = keys(&[("ca.crt", "pem")]);
         assert!(matches!(open.credentials(), Ok(Credentials::None)));
         assert_eq!(open.text(&["ca.crt"]).unwrap().as_deref(), Some("pem"));

@@ -161,6 +161,8 @@ pub(super) async fn take_every_option(lab: Arc<Lab>) -> anyhow::Result<()> {
         "traces.endpoint=http://collector:4317",
         "mesh.timeout.idle=5s",
         "load.enabled=true",
+        "rollout.flux.kustomization=user-service",
+        "rollout.flux.gitRepository=config",
     ];
     let set = set.join(",");
     let all = render(&lab, "user-service", "charts-all", &[prod[0], prod[1], "--set", &set]).await?;
@@ -176,6 +178,12 @@ pub(super) async fn take_every_option(lab: Arc<Lab>) -> anyhow::Result<()> {
             "there is no {kind} in {all}"
         );
     }
+    ensure!(
+        all.contains(
+            "\n  flux:\n    gitRepository: config\n    kustomization: user-service\n    namespace: flux-system\n"
+        ),
+        "the rollout does not say who brings it: {all}"
+    );
     is_taken(&lab, &all).await?;
 
     // A profile beside a route makes the route's weights inert.

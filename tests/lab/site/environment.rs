@@ -56,6 +56,8 @@ pub struct Environment {
     pub name: String,
     /// Its own Serin, if it has one.
     pub serin: Option<Serin>,
+    /// The values that go over those of its file.
+    pub(super) over: Value,
     /// When it was up; what clients met before is nobody's business.
     up: Timestamp,
 }
@@ -78,6 +80,7 @@ impl Environment {
             site: site.clone(),
             name: name.to_owned(),
             serin: None,
+            over: Value::Null,
             up: clock::now(),
         };
         let namespace = environment.namespace();
@@ -89,6 +92,7 @@ impl Environment {
         }
         let mut values = values_of_the_lab();
         merge(&mut values, &setup.values);
+        environment.over.clone_from(&values);
         environment.apply(values).await?;
         let up = |rollout: &CanaryRolloutStatus| rollout.phase.is_some();
         environment
@@ -239,11 +243,15 @@ impl Environment {
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"));
         let applications: Api<DynamicObject> = Api::namespaced_with(self.client(), "argocd", &kind);
         let patch = json!({ "metadata": { "annotations": { argocd::REFRESH: "normal" } } });
-        applications
-            .patch(&self.application(), &PatchParams::default(), &Patch::Merge(patch))
+        let patch = Patch::Merge(patch);
+        match applications
+            .patch(&self.application(), &PatchParams::default(), &patch)
             .await
-            .context("asking for a refresh of the Application")?;
-        Ok(())
+        {
+            // Somebody else brings it to the cluster.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            asked => asked.map(drop).context("asking for a refresh of the Application"),
+        }
     }
 
     /// The values file on the branch.

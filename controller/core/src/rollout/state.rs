@@ -21,6 +21,13 @@ pub struct Revision {
     pub hash: String,
 }
 
+impl Revision {
+    /// Whether its name is its hash, for want of the annotation: then the names of two arms are never compared either.
+    pub fn is_unnamed(&self) -> bool {
+        self.name == self.hash
+    }
+}
+
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
-use crate::gitops::{Credentials, Hand, Layout, RepoSpec, SigningKey, Subject};
+use crate::gitops::{ApiToken, Credentials, Hand, Layout, RepoSpec, SigningKey, Subject};
 
 /// Where a rollout stands in the config repository.
 #[derive(Args, Debug, Clone)]
@@ -51,7 +51,8 @@ pub(super) struct Place {
         hide_env_values = true
     )]
     git_username: String,
-    /// File with the SSH key (without a passphrase) that logs in.
+    /// File with the SSH key (without a passphrase) that logs in. A token for the host's API, which opens pull requests where the
+    /// branch is protected, is read from the environment variable `SERIN_API_TOKEN`.
     #[arg(long, value_name = "FILE", requires = "known_hosts")]
     ssh_key: Option<PathBuf>,
     /// File with the keys of the hosts that may be logged in to, as ssh-keyscan prints them.
@@ -71,6 +72,8 @@ pub(super) struct Place {
 pub(super) struct Secrets {
     pub(super) token: Option<String>,
     pub(super) passphrase: Option<String>,
+    /// For the API of the repository's host.
+    pub(super) api_token: Option<String>,
 }
 
 impl Secrets {
@@ -79,6 +82,7 @@ impl Secrets {
         Self {
             token: get("SERIN_GIT_TOKEN"),
             passphrase: get("SERIN_SIGNING_PASSPHRASE"),
+            api_token: get("SERIN_API_TOKEN"),
         }
     }
 }
@@ -144,6 +148,7 @@ impl Place {
             url: self.repository,
             branch: self.branch,
             credentials,
+            api_token: secrets.api_token.map(ApiToken),
             ca: self.ca.map(|file| read("--ca", &file)).transpose()?,
             hand: Hand {
                 signing,

@@ -1,7 +1,7 @@
 //! The flags of `serin revision`, and how it prints.
 
 use super::*;
-use crate::gitops::{Credentials, SigningKey};
+use crate::gitops::{ApiToken, Credentials, SigningKey};
 use clap::Parser;
 
 #[derive(Parser)]
@@ -93,9 +93,11 @@ fn keys_come_from_files_and_what_protects_them_from_the_environment() {
     let secrets = || Secrets {
         token: None,
         passphrase: Some("secret".into()),
+        api_token: Some("t0ken".into()),
     };
     let (repo, ..) = create_request(with(&all).unwrap().create, secrets()).unwrap();
     assert!(matches!(&repo.credentials, Credentials::Ssh { private_key, .. } if private_key == ssh));
+    assert_eq!(repo.api_token, Some(ApiToken("t0ken".into())));
     assert_eq!(repo.ca.as_deref(), Some("pem"));
     let signing = repo.hand.signing.unwrap();
     assert!(matches!(signing, SigningKey::OpenPgp { passphrase: Some(p), .. } if p == "secret"));

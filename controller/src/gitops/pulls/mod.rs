@@ -149,6 +149,11 @@ impl Hosts {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn all(&self) -> &[Host] {
+        &self.all
+    }
+
     /// The host of a repository, if its API is known, and the repository's path there.
     fn of(&self, url: &str) -> Option<(&Host, String)> {
         let (name, path) = place(url);
@@ -158,14 +163,14 @@ impl Hosts {
 
     /// Sees to it that a pull request for the branch is open, unless one was closed.
     pub(super) async fn open(&self, repo: &RepoSpec, proposal: &Proposal<'_>) -> PullRequest {
-        let (Some((host, path)), Credentials::Token { token, .. }) = (self.of(&repo.url), &repo.credentials) else {
+        let (Some((host, path)), Some(token)) = (self.of(&repo.url), repo.token_for_api()) else {
             return PullRequest::ByHand;
         };
         let opened = async {
             let project = Project {
                 client: client(repo)?,
                 api: address(host)?,
-                token: token.clone(),
+                token: token.to_owned(),
                 path,
             };
             match host.kind {
@@ -175,7 +180,7 @@ impl Hosts {
         };
         match opened.await {
             Ok(request) => request,
-            Err(error) => PullRequest::NotOpened(format!("{error:#}").replace(token.as_str(), "***")),
+            Err(error) => PullRequest::NotOpened(format!("{error:#}").replace(token, "***")),
         }
     }
 

@@ -26,6 +26,12 @@ async fn a_revert_that_conflicts_restores_the_rollouts_own_fields_only_and_says_
         message.contains(&format!("Only the rollout's own fields were restored, as {why}.")),
         "{message}"
     );
+    // A process that died after the push could not record it.
+    let again = world.roll_back("1.1.0", None).await.unwrap();
+    let RollbackOutcome::AlreadyCommitted { own_fields_because, .. } = again else {
+        panic!("{again:?}")
+    };
+    assert_eq!(own_fields_because, Some(why));
     assert_eq!(
         world.file(),
         VALUES.replace("# set by the pipeline", "# mind the gap"),

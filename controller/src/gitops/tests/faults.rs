@@ -3,7 +3,7 @@
 use super::*;
 
 /// A git that stops for ever at the first call of a subcommand, before or after it is done, and says that it got there.
-fn stopping_git(folder: &Path, at: &str, is_done: bool) -> Git {
+pub(super) fn stopping_git(folder: &Path, at: &str, is_done: bool) -> Git {
     let (script, reached) = (folder.join("git-that-stops"), folder.join("reached"));
     let real = if is_done { "git \"$@\"" } else { ":" };
     let body = format!(
@@ -15,7 +15,7 @@ fn stopping_git(folder: &Path, at: &str, is_done: bool) -> Git {
     Git::new(script, folder.join("cache/home"))
 }
 
-async fn until(what: impl Fn() -> bool) {
+pub(super) async fn until(what: impl Fn() -> bool) {
     let wait = async {
         while !what() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -83,7 +83,7 @@ fn a_rollback_that_is_killed_at_any_step_is_made_once() {
     }
 }
 
-fn mirror(world: &World) -> std::path::PathBuf {
+pub(super) fn mirror(world: &World) -> std::path::PathBuf {
     let cache = fs::read_dir(world.folder.path().join("cache")).unwrap();
     let mut folders = cache.map(|entry| entry.unwrap().path());
     folders
@@ -103,7 +103,7 @@ fn packed(world: &World) -> std::path::PathBuf {
 
 type Damage = fn(&World);
 
-fn overwrite(path: &Path, bytes: &[u8]) {
+pub(super) fn overwrite(path: &Path, bytes: &[u8]) {
     // Git makes its objects read-only.
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
@@ -220,6 +220,30 @@ async fn a_history_rewritten_by_force_stops_serin_and_a_repair_does_not_hide_it(
 }
 
 #[tokio::test]
+async fn a_repair_that_cannot_keep_what_was_known_is_not_made_and_one_that_ends_half_way_forgets_nothing() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    world.gitops.head(&world.repo).await.unwrap();
+    rewrite(&world);
+    let memory = mirror(&world).join("serin-known");
+    fs::create_dir_all(memory.join("in the way")).unwrap();
+    overwrite(&mirror(&world).join("HEAD"), b"");
+    let error = world.roll_back("1.1.0", None).await.unwrap_err();
+    assert!(matches!(error.own(), Error::Disk { .. }), "{error}");
+    assert!(mirror(&world).join("objects").exists(), "nothing is thrown away");
+    fs::remove_dir_all(&memory).unwrap();
+    let error = world.roll_back("1.1.0", None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
+    // As a process leaves it that is killed in the midst of removing what is damaged.
+    for gone in ["HEAD", "config", "refs"] {
+        let path = mirror(&world).join(gone);
+        fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path)).unwrap();
+        let error = world.roll_back("1.1.0", None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stopped, "without {gone}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_shallow_history_is_refused() {
     let mut world = World::new();
     world.create("1.1.0", &[]).await.unwrap();
@@ -230,7 +254,7 @@ async fn a_shallow_history_is_refused() {
     );
     world.repo.url = format!("file://{}", world.folder.path().join("shallow.git").display());
     let error = world.roll_back("1.1.0", None).await.unwrap_err();
-    assert!(matches!(error, Error::Shallow { .. }), "{error}");
+    assert!(matches!(error.own(), Error::Shallow { .. }), "{error}");
 }
 
 #[tokio::test]

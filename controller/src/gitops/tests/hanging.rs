@@ -3,6 +3,8 @@
 
 use super::hosts::{Habit, Https, misbehaving};
 use super::together::{canary, environments, hook, rollback};
+use tokio::time::Instant;
+
 use super::*;
 
 /// Lets pushes that touch the second environment hang in a hook of the host until the file `release` is there.

@@ -44,10 +44,12 @@ fn authority(dir: &Path) {
 }
 
 /// git's HTTP backend behind TLS; it serves the world's repository to whoever has the token.
-pub(super) struct Https {
-    pub(super) url: String,
-    pub(super) ca: String,
+pub(crate) struct Https {
+    pub(crate) url: String,
+    pub(crate) ca: String,
     token: Arc<Mutex<String>>,
+    /// While it is gone: how many were turned away so far.
+    gone: Arc<Mutex<Option<usize>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -57,7 +59,7 @@ struct Site {
 }
 
 impl Https {
-    pub(super) async fn start(world: &World, token: &str) -> Self {
+    pub(crate) async fn start(world: &World, token: &str) -> Self {
         let root = world.folder.path().to_owned();
         git(&root.join("origin.git"), &["config", "http.receivepack", "true"]);
         let pki = root.join("pki");
@@ -65,6 +67,7 @@ impl Https {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let token = Arc::new(Mutex::new(token.to_owned()));
+        let gone: Arc<Mutex<Option<usize>>> = Arc::default();
         let site = Site {
             root,
             token: token.clone(),
@@ -73,14 +76,30 @@ impl Https {
         let door = Door {
             listener,
             tls: tls(&pki),
+            gone: gone.clone(),
         };
         let task = tokio::spawn(async move { axum::serve(door, router).await.unwrap() });
         Self {
             url: format!("https://127.0.0.1:{port}/origin.git"),
             ca: fs::read_to_string(pki.join("ca.crt")).unwrap(),
             token,
+            gone,
             task,
         }
+    }
+
+    /// From now on every connection is closed at once.
+    pub(crate) fn leave(&self) {
+        *self.gone.lock().unwrap() = Some(0);
+    }
+
+    pub(crate) fn come_back(&self) {
+        *self.gone.lock().unwrap() = None;
+    }
+
+    /// How many connections were closed since it left.
+    pub(crate) fn turned_away(&self) -> usize {
+        self.gone.lock().unwrap().unwrap_or_default()
     }
 
     /// From now on this token, and no other, is let in.
@@ -111,6 +130,7 @@ fn tls(pki: &Path) -> TlsAcceptor {
 struct Door {
     listener: TcpListener,
     tls: TlsAcceptor,
+    gone: Arc<Mutex<Option<usize>>>,
 }
 
 impl Listener for Door {
@@ -120,6 +140,10 @@ impl Listener for Door {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let (stream, address) = self.listener.accept().await.unwrap();
+            if let Some(turned_away) = self.gone.lock().unwrap().as_mut() {
+                *turned_away += 1;
+                continue;
+            }
             // Whoever does not trust us hangs up here.
             if let Ok(stream) = self.tls.accept(stream).await {
                 return (stream, address);

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::hosts::{Https, run};
+use super::hosts::{Https, Ssh, run};
 use super::protected::{protect, unprotect};
 use super::*;
 
@@ -40,7 +40,22 @@ struct Site {
     world: World,
     api: Arc<Api>,
     hosts: Hosts,
-    _https: Https,
+    https: Https,
+}
+
+/// A server of OpenSSH's that knows the repository by the path that the API has for it, as hosts do.
+fn ssh(world: &World, path: &str) -> (Ssh, String) {
+    let (ssh, folder) = (Ssh::start(world), world.folder.path().display().to_string());
+    let serve = world.folder.path().join("serve");
+    let script = format!("#!/bin/sh\ncd '{folder}' && eval \"$(echo \"$SSH_ORIGINAL_COMMAND\" | sed \"s#'/#'#\")\"\n");
+    fs::write(&serve, script).unwrap();
+    fs::set_permissions(&serve, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let keys = world.folder.path().join("sshd/authorized_keys");
+    let key = fs::read_to_string(&keys).unwrap();
+    fs::write(&keys, format!("command=\"{}\" {key}", serve.display())).unwrap();
+    let host = ssh.url.strip_suffix(&format!("{folder}/origin.git")).unwrap();
+    let url = format!("{host}/{path}");
+    (ssh, url)
 }
 
 impl Site {
@@ -88,7 +103,7 @@ impl Site {
             world,
             api,
             hosts,
-            _https: https,
+            https,
         }
     }
 
@@ -383,6 +398,53 @@ async fn an_api_that_fails_leaves_the_branch_for_people_and_is_tried_again() {
         site.restart();
         assert!(matches!(site.proposed().await.0, PullRequest::Open(_)));
     }
+}
+
+#[tokio::test]
+async fn who_pushes_with_a_key_opens_pull_requests_with_a_token_of_its_own() {
+    let mut site = Site::start(HostKind::GitLab).await;
+    let (ssh, url) = ssh(&site.world, "acme/team/config.git");
+    let (host, _) = place(&url);
+    let known = site.hosts.all().first().unwrap().clone();
+    site.hosts = Hosts::with(vec![Host { host, ..known }]).unwrap();
+    site.world.repo = RepoSpec {
+        url,
+        credentials: Credentials::Ssh {
+            private_key: ssh.key.clone(),
+            known_hosts: ssh.known_hosts.clone(),
+        },
+        ca: None,
+        ..site.world.repo.clone()
+    };
+    site.restart();
+    assert_eq!(site.proposed().await.0, PullRequest::ByHand);
+    assert_eq!(site.calls(), Vec::<String>::new());
+    site.world.repo.api_token = Some(ApiToken(TOKEN.to_owned()));
+    site.restart();
+    let (request, _) = site.proposed().await;
+    assert!(matches!(request, PullRequest::Open(_)), "{request:?}");
+    // It comes before the one that pushes, which may do less.
+    site.api.state.lock().unwrap().requests.clear();
+    site.world.repo = RepoSpec {
+        url: site.https.url.replace("origin.git", "acme/team/config.git"),
+        credentials: Credentials::Token {
+            username: "ci".to_owned(),
+            token: TOKEN.to_owned(),
+        },
+        ca: Some(site.https.ca.clone()),
+        api_token: Some(ApiToken("another-token".to_owned())),
+        ..site.world.repo.clone()
+    };
+    let (host, _) = place(&site.world.repo.url);
+    let known = site.hosts.all().first().unwrap().clone();
+    site.hosts = Hosts::with(vec![Host { host, ..known }]).unwrap();
+    site.restart();
+    let (request, text) = site.proposed().await;
+    assert!(
+        matches!(&request, PullRequest::NotOpened(why) if why.contains("does not accept the token")),
+        "{request:?}"
+    );
+    assert!(!text.contains("another-token"), "{text}");
 }
 
 #[tokio::test]

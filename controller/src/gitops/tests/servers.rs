@@ -16,6 +16,7 @@ impl Https {
             url: self.url.clone(),
             branch: "main".to_owned(),
             credentials: token(secret),
+            api_token: None,
             ca: Some(self.ca.clone()),
             hand: Hand::default(),
         }
@@ -31,6 +32,7 @@ impl Ssh {
                 private_key: self.key.clone(),
                 known_hosts: self.known_hosts.clone(),
             },
+            api_token: None,
             ca: None,
             hand: Hand::default(),
         }
@@ -40,7 +42,7 @@ impl Ssh {
 /// Nothing that is secret stands in the error, and the host's fault is this one.
 fn assert_fault(error: &Error, fault: Fault, secrets: &[&str]) {
     assert!(
-        matches!(error, Error::Remote { fault: found, .. } if *found == fault),
+        matches!(error.own(), Error::Remote { fault: found, .. } if *found == fault),
         "{fault:?}: {error}"
     );
     for secret in secrets {
@@ -178,7 +180,7 @@ async fn a_key_that_is_none_and_a_repository_that_is_missing_are_told_apart() {
         ..https.repo("t0ken")
     };
     let error = world.create("1.1.0", &[]).await.unwrap_err();
-    assert!(matches!(error, Error::NoBranch { .. }), "{error}");
+    assert!(matches!(error.own(), Error::NoBranch { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -217,7 +219,7 @@ async fn a_host_that_misbehaves_is_told_apart_from_one_that_is_gone_and_what_is_
             world.repo.credentials = token("t0ken");
         }
         let error = world.roll_back("1.1.0", None).await.unwrap_err();
-        if !matches!(&error, Error::Remote { fault: found, .. } if *found == fault) {
+        if !matches!(error.own(), Error::Remote { fault: found, .. } if *found == fault) {
             wrong.push(format!("{scheme} {habit:?} {fault:?}: {error}"));
         }
         assert!(!error.to_string().contains("t0ken"), "{error}");
@@ -243,7 +245,7 @@ async fn a_host_that_hangs_is_left_after_the_deadline() {
         let git = Git::new("git", world.folder.path().join("home")).with_remote_deadline(Duration::from_millis(800));
         world.gitops = world.gitops.clone().with_git(git);
         let error = world.roll_back("1.1.0", None).await.unwrap_err();
-        assert!(matches!(error, Error::TimedOut { .. }), "{scheme}: {error}");
+        assert!(matches!(error.own(), Error::TimedOut { .. }), "{scheme}: {error}");
         assert_eq!(error.reason(), "HostTimedOut");
     }
 }

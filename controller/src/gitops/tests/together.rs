@@ -1,5 +1,7 @@
 //! Writes of several rollouts that wait for one branch.
 
+use tokio::time::Instant;
+
 use super::*;
 
 /// The environments of a repository, each with a rollout of its own.

@@ -113,8 +113,7 @@ fn ask(cx: &mut Context<'_>, p: &Promoting) {
 fn applying(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
     let stable = &cx.obs.stable;
     // Without the annotation each arm's revision is called by its own hash: then that stable has changed has to do.
-    let unnamed = |r: &Revision| r.name == r.hash;
-    let is_it = |r: &Revision| r.name == p.run.revision.name || (unnamed(r) && unnamed(&p.run.revision));
+    let is_it = |r: &Revision| r.name == p.run.revision.name || (r.is_unnamed() && p.run.revision.is_unnamed());
     let carries = stable
         .revision
         .as_ref()

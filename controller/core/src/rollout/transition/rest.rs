@@ -19,9 +19,14 @@ pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
     }
     match consider(cx, &canary, &stable) {
         Considered::Unknown => phase,
-        Considered::AtRest | Considered::Recorded => match phase {
-            Phase::Idle(_) if canary.name != stable.name => Phase::Idle(RestNote::Stale),
+        Considered::AtRest => match phase {
+            Phase::Idle(_) if are_same(&canary, &stable) == Some(false) => Phase::Idle(RestNote::Stale),
             Phase::Idle(_) => Phase::Idle(RestNote::Quiet),
+            ended => ended,
+        },
+        Considered::Recorded => match phase {
+            Phase::Idle(_) if are_same(&canary, &stable) == Some(true) => Phase::Idle(RestNote::Quiet),
+            Phase::Idle(_) => Phase::Idle(RestNote::Stale),
             ended => ended,
         },
         Considered::Held => Phase::Idle(RestNote::Held),
@@ -30,16 +35,28 @@ pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
     }
 }
 
+/// Whether both arms run the same revision; none when they have no names, and only Git can tell.
+fn are_same(canary: &Revision, stable: &Revision) -> Option<bool> {
+    let is_known = !canary.is_unnamed() && !stable.is_unnamed();
+    is_known.then(|| canary.name == stable.name)
+}
+
 fn unchanged(cx: &mut Context<'_>, phase: Phase, canary: &Revision, stable: &Revision) -> Phase {
-    let same = canary.name == stable.name;
+    let same = are_same(canary, stable);
     match phase {
-        Phase::Idle(RestNote::Held) if !same => {
+        Phase::Idle(RestNote::Held) if same != Some(true) => {
             cx.say(format!(
                 "{canary} was rolled back before; `serin retry` starts it again"
             ));
             Phase::Idle(RestNote::Held)
         }
-        Phase::Idle(_) if !same => {
+        Phase::Idle(RestNote::Quiet) if same.is_none() => {
+            cx.say(format!(
+                "the canary ({canary}) equalled stable in Git when it came; a new canary revision starts a trial"
+            ));
+            Phase::Idle(RestNote::Quiet)
+        }
+        Phase::Idle(_) if same != Some(true) => {
             cx.say(format!(
                 "the canary runs {canary}, stable runs {stable}; a new canary revision starts a trial"
             ));

@@ -492,6 +492,26 @@ fn does_not_wait_for_git_to_scale_the_failed_canary_down() {
 }
 
 #[test]
+fn while_git_is_gone_for_an_hour_traffic_is_away_at_once_and_the_rollback_waits_for_its_commit() {
+    let mut world = World::new(STEPS).with_canary("1.2.0");
+    world.until("25 %", 100, |w| w.weight.canary().percent() == 25);
+    world.git_down = true;
+    world.failing = 0.2;
+    world.until_phase(PhaseName::RollingBack, 100);
+    assert!(world.weight.canary().is_zero(), "with the verdict");
+    for _ in 0..3600 {
+        world.step();
+        world.now += 1;
+        assert!(world.weight.canary().is_zero());
+        assert_eq!((world.state.phase.name(), world.rollbacks), (PhaseName::RollingBack, 0));
+    }
+    assert_eq!(world.canary.desired, 0);
+    world.git_down = false;
+    world.until_phase(PhaseName::RolledBack, 20);
+    assert_eq!((world.rollbacks, world.canary.desired), (1, 0));
+}
+
+#[test]
 fn never_raises_the_weight_of_a_canary_that_is_not_ready() {
     let mut world = World::new(STEPS).with_canary("1.2.0");
     world.pods_come = false;
@@ -700,6 +720,28 @@ fn a_difference_found_at_first_sight_is_recorded_not_started() {
 fn a_stable_that_moved_makes_the_canary_stale_and_starts_nothing() {
     let mut world = World::new(STEPS);
     world.stable.revision = Some(rev("1.0.1", "s2"));
+    for _ in 0..30 {
+        world.step();
+        world.now += 1;
+    }
+    assert_eq!(world.state.phase, Phase::Idle(RestNote::Stale));
+}
+
+#[test]
+fn arms_without_names_are_no_stale_ones_where_git_says_that_they_are_equal() {
+    let mut world = World::new(STEPS);
+    world.state = State::default();
+    world.stable.revision = Some(rev("s1", "s1"));
+    world.canary.revision = Some(rev("c1", "c1"));
+    world.origin.at_rest = true;
+    for _ in 0..30 {
+        world.step();
+        world.now += 1;
+    }
+    assert_eq!(world.state.phase, Phase::Idle(RestNote::Quiet));
+    // A difference that nobody asked a trial for.
+    world.origin.at_rest = false;
+    world.canary.revision = Some(rev("c2", "c2"));
     for _ in 0..30 {
         world.step();
         world.now += 1;
