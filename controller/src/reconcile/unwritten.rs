@@ -112,6 +112,7 @@ pub(super) fn only_counts(
         next: after.next,
         evidence: after.evidence.clone(),
         samples: after.samples.clone(),
+        streams: after.streams,
         forecast: after.forecast.clone(),
         conditions: after.conditions.clone(),
         machine: after.machine.clone(),
