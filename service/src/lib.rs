@@ -1,6 +1,7 @@
 //! The workload that is rolled out: `user.UserService` over gRPC, stable and canary alike.
 //! It must not know the controller, nor whether it is stable or canary.
 
+mod aging;
 mod calls;
 mod clock;
 pub mod config;

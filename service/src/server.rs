@@ -15,6 +15,7 @@ use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
+use crate::aging::Aging;
 use crate::calls::CallsLayer;
 use crate::config::{Config, LimitsConfig, ShutdownConfig};
 use crate::database;
@@ -274,19 +275,19 @@ fn serve_grpc(
     // Requests are small: waiting for more to send would only add to their latency.
     let incoming = TcpIncoming::from(socket).with_nodelay(Some(true));
     let accepted = Arc::clone(metrics);
+    // Not all pods' connections at the same moment.
+    let age = (!age.is_zero()).then(|| age.mul_f64(rand::random_range(0.9..1.1)));
+    let longest = age.map(|age| age.saturating_add(max_connection_age_grace));
     let incoming = incoming.map(move |connection| {
         accepted.connections_accepted.inc();
-        connection
+        connection.map(|connection| Aging::new(connection, longest))
     });
     let mut server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         // One connection may hold all places: a mesh's proxy has one for all its clients.
         .max_concurrent_streams(max_concurrent_calls);
-    if !age.is_zero() {
-        // Not all pods' connections at the same moment.
-        server = server
-            .max_connection_age(age.mul_f64(rand::random_range(0.9..1.1)))
-            .max_connection_age_grace(max_connection_age_grace);
+    if let Some(age) = age {
+        server = server.max_connection_age(age);
     }
     let users = Users::server(
         store.clone(),

@@ -71,3 +71,35 @@ async fn a_request_that_is_too_large_is_the_callers_fault() {
     );
     create(&mut client, "ada@example.com").await.unwrap();
 }
+
+/// Without retries: to be asked to connect again costs no call, and what is in flight may end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_age_takes_no_new_calls_and_ends_those_in_flight() {
+    let service = start(&[
+        "--max-connection-age=100ms",
+        "--max-connection-age-grace=1m",
+        "--fault-latency=300ms",
+    ])
+    .await;
+    let mut client = service.client().await;
+    let user = create(&mut client, "ada@example.com").await.unwrap();
+    let again = "user_service_connections_accepted_total 4";
+    eventually(again, async || {
+        // Each takes longer than its connection may last.
+        read(&mut client, &user.id).await.unwrap();
+        service.counted(again).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_that_outlasts_its_connections_age_and_grace_is_cut() {
+    let service = start(&[
+        "--max-connection-age=100ms",
+        "--max-connection-age-grace=200ms",
+        "--fault-latency=1h",
+    ])
+    .await;
+    let status = read(&mut service.client().await, "nobody").await.unwrap_err();
+    assert!(matches!(status.code(), Code::Unavailable | Code::Unknown), "{status}");
+}
