@@ -305,6 +305,7 @@ fn redact(words: &str, repo: &RepoSpec) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::credentials::{Credentials, Hand};
+    use super::super::tests::executable;
     use super::*;
 
     fn repo() -> RepoSpec {
@@ -320,7 +321,7 @@ mod tests {
 
     fn script(folder: &Path, body: &str) -> PathBuf {
         let path = folder.join("git");
-        write_private(&path, &format!("#!/bin/sh\n{body}\n"), 0o700).unwrap();
+        executable(&path, &format!("#!/bin/sh\n{body}\n"));
         path
     }
 

@@ -209,6 +209,19 @@ fn diff(world: &World, of: &str) -> Vec<String> {
     text.lines().filter(changed).map(str::to_owned).collect()
 }
 
+/// A program of the test's own, as another process writes it: what a test beside this one starts in that instant would hold a file
+/// of ours open for writing too, and then it cannot be run.
+pub(super) fn executable(path: &Path, text: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut writer.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success(), "writing {}", path.display());
+}
+
 #[tokio::test]
 async fn a_canary_revision_changes_its_own_values_and_no_comment() {
     let world = World::new();
@@ -494,8 +507,7 @@ async fn what_makes_no_sense_is_said_and_nothing_is_pushed() {
 async fn a_refused_push_is_told_in_the_hosts_words_and_leaves_nothing() {
     let world = World::new();
     let hook = world.folder.path().join("origin.git/hooks/pre-receive");
-    fs::write(&hook, "#!/bin/sh\necho 'policy: no pushes on Fridays' >&2\nexit 1\n").unwrap();
-    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&hook, "#!/bin/sh\necho 'policy: no pushes on Fridays' >&2\nexit 1\n");
     let head = world.head();
     let error = world.create("1.1.0", &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);

@@ -10,8 +10,7 @@ pub(super) fn stopping_git(folder: &Path, at: &str, is_done: bool) -> Git {
         "#!/bin/sh\ncase \" $* \" in *\" {at} \"*) if [ ! -e '{0}' ]; then {real}; : > '{0}'; exec sleep 600; fi;; esac\nexec git \"$@\"\n",
         reached.display()
     );
-    fs::write(&script, body).unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&script, &body);
     Git::new(script, folder.join("cache/home"))
 }
 

@@ -99,8 +99,7 @@ async fn a_tidying_up_that_fails_changes_nothing() {
         "#!/bin/sh\ncase \" $* \" in *\" repack \"*) : > '{}'; echo 'fatal: no room' >&2; exit 128;; esac\nexec git \"$@\"\n",
         reached.display()
     );
-    fs::write(&script, body).unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&script, &body);
     world.gitops = GitOps::new(world.folder.path().join("cache"), Identity::default())
         .with_pace(Pace::AT_ONCE)
         .with_housekeeping(SOON)

@@ -48,8 +48,7 @@ fn ssh(world: &World, path: &str) -> (Ssh, String) {
     let (ssh, folder) = (Ssh::start(world), world.folder.path().display().to_string());
     let serve = world.folder.path().join("serve");
     let script = format!("#!/bin/sh\ncd '{folder}' && eval \"$(echo \"$SSH_ORIGINAL_COMMAND\" | sed \"s#'/#'#\")\"\n");
-    fs::write(&serve, script).unwrap();
-    fs::set_permissions(&serve, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&serve, &script);
     let keys = world.folder.path().join("sshd/authorized_keys");
     let key = fs::read_to_string(&keys).unwrap();
     fs::write(&keys, format!("command=\"{}\" {key}", serve.display())).unwrap();

@@ -281,8 +281,7 @@ async fn secrets_stand_in_no_argument_and_on_no_disk_while_a_call_runs() {
         "#!/bin/sh\nprintf '%s\\n' \"$*\" >> '{0}'\nprintf '%s\\n' \"$GIT_SSH_COMMAND\" >> '{0}'\nexec git \"$@\"\n",
         notes.display()
     );
-    fs::write(&script, body).unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&script, &body);
     let cache = world.folder.path().join("cache");
     world.gitops = world.gitops.clone().with_git(Git::new(script, cache.join("home")));
     world.create("1.1.0", &[]).await.unwrap();

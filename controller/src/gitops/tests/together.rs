@@ -46,8 +46,7 @@ pub(super) fn rollback(subject: &Subject) -> RollbackRequest {
 /// Runs at the host for each push; the pushes that landed are counted.
 pub(super) fn hook(world: &World, name: &str, body: &str) {
     let hook = world.folder.path().join("origin.git/hooks").join(name);
-    fs::write(&hook, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&hook, &format!("#!/bin/sh\n{body}\n"));
 }
 
 fn count_pushes(world: &World) -> impl Fn() -> usize {
