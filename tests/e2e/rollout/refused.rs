@@ -56,7 +56,7 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
         ("spec.plan.steps", json!({ "plan": { "steps": [] } })),
         (
             "spec.plan.steps[0].weight",
-            json!({ "plan": { "steps": steps(&[0, 100]) } }),
+            json!({ "plan": { "steps": steps(&[-1, 100]) } }),
         ),
         (
             "spec.plan.steps[1].weight",
@@ -75,6 +75,11 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
 
     // What it cannot see is said in a condition and in an event.
     for (field, spec) in [
+        // Without testers nobody's calls reach the canary then.
+        (
+            "spec.plan.steps[0].weight",
+            json!({ "plan": { "steps": steps(&[0, 100]) } }),
+        ),
         (
             "spec.plan.steps[1].weight",
             json!({ "plan": { "steps": steps(&[50, 25, 100]) } }),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use futures::StreamExt as _;
 use kube::{
     ResourceExt as _,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions},
     runtime::watcher::Event,
 };
 use serde::Deserialize;
@@ -125,8 +125,13 @@ async fn delete_others(shared: &Shared, set: &str, wanted: &BTreeMap<String, Val
     for object in all.items {
         let name = object.name_any();
         if object.owner_references().iter().any(|owner| owner.uid == set) && !wanted.contains_key(&name) {
-            match applications.delete(&name, &DeleteParams::background()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
+            // This one, and not another that has got its name since: the cluster's own garbage collector may be quicker.
+            let this = DeleteParams::background().preconditions(Preconditions {
+                uid: object.uid(),
+                ..Preconditions::default()
+            });
+            match applications.delete(&name, &this).await {
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 deleted => drop(deleted.with_context(|| format!("deleting the Application {name}"))?),
             }
         }
