@@ -97,6 +97,6 @@ mod tests {
             );
             assert_eq!(typed.spec.versions.iter().filter(|v| v.storage).count(), 1);
         }
-        assert_eq!(all.len(), 11);
+        assert_eq!(all.len(), 13);
     }
 }

@@ -139,24 +139,12 @@ impl Worker {
         }
         let head = self.site.config.head("main").await?;
         match self.way {
-            Way::Hydrated => {
-                let application = json!({
-                    "apiVersion": "argoproj.io/v1alpha1", "kind": "Application",
-                    "metadata": { "name": self.application },
-                    "spec": {
-                        "project": self.application,
-                        "sourceHydrator": {
-                            "drySource": { "repoURL": self.site.lab.git.url(CONFIG), "targetRevision": "main",
-                                "path": "deploy/charts/user-service" },
-                            "syncSource": { "targetBranch": self.branch, "path": "." },
-                        },
-                        "destination": { "server": "https://kubernetes.default.svc", "namespace": self.namespace },
-                        "syncPolicy": { "automated": { "prune": true } },
-                    },
-                });
-                put(&self.argocd("Application"), &self.application, &application).await?;
-                self.hydrate(&head).await
-            }
+            Way::Hydrated => loop {
+                match self.stand(&head).await {
+                    Err(_) if Instant::now() < end => sleep(LOOK).await,
+                    stands => return stands,
+                }
+            },
             Way::Flux => {
                 let source = json!({
                     "apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "GitRepository",
@@ -175,6 +163,26 @@ impl Worker {
                 self.reconciled(&head, "").await
             }
         }
+    }
+
+    /// The hydrated Application, and its manifests as of this commit.
+    async fn stand(&self, head: &str) -> anyhow::Result<()> {
+        let application = json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Application",
+            "metadata": { "name": self.application },
+            "spec": {
+                "project": self.application,
+                "sourceHydrator": {
+                    "drySource": { "repoURL": self.site.lab.git.url(CONFIG), "targetRevision": "main",
+                        "path": "deploy/charts/user-service" },
+                    "syncSource": { "targetBranch": self.branch, "path": "." },
+                },
+                "destination": { "server": "https://kubernetes.default.svc", "namespace": self.namespace },
+                "syncPolicy": { "automated": { "prune": true } },
+            },
+        });
+        put(&self.argocd("Application"), &self.application, &application).await?;
+        self.hydrate(head).await
     }
 
     async fn tell(&self) -> anyhow::Result<()> {
@@ -199,7 +207,10 @@ impl Worker {
         match self.way {
             Way::Hydrated => {
                 let api = self.argocd("Application");
-                let object = api.get(&self.application).await?;
+                // What the set that is gone had made may have been made once more, and goes with its owner.
+                let Some(object) = api.get_opt(&self.application).await? else {
+                    return self.stand(&self.site.config.head("main").await?).await;
+                };
                 if !annotations(&object).contains_key(HYDRATE) {
                     return Ok(());
                 }
