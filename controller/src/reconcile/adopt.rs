@@ -12,7 +12,7 @@ use crate::api::CanaryRollout;
 pub(super) async fn stand_arms(cx: &Context, rollout: &CanaryRollout) -> Result<(), Error> {
     let (namespace, spec) = (rollout.namespace().unwrap_or_default(), &rollout.spec);
     let route = route(rollout, &namespace);
-    let service = async |reads, name: &str| cx.cluster.service(reads, &namespace, name).await;
+    let service = async |reads, name: &str| cx.cluster.services.get(reads, &namespace, name).await;
     let arms = async |reads| {
         tokio::try_join!(
             service(reads, &route.stable_service),
@@ -22,7 +22,7 @@ pub(super) async fn stand_arms(cx: &Context, rollout: &CanaryRollout) -> Result<
     if let (Some(_), Some(_)) = arms(Reads::Kept).await? {
         return Ok(());
     }
-    let deployment = async |name: &str| cx.cluster.deployment(Reads::Direct, &namespace, name).await;
+    let deployment = async |name: &str| cx.cluster.deployments.get(Reads::Direct, &namespace, name).await;
     let ((stable, canary), apex, stable_deployment, canary_deployment) = tokio::try_join!(
         arms(Reads::Direct),
         service(Reads::Direct, &spec.service.name),
@@ -33,7 +33,7 @@ pub(super) async fn stand_arms(cx: &Context, rollout: &CanaryRollout) -> Result<
     let (Some(apex), Some(of_stable), Some(of_canary)) = (apex, stable_deployment, canary_deployment) else {
         return Ok(());
     };
-    let sets = cx.cluster.replica_sets(Reads::Direct, &of_canary).await?;
+    let sets = cx.cluster.replica_sets_of(Reads::Direct, &of_canary).await?;
     let Some(revision) = arms::arm(&of_canary, &sets).revision else {
         return Ok(());
     };

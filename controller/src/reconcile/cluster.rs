@@ -45,90 +45,31 @@ pub(super) enum Reads {
 
 /// The kinds that looks read.
 pub(super) struct Cluster {
-    client: Client,
-    deployments: Cache<Deployment>,
-    replica_sets: Cache<ReplicaSet>,
-    services: Cache<Service>,
-    autoscalers: Cache<HorizontalPodAutoscaler>,
+    pub(super) deployments: Cache<Deployment>,
+    pub(super) replica_sets: Cache<ReplicaSet>,
+    pub(super) services: Cache<Service>,
+    pub(super) autoscalers: Cache<HorizontalPodAutoscaler>,
 }
 
 impl Cluster {
     /// Nothing is kept before the watches run.
-    pub(super) fn new(client: Client) -> Self {
-        Self {
-            client,
-            deployments: Cache::new(|deployment| Some(deployment.name_any())),
-            replica_sets: Cache::new(owner),
-            services: Cache::new(|service| Some(service.name_any())),
-            autoscalers: Cache::new(target),
-        }
-    }
-
-    pub(super) fn watch_deployments(
-        &self,
-        api: Api<Deployment>,
-    ) -> impl Stream<Item = watcher::Result<Deployment>> + Send + use<> {
-        self.deployments.keep(api, |_| {})
-    }
-
-    pub(super) fn watch_replica_sets(
-        &self,
-        api: Api<ReplicaSet>,
-    ) -> impl Stream<Item = watcher::Result<ReplicaSet>> + Send + use<> {
-        self.replica_sets.keep(api, |set| {
-            // Of the template its annotations are read.
+    pub(super) fn new(client: &Client) -> Self {
+        // Of a ReplicaSet's template the annotations are read.
+        let without_pods = |set: &mut ReplicaSet| {
             if let Some(template) = set.spec.as_mut().and_then(|spec| spec.template.as_mut()) {
                 template.spec = None;
             }
-        })
-    }
-
-    pub(super) fn watch_services(
-        &self,
-        api: Api<Service>,
-    ) -> impl Stream<Item = watcher::Result<Service>> + Send + use<> {
-        self.services.keep(api, |_| {})
-    }
-
-    pub(super) fn watch_autoscalers(
-        &self,
-        api: Api<HorizontalPodAutoscaler>,
-    ) -> impl Stream<Item = watcher::Result<HorizontalPodAutoscaler>> + Send + use<> {
-        self.autoscalers.keep(api, |autoscaler| autoscaler.status = None)
-    }
-
-    pub(super) async fn deployment(
-        &self,
-        reads: Reads,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Arc<Deployment>>, Error> {
-        self.one(&self.deployments, reads, namespace, name).await
-    }
-
-    pub(super) async fn service(
-        &self,
-        reads: Reads,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Arc<Service>>, Error> {
-        self.one(&self.services, reads, namespace, name).await
-    }
-
-    async fn one<K>(&self, cache: &Cache<K>, reads: Reads, namespace: &str, name: &str) -> Result<Option<Arc<K>>, Error>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-    {
-        if let Some(kept) = cache.read(reads, namespace, name) {
-            return Ok(kept.into_iter().next());
+        };
+        Self {
+            deployments: Cache::new(client, |deployment| Some(deployment.name_any()), |_| {}),
+            replica_sets: Cache::new(client, owner, without_pods),
+            services: Cache::new(client, |service| Some(service.name_any()), |_| {}),
+            autoscalers: Cache::new(client, target, |autoscaler| autoscaler.status = None),
         }
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        let doing = || format!("reading the {} {namespace}/{name}", K::kind(&()));
-        Ok(call(doing, api.get_opt(name)).await?.map(Arc::new))
     }
 
     /// The Deployment's own, and others that its selector finds.
-    pub(super) async fn replica_sets(
+    pub(super) async fn replica_sets_of(
         &self,
         reads: Reads,
         deployment: &Deployment,
@@ -139,14 +80,14 @@ impl Cluster {
         }
         let labels = arms::selector(deployment);
         let selector: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &namespace);
         let doing = || format!("listing the ReplicaSets of {namespace}/{name}");
+        let api = self.replica_sets.api(&namespace);
         let sets = call(doing, api.list(&ListParams::default().labels(&selector.join(",")))).await?;
         Ok(sets.items.into_iter().map(Arc::new).collect())
     }
 
     /// The one that scales this Deployment.
-    pub(super) async fn autoscaler(
+    pub(super) async fn autoscaler_of(
         &self,
         reads: Reads,
         deployment: &Deployment,
@@ -155,8 +96,8 @@ impl Cluster {
         if let Some(kept) = self.autoscalers.read(reads, &namespace, &name) {
             return Ok(kept.into_iter().next());
         }
-        let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), &namespace);
         let doing = || format!("listing the HorizontalPodAutoscalers of {namespace}");
+        let api = self.autoscalers.api(&namespace);
         let all = call(doing, api.list(&ListParams::default())).await?;
         let scales = |autoscaler: &HorizontalPodAutoscaler| target(autoscaler).as_ref() == Some(&name);
         Ok(all.items.into_iter().find(scales).map(Arc::new))
@@ -180,10 +121,13 @@ fn target(autoscaler: &HorizontalPodAutoscaler) -> Option<String> {
 type Place = (String, String);
 
 /// The objects of one kind, found by the name that looks ask with.
-struct Cache<K> {
+pub(super) struct Cache<K> {
+    client: Client,
     kept: Arc<RwLock<Kept<K>>>,
     /// That name; `None` for an object that no look asks for.
     asked: fn(&K) -> Option<String>,
+    /// Leaves out what no look reads.
+    lean: fn(&mut K),
 }
 
 struct Kept<K> {
@@ -198,10 +142,32 @@ struct Kept<K> {
 
 impl<K> Cache<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + Sync
+        + 'static,
 {
-    fn keep(&self, api: Api<K>, lean: fn(&mut K)) -> impl Stream<Item = watcher::Result<K>> + Send + use<K> {
-        let (kept, asked) = (self.kept.clone(), self.asked);
+    fn new(client: &Client, asked: fn(&K) -> Option<String>, lean: fn(&mut K)) -> Self {
+        let kept = Kept {
+            whole: false,
+            objects: HashMap::new(),
+            by_asked: HashMap::new(),
+            listed: Vec::new(),
+        };
+        Self {
+            client: client.clone(),
+            kept: Arc::new(RwLock::new(kept)),
+            asked,
+            lean,
+        }
+    }
+
+    /// Keeps what is told, as long as the stream is read.
+    pub(super) fn watch(&self, api: Api<K>) -> impl Stream<Item = watcher::Result<K>> + Send + use<K> {
+        let (kept, asked, lean) = (self.kept.clone(), self.asked, self.lean);
         watcher(api, watching())
             .modify(move |object| {
                 slim(object.meta_mut());
@@ -216,20 +182,18 @@ where
             })
             .touched_objects()
     }
-}
 
-impl<K: Resource<DynamicType = ()>> Cache<K> {
-    fn new(asked: fn(&K) -> Option<String>) -> Self {
-        let kept = Kept {
-            whole: false,
-            objects: HashMap::new(),
-            by_asked: HashMap::new(),
-            listed: Vec::new(),
-        };
-        Self {
-            kept: Arc::new(RwLock::new(kept)),
-            asked,
+    /// The object of this name.
+    pub(super) async fn get(&self, reads: Reads, namespace: &str, name: &str) -> Result<Option<Arc<K>>, Error> {
+        if let Some(kept) = self.read(reads, namespace, name) {
+            return Ok(kept.into_iter().next());
         }
+        let doing = || format!("reading the {} {namespace}/{name}", K::kind(&()));
+        Ok(call(doing, self.api(namespace).get_opt(name)).await?.map(Arc::new))
+    }
+
+    fn api(&self, namespace: &str) -> Api<K> {
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     /// What is kept under this name; `None` where the API server has to be asked.
@@ -328,6 +292,12 @@ mod tests {
         .unwrap()
     }
 
+    /// Nothing of these tests asks the API server.
+    fn cache() -> Cache<ReplicaSet> {
+        let nowhere = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+        Cache::new(&Client::try_from(nowhere).unwrap(), owner, |_| {})
+    }
+
     fn names(cache: &Cache<ReplicaSet>, of: &str) -> Option<Vec<String>> {
         let sets = cache.read(Reads::Kept, "prod", of)?;
         Some(sets.iter().map(|set| set.name_any()).collect())
@@ -339,9 +309,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_api_server_is_asked_until_a_list_is_whole() {
-        let cache = Cache::new(owner);
+    #[tokio::test]
+    async fn the_api_server_is_asked_until_a_list_is_whole() {
+        let cache = cache();
         told(&cache, [Event::Init, Event::InitApply(set("web-1", "web"))]);
         assert_eq!(names(&cache, "web"), None);
         told(&cache, [Event::InitDone]);
@@ -351,9 +321,9 @@ mod tests {
         assert_eq!(cache.read(Reads::Kept, "dev", "web").map(|sets| sets.len()), Some(0));
     }
 
-    #[test]
-    fn keeps_what_came_and_forgets_what_went() {
-        let cache = Cache::new(owner);
+    #[tokio::test]
+    async fn keeps_what_came_and_forgets_what_went() {
+        let cache = cache();
         told(
             &cache,
             [Event::Init, Event::InitApply(set("web-1", "web")), Event::InitDone],
@@ -372,9 +342,9 @@ mod tests {
         assert!(cache.kept.read().unwrap().by_asked.is_empty());
     }
 
-    #[test]
-    fn a_watch_that_fails_is_not_believed_until_it_tells_something_again() {
-        let cache = Cache::new(owner);
+    #[tokio::test]
+    async fn a_watch_that_fails_is_not_believed_until_it_tells_something_again() {
+        let cache = cache();
         told(&cache, [Event::Init, Event::InitDone]);
         cache.kept.write().unwrap().doubt();
         assert_eq!(names(&cache, "web"), None);

@@ -228,15 +228,13 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         adopt::stand_arms(cx, &rollout).await?;
     }
     let now = clock::now();
-    let kept = observe::observe(cx, &rollout, &parsed, &state, (Reads::Kept, None), now).await?;
-    let look = match kept {
-        Look::Seen(_) => kept,
+    let look = async |reads, sampled| observe::observe(cx, &rollout, &parsed, &state, (reads, sampled), now).await;
+    let seen = match look(Reads::Kept, None).await? {
         // That something is not there is no matter for a memory.
-        Look::Refused(_) | Look::Gone => {
-            observe::observe(cx, &rollout, &parsed, &state, (Reads::Direct, None), now).await?
-        }
+        Look::Refused(_) | Look::Gone => look(Reads::Direct, None).await?,
+        seen @ Look::Seen(_) => seen,
     };
-    let mut world = match look {
+    let mut world = match seen {
         Look::Refused(errors) => return refuse(cx, api, &rollout, Refusal::InvalidField, &errors).await,
         Look::Gone => {
             act::stop(cx, &rollout).await?;
@@ -257,8 +255,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
             world.observation.ticks.clone(),
             world.observation.sampling_problem.clone(),
         );
-        let direct = (Reads::Direct, Some(sampled));
-        match observe::observe(cx, &rollout, &parsed, &state, direct, now).await? {
+        match look(Reads::Direct, Some(sampled)).await? {
             Look::Seen(present) => world = *present,
             // It has gone this instant: the next look says so.
             Look::Refused(_) | Look::Gone => return Ok(Next::AtOnce),
@@ -287,13 +284,10 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     };
     let after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let changed = decision.state != state;
-    let can_wait = only_counts((&state, &before), (&decision.state, &after));
-    if (changed || differs(&before, &after))
-        && !(can_wait
-            && cx
-                .unwritten
-                .keep(&key, rollout.status.as_ref(), &after, parsed.plan.interval, now))
-    {
+    let only_counted = only_counts((&state, &before), (&decision.state, &after));
+    let stands = rollout.status.as_ref();
+    let is_kept_back = only_counted && cx.unwritten.keep(&key, stands, &after, parsed.plan.interval, now);
+    if !is_kept_back && (changed || differs(&before, &after)) {
         crash::here(Point::BeforeStatus);
         write_status(cx, api, &rollout, &after).await?;
         crash::here(Point::AfterStatus);
@@ -306,15 +300,13 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
             act::event(cx, &rollout, kind, reason, message).await;
         }
     }
-    if changed || outcome.wrote {
-        // What the new state wants is decided on a new look.
-        return Ok(if decision.state.phase != state.phase || outcome.wrote {
-            Next::AtOnce
-        } else {
-            Next::At(wake(&parsed, &world, &decision, now))
-        });
-    }
-    Ok(Next::At(wake(&parsed, &world, &decision, now)))
+    // What a new state wants is decided on a new look; a tick that only counted wants nothing.
+    let wants_a_look = outcome.wrote || (decision.state.phase != state.phase && !only_counted);
+    Ok(if wants_a_look {
+        Next::AtOnce
+    } else {
+        Next::At(wake(&parsed, &world, &decision, now))
+    })
 }
 
 /// Whether effects are to be decided on what the API server says, and not on what watches told some time ago. Taking traffic

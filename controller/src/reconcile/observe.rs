@@ -89,14 +89,14 @@ pub(super) async fn observe(
         .and_then(LiveRoute::weight)
         .map_or(LiveWeight::Absent, LiveWeight::At);
     let arm = async |deployment: &Deployment| {
-        let sets = cx.cluster.replica_sets(reads, deployment).await?;
+        let sets = cx.cluster.replica_sets_of(reads, deployment).await?;
         Ok::<_, Error>(arms::arm(deployment, &sets))
     };
     let (stable_arm, canary_arm) = futures::future::try_join(arm(&stable), arm(&canary)).await?;
     let pinned = pinned(cx, &namespace, &route, reads).await?;
     // Elsewhere it is nobody's business.
     let autoscaler = if state.phase.run().is_some() || state.floor.is_some() {
-        cx.cluster.autoscaler(reads, &stable).await?
+        cx.cluster.autoscaler_of(reads, &stable).await?
     } else {
         None
     };
@@ -166,9 +166,9 @@ async fn objects(
 ) -> Result<Result<Objects, Vec<FieldError>>, Error> {
     let spec = &rollout.spec;
     let (stable, canary, apex) = tokio::try_join!(
-        cx.cluster.deployment(reads, namespace, &spec.stable.deployment),
-        cx.cluster.deployment(reads, namespace, &spec.canary.deployment),
-        cx.cluster.service(reads, namespace, &spec.service.name)
+        cx.cluster.deployments.get(reads, namespace, &spec.stable.deployment),
+        cx.cluster.deployments.get(reads, namespace, &spec.canary.deployment),
+        cx.cluster.services.get(reads, namespace, &spec.service.name)
     )?;
     let mut errors = Vec::new();
     let mut missing = |field: &str, kind: &str, name: &str| {
@@ -268,7 +268,7 @@ fn refusal(error: &traffic::Error) -> Option<&'static str> {
 
 /// The revision that the canary's Service selects.
 async fn pinned(cx: &Context, namespace: &str, route: &RouteSpec, reads: Reads) -> Result<Option<String>, Error> {
-    let service = cx.cluster.service(reads, namespace, &route.canary_service).await?;
+    let service = cx.cluster.services.get(reads, namespace, &route.canary_service).await?;
     let selector = service
         .as_ref()
         .and_then(|service| service.spec.as_ref()?.selector.as_ref());

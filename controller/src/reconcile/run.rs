@@ -64,7 +64,7 @@ pub async fn run(
     let store = controller.store();
     let context = Arc::new(Context {
         client: client.clone(),
-        cluster: Cluster::new(client.clone()),
+        cluster: Cluster::new(&client),
         traffic,
         prometheus,
         gitops,
@@ -79,7 +79,7 @@ pub async fn run(
     let (cluster, scope) = (&context.cluster, namespace.as_deref());
     controller = controller
         .watches_stream(
-            cluster.watch_deployments(scoped(&client, scope)),
+            cluster.deployments.watch(scoped(&client, scope)),
             move |deployment: Deployment| {
                 rollouts_of(
                     &of_deployment,
@@ -90,15 +90,15 @@ pub async fn run(
         )
         // Their pods are counted there before the Deployment knows.
         .watches_stream(
-            cluster.watch_replica_sets(scoped(&client, scope)),
+            cluster.replica_sets.watch(scoped(&client, scope)),
             move |set: ReplicaSet| match cluster::owner(&set) {
                 Some(deployment) => rollouts_of(&of_set, set.metadata.namespace.as_deref(), &deployment),
                 None => Vec::new(),
             },
         )
-        .owns_stream(cluster.watch_services(scoped(&client, scope)))
+        .owns_stream(cluster.services.watch(scoped(&client, scope)))
         // What an autoscaler does shows in its Deployment.
-        .watches_stream(cluster.watch_autoscalers(scoped(&client, scope)), |_| []);
+        .watches_stream(cluster.autoscalers.watch(scoped(&client, scope)), |_| []);
     for kind in traffic::Kind::ALL {
         let Some(resource) = watched(&context.traffic, kind).await else {
             continue;
@@ -141,21 +141,27 @@ where
     }
 }
 
+/// The rollouts of this namespace that are concerned.
+fn those(
+    store: &Store<CanaryRollout>,
+    namespace: Option<&str>,
+    is_concerned: impl Fn(&CanaryRollout) -> bool,
+) -> Vec<ObjectRef<CanaryRollout>> {
+    let all = store.state();
+    let concerned = all
+        .iter()
+        .filter(|rollout| rollout.metadata.namespace.as_deref() == namespace && is_concerned(rollout));
+    concerned.map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
+}
+
 fn rollouts_of(
     store: &Store<CanaryRollout>,
     namespace: Option<&str>,
     deployment: &str,
 ) -> Vec<ObjectRef<CanaryRollout>> {
-    let concerned = |rollout: &&Arc<CanaryRollout>| {
-        rollout.metadata.namespace.as_deref() == namespace
-            && (rollout.spec.stable.deployment == deployment || rollout.spec.canary.deployment == deployment)
-    };
-    store
-        .state()
-        .iter()
-        .filter(concerned)
-        .map(|rollout| ObjectRef::from_obj(&**rollout))
-        .collect()
+    those(store, namespace, |rollout| {
+        rollout.spec.stable.deployment == deployment || rollout.spec.canary.deployment == deployment
+    })
 }
 
 /// The kind as the cluster serves it. The Gateway API's kinds are watched in any case: their CRDs may come later.
@@ -170,14 +176,9 @@ async fn watched(traffic: &Traffic, kind: traffic::Kind) -> Option<ApiResource> 
 
 fn rollouts_of_route(store: &Store<CanaryRollout>, route: &DynamicObject) -> Vec<ObjectRef<CanaryRollout>> {
     let name = route.name_any();
-    let concerned =
-        |rollout: &&Arc<CanaryRollout>| rollout.namespace() == route.namespace() && route_name(rollout) == name;
-    store
-        .state()
-        .iter()
-        .filter(concerned)
-        .map(|rollout| ObjectRef::from_obj(&**rollout))
-        .collect()
+    those(store, route.metadata.namespace.as_deref(), |rollout| {
+        route_name(rollout) == name
+    })
 }
 
 /// A failed reconcile is tried again soon: it may be the one that takes traffic away.

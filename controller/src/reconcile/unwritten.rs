@@ -63,13 +63,19 @@ impl Unwritten {
         });
         if entry.stands.as_ref() != memory {
             // Another process has written it, or a write of ours whose answer was lost.
-            entry.stands = memory.cloned();
-            entry.since = now;
+            *entry = Entry {
+                stands: memory.cloned(),
+                after: None,
+                since: now,
+            };
         }
         let longest = interval.checked_mul(TICKS).unwrap_or(MINUTE).min(MINUTE);
         // A clock that was set back makes it due.
         let kept = (SignedDuration::ZERO..longest).contains(&now.duration_since(entry.since));
-        entry.after = kept.then(|| Box::new(after.clone()));
+        if kept {
+            entry.after = Some(Box::new(after.clone()));
+        }
+        // What is due is known until it is written: a write that fails must not have Prometheus asked again.
         kept
     }
 
@@ -186,7 +192,11 @@ mod tests {
         }
         let due = status(&state(60));
         assert!(!unwritten.keep(&key(), Some(&stands), &due, TICK, at(60)));
-        assert_eq!(unwritten.over(&key(), stands.clone()), stands);
+        assert_eq!(
+            unwritten.over(&key(), stands.clone()),
+            status(&state(40)),
+            "as long as it is not written"
+        );
         unwritten.written(&key(), &due, at(60));
         assert!(unwritten.keep(&key(), Some(&due), &status(&state(80)), TICK, at(80)));
     }

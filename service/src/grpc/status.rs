@@ -22,6 +22,13 @@ fn details(reason: &str) -> ErrorDetails {
     details
 }
 
+/// What the same call may get over, a little later.
+fn retryable(code: Code, reason: &str, message: &str) -> Status {
+    let mut details = details(reason);
+    details.set_retry_info(Some(RETRY_AFTER));
+    Status::with_error_details(code, message, details)
+}
+
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
@@ -45,12 +52,10 @@ impl From<StoreError> for Status {
             StoreError::Unavailable(source) => {
                 // Readiness tells of an outage once; this would tell of it with each call.
                 tracing::debug!(error = %source, "the database does not answer");
-                let mut details = details("DATABASE_UNAVAILABLE");
-                details.set_retry_info(Some(RETRY_AFTER));
-                Self::with_error_details(
+                retryable(
                     Code::Unavailable,
+                    "DATABASE_UNAVAILABLE",
                     "users can't be reached at the moment; try again",
-                    details,
                 )
             }
             StoreError::SchemaBehind(source) => {
@@ -58,12 +63,10 @@ impl From<StoreError> for Status {
                     error = &source as &dyn std::error::Error,
                     "the database's schema is older than this version needs: migrate it, or set DATABASE_MIGRATE=apply"
                 );
-                let mut details = details("SCHEMA_BEHIND");
-                details.set_retry_info(Some(RETRY_AFTER));
-                Self::with_error_details(
+                retryable(
                     Code::Unavailable,
+                    "SCHEMA_BEHIND",
                     "this can't be done before the database is brought further; try again later",
-                    details,
                 )
             }
             StoreError::Broken(source) => {
@@ -87,19 +90,15 @@ pub(super) fn not_found(id: &str) -> Status {
 
 /// The database has no schema yet, as far as this process knows.
 pub(crate) fn starting() -> Status {
-    let mut details = details("STARTING");
-    details.set_retry_info(Some(RETRY_AFTER));
-    Status::with_error_details(Code::Unavailable, "the service is starting; try again", details)
+    retryable(Code::Unavailable, "STARTING", "the service is starting; try again")
 }
 
 /// Too much at once: this call was not begun.
 pub(crate) fn overloaded() -> Status {
-    let mut details = details("OVERLOADED");
-    details.set_retry_info(Some(RETRY_AFTER));
-    Status::with_error_details(
+    retryable(
         Code::ResourceExhausted,
+        "OVERLOADED",
         "too many calls at once (MAX_CONCURRENT_CALLS); try again",
-        details,
     )
 }
 

@@ -136,7 +136,7 @@ impl<'t> Builder<'t> {
         if event.tag().is_some_and(|tag| tag.core_suffix() != Some("str")) {
             return Err(unsupported("a tag", span));
         }
-        let (id, mut node) = match event {
+        let (id, anchor, value, shape, start, end) = match event {
             Event::Scalar(value, style, id, tag) => {
                 let anchor = self.anchor(id)?;
                 let is_text = tag.is_some() || style != ScalarStyle::Plain || !is_ambiguous(&value);
@@ -156,16 +156,7 @@ impl<'t> Builder<'t> {
                 };
                 let shape = Shape::Scalar(style);
                 let start = range.start.min(end);
-                (
-                    id,
-                    Node {
-                        value,
-                        shape,
-                        start,
-                        end,
-                        anchor,
-                    },
-                )
+                (id, anchor, value, shape, start, end)
             }
             Event::Alias(id) => {
                 // An alias inside of its own anchor has no value; no tool reads such a file.
@@ -173,17 +164,7 @@ impl<'t> Builder<'t> {
                     return Err(unsupported("an alias of what contains it", span));
                 };
                 self.count(size(&value))?;
-                let (start, end) = (range.start, range.end);
-                (
-                    0,
-                    Node {
-                        value,
-                        shape: Shape::Alias,
-                        start,
-                        end,
-                        anchor: None,
-                    },
-                )
+                (0, None, value, Shape::Alias, range.start, range.end)
             }
             Event::SequenceStart(style, id, _) => {
                 let anchor = self.anchor(id)?;
@@ -202,16 +183,7 @@ impl<'t> Builder<'t> {
                     items.last().map_or(range.start, |item| item.end)
                 };
                 let shape = Shape::List { flow, items };
-                (
-                    id,
-                    Node {
-                        value,
-                        shape,
-                        start: range.start,
-                        end,
-                        anchor,
-                    },
-                )
+                (id, anchor, value, shape, range.start, end)
             }
             Event::MappingStart(style, id, _) => {
                 let anchor = self.anchor(id)?;
@@ -231,24 +203,20 @@ impl<'t> Builder<'t> {
                     entries.last().map_or(range.start, Entry::end)
                 };
                 let shape = Shape::Map { flow, entries };
-                (
-                    id,
-                    Node {
-                        value,
-                        shape,
-                        start: range.start,
-                        end,
-                        anchor,
-                    },
-                )
+                (id, anchor, value, shape, range.start, end)
             }
             _ => return Err(unsupported("something unknown", span)),
         };
         if id != 0 {
-            self.anchors.insert(id, node.value.clone());
+            self.anchors.insert(id, value.clone());
         }
-        node.end = node.end.max(node.start);
-        Ok(node)
+        Ok(Node {
+            value,
+            shape,
+            start,
+            end: end.max(start),
+            anchor,
+        })
     }
 
     fn entry(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Entry, YamlError> {
