@@ -31,7 +31,7 @@ model: ## The state machine explored with larger bounds than in `make test`: fau
 
 .PHONY: chaos
 chaos: tools build ## ROUNDS=200 faults from SEED=1 on, while revisions arrive; witnesses judge the invariants. 10 minutes.
-	@CHAOS_SEED=$(or $(SEED),1) CHAOS_ROUNDS=$(or $(ROUNDS),200) cargo test --quiet -p serin-tests --test e2e -- --ignored chaos
+	@CHAOS_SEED=$(or $(SEED),1) CHAOS_ROUNDS=$(or $(ROUNDS),200) cargo test --quiet --workspace --test e2e -- --ignored chaos
 
 .PHONY: bench-git
 bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts, singly and together; writes target/bench/git.json.

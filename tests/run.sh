@@ -22,12 +22,13 @@ stage "tools of the lab" tests/lab/setup/all.sh
 stage "formatting" cargo fmt --all -- --check
 stage "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 stage "bans, licences and sources" tests/lab/setup/deny.sh
-stage "programs" cargo build --workspace --bins --locked
-stage "unit and integration tests" cargo test --workspace --exclude serin-tests --locked
-stage "unit tests of the lab" cargo test -p serin-tests --lib --locked
+# All of these ask for the whole workspace: with other packages or targets selected, dependencies get other features and are built again.
+stage "programs and tests" cargo build --workspace --bins --tests --locked
+# All but e2e: it is told apart by its second character.
+stage "unit and integration tests" cargo test --workspace --lib --bins --test '?[!2]*' --locked
 stage "doc tests" cargo test --workspace --doc --locked --quiet
-stage "end-to-end tests" cargo test -p serin-tests --test e2e --locked
-stage "chaos, 20 rounds" cargo test -p serin-tests --test e2e --locked -- --ignored chaos
+stage "end-to-end tests" cargo test --workspace --test e2e --locked
+stage "chaos, 20 rounds" cargo test --workspace --test e2e --locked -- --ignored chaos
 
 printf '\n==> time by stage\n'
 printf '%s\n' "${times[@]}"

@@ -9,7 +9,7 @@ name=cargo-deny-$version
 
 build() {
   patiently "building cargo-deny $version (some minutes)" "check that the machine reaches its crate registry, then run this again" \
-    cargo install cargo-deny --version "$version" --locked --no-default-features --root "$1" --target-dir "$1/target"
+    cargo install cargo-deny --version "$version" --locked --debug --no-default-features --root "$1" --target-dir "$1/target"
   rm -rf "$1/target"
 }
 
