@@ -8,7 +8,11 @@ mod pod;
 mod rollout;
 mod story;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use ::lab::{Lab, Options};
 use anyhow::Context as _;
@@ -27,6 +31,20 @@ fn stories() -> Vec<Story> {
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// Seconds that each story took.
+type Took = Arc<Mutex<Vec<(u64, &'static str)>>>;
+
+/// Where the time went: the first place to look at when the whole takes too long.
+fn print_longest(took: &Took) {
+    let mut took = took.lock().unwrap_or_else(PoisonError::into_inner);
+    took.sort_unstable_by(|one, other| other.cmp(one));
+    let all: u64 = took.iter().map(|(seconds, _)| seconds).sum();
+    println!("the longest of {} stories, which took {all} s one by one:", took.len());
+    for (seconds, name) in took.iter().take(12) {
+        println!("  {seconds:>4} s  {name}");
+    }
 }
 
 fn main() -> ExitCode {
@@ -59,17 +77,22 @@ fn run() -> anyhow::Result<ExitCode> {
             .block_on(Lab::start(Options::default()))
             .context("starting the lab")?,
     );
+    let took: Took = Took::default();
     let trial = |story: Story| {
-        let (lab, handle) = (lab.clone(), runtime.handle().clone());
+        let (lab, handle, took) = (lab.clone(), runtime.handle().clone(), took.clone());
         let is_alone = story.is_alone;
-        Trial::test(story.name, move || {
-            handle
-                .block_on(story.run(lab))
-                .map_err(|error| format!("{error:#}").into())
+        let name = story.name;
+        Trial::test(name, move || {
+            let began = Instant::now();
+            let result = handle.block_on(story.run(lab));
+            let mut took = took.lock().unwrap_or_else(PoisonError::into_inner);
+            took.push((began.elapsed().as_secs(), name));
+            result.map_err(|error| format!("{error:#}").into())
         })
         .with_ignored_flag(is_alone)
     };
     let conclusion = libtest_mimic::run(&arguments, stories().into_iter().map(trial).collect());
+    print_longest(&took);
     let all = conclusion.num_filtered_out == 0 && !conclusion.has_failed();
     let permissions = runtime.block_on(access::judge(&lab, all));
     match &permissions {
