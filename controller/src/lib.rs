@@ -2,13 +2,14 @@
 //!
 //! The library exists for the binary `serin` and for the tests; `docs/` says how to use it.
 //!
-//! Import direction: `serin_core` ← [`api`] ← adapters ([`prometheus`], [`traffic`], [`gitops`], [`delivery`]) ← [`reconcile`] ← [`cli`].
+//! Import direction: `serin_core` ← [`api`] ← adapters ([`prometheus`], [`traffic`], [`gitops`], [`delivery`], [`notify`]) ← [`reconcile`] ← [`cli`].
 
 pub mod api;
 pub mod cli;
 pub mod delivery;
 pub mod gitops;
 pub mod linkerd;
+pub mod notify;
 pub mod prometheus;
 pub mod query;
 pub mod reconcile;

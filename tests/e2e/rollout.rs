@@ -17,6 +17,7 @@ mod report;
 mod repository;
 pub(crate) mod site;
 mod steered;
+mod told;
 mod verdicts;
 pub(crate) mod witness;
 

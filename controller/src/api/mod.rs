@@ -2,11 +2,17 @@
 
 mod command;
 mod metrics;
+mod notify;
 mod parse;
 mod rollout;
 mod status;
+mod wording;
 
 pub use command::Order;
+pub use notify::{
+    AlertmanagerSpec, Channel, EmailSpec, NotifyOn, NotifySpec, PagerDutySpec, Receiver, SlackSpec, WebhookSpec,
+    parse_receivers,
+};
 pub use parse::{Layout, Parsed, parse, parse_duration};
 pub use rollout::{
     AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, FluxSpec,
@@ -14,9 +20,11 @@ pub use rollout::{
     RouteKindSpec, RouteSpec, SecretRef, ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
-    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry, PodStatus,
-    RevisionStatus, SampleStatus, SamplesStatus, StepForecast, StreamsStatus, TickStatus, WeightStatus,
+    AnnouncementStatus, AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry,
+    NotifyStatus, PodStatus, RevisionStatus, SampleStatus, SamplesStatus, StepForecast, StreamsStatus, ThreadStatus,
+    TickStatus, WeightStatus,
 };
+pub use wording::{WORDS, Wording};
 
 /// The API group.
 pub const GROUP: &str = "serin.dev";

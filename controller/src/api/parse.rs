@@ -8,6 +8,7 @@ use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft,
 use crate::linkerd::failure;
 
 use super::metrics;
+use super::notify::{Receiver, parse_receivers};
 use super::rollout::{
     ApprovalSpec, CanaryRolloutSpec, CapacitySpec, GitSpec, HelmSpec, JudgingSpec, KustomizeSpec, OnInconclusiveSpec,
 };
@@ -23,6 +24,8 @@ pub struct Parsed {
     pub scrape_interval: SignedDuration,
     /// Where the arms stand in the config repository.
     pub layout: Layout,
+    /// Who is told, as the rollout says.
+    pub notify: Vec<Receiver>,
 }
 
 /// Where the arms stand in the config repository: in one of two ways.
@@ -127,12 +130,17 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
         errors.push(error);
         Layout::Helm(HelmSpec::default())
     });
+    let notify = parse_receivers("spec.notify", &spec.notify).unwrap_or_else(|more| {
+        errors.extend(more);
+        Vec::new()
+    });
     match Plan::parse(PlanDraft { objectives, ..draft }) {
         Ok(plan) if errors.is_empty() => Ok(Parsed {
             plan,
             baseline,
             scrape_interval,
             layout,
+            notify,
         }),
         Ok(_) => Err(errors),
         Err(more) => Err(errors.into_iter().chain(more).collect()),

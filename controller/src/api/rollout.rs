@@ -10,6 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::notify::NotifySpec;
 use super::status::CanaryRolloutStatus;
 
 /// Rolls a new revision of a service out to a share of its traffic, judges it, and promotes it or reverts it in Git.
@@ -56,6 +57,10 @@ pub struct CanaryRolloutSpec {
     /// The objects of Flux that apply the config repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flux: Option<FluxSpec>,
+    /// Who is told what happens, beside the receivers of the controller's own configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub notify: Vec<NotifySpec>,
 }
 
 /// The apex Service.

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::gitops::{Fence, GitOps, Hosts, Identity};
+use crate::notify;
 use crate::prometheus::Prometheus;
 use crate::reconcile;
 use crate::runtime::crash::{self, Point};
@@ -48,6 +49,18 @@ pub struct Args {
     /// Without it everything is allowed that a namespace's own credentials allow.
     #[arg(long, env = "SERIN_ACCESS_FILE", value_name = "FILE")]
     access_file: Option<PathBuf>,
+    /// A file with the receivers of notifications for the whole cluster or for some namespaces, and with the addresses that
+    /// rollouts may name for their own. Without it there are only those that rollouts name.
+    #[arg(long, env = "SERIN_NOTIFY_FILE", value_name = "FILE")]
+    notify_file: Option<PathBuf>,
+    /// Where the Secrets of that file's receivers are mounted: a folder for each, a file for each key.
+    #[arg(
+        long,
+        env = "SERIN_NOTIFY_SECRETS",
+        value_name = "DIR",
+        default_value = "/etc/serin-notify-secrets"
+    )]
+    notify_secrets: PathBuf,
     /// Author and committer of commits.
     #[arg(long, env = "SERIN_GIT_AUTHOR", default_value = "Serin <serin@serin.dev>")]
     git_author: String,
@@ -82,6 +95,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         Some(file) => reconcile::Access::read(file)?,
         None => reconcile::Access::default(),
     };
+    let notify = match &args.notify_file {
+        Some(file) => notify::Config::read(file)?,
+        None => notify::Config::default(),
+    };
+    let notify = notify::Setup::new(notify)?;
     let (cache, _temporary) = cache(args.cache_dir)?;
     let stop = CancellationToken::new();
     let ready = health::Ready::default();
@@ -140,6 +158,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             gitops,
             leadership,
             access,
+            notify,
+            notify_secrets: args.notify_secrets,
         };
         tokio::spawn(async move {
             let led = async {

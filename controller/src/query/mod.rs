@@ -5,7 +5,7 @@ mod scope;
 mod selector;
 mod template;
 
-pub use template::{Problem, Template, VARIABLES, Variables};
+pub use template::{Piece, Problem, Template, VARIABLES, Variables, pieces};
 
 /// The query of a counter: one or more selectors, whose raw samples are counted series by series and added up.
 #[derive(Debug, Clone, PartialEq, Eq)]

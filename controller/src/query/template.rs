@@ -70,6 +70,34 @@ impl Variables<'static> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
+/// A part of a text with `{{names}}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// As it stands.
+    Text(&'a str),
+    /// What stands between the braces.
+    Name(&'a str),
+}
+
+/// Takes a text apart at its `{{names}}`.
+///
+/// # Errors
+/// One that does not end.
+pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Problem> {
+    let (mut pieces, mut rest) = (Vec::new(), text);
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((name, after)) = after.split_once("}}") else {
+            return Err(Problem::new(format!(
+                "`{{{{{after}` is a variable that does not end; write `}}}}` behind it"
+            )));
+        };
+        pieces.extend([Piece::Text(before), Piece::Name(name.trim())]);
+        rest = after;
+    }
+    pieces.push(Piece::Text(rest));
+    Ok(pieces)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
@@ -98,18 +126,11 @@ impl Template {
         if text.trim().is_empty() {
             return Err(Problem::new("it is empty; write a PromQL query"));
         }
-        let (mut parts, mut rest) = (Vec::new(), text);
-        while let Some((before, after)) = rest.split_once("{{") {
-            let Some((name, after)) = after.split_once("}}") else {
-                return Err(Problem::new(format!(
-                    "`{{{{{after}` is a variable that does not end; write `}}}}` behind it"
-                )));
-            };
-            parts.push(Part::Text(before.to_owned()));
-            parts.push(Part::Variable(Variable::named(name.trim())?));
-            rest = after;
-        }
-        parts.push(Part::Text(rest.to_owned()));
+        let parts = pieces(text)?.into_iter().map(|piece| match piece {
+            Piece::Text(text) => Ok(Part::Text(text.to_owned())),
+            Piece::Name(name) => Variable::named(name).map(Part::Variable),
+        });
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
         Ok(Self(parts))
     }
 

@@ -140,6 +140,12 @@ impl Desk {
         )
     }
 
+    /// Has a rollout looked at.
+    pub(super) fn wake(&self, key: Key) {
+        // Nobody listens any more when the process ends.
+        drop(self.wake.send(key));
+    }
+
     /// The answers so far.
     pub(super) fn view(&self, key: &Key) -> GitView {
         self.file(key, |file| GitView {

@@ -30,6 +30,7 @@ mod repository;
 mod run;
 mod status;
 mod streams;
+mod tell;
 mod ticks;
 mod unwritten;
 
@@ -38,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -56,6 +57,7 @@ use crate::traffic::Traffic;
 use cluster::{Cluster, Reads};
 use desk::Desk;
 use observe::{Look, World};
+use tell::Teller;
 use unwritten::{Unwritten, only_counts};
 
 pub use access::Access;
@@ -65,6 +67,9 @@ pub use run::{Options, run};
 const API_TIMEOUT: Duration = Duration::from_secs(5);
 /// Decisions that may follow each other at once, before other rollouts have their turn.
 const DECISIONS: usize = 8;
+
+/// How often announcements that were not delivered are offered again.
+const OFFERED: SignedDuration = SignedDuration::from_secs(30);
 
 /// What all reconciles share.
 struct Context {
@@ -80,6 +85,8 @@ struct Context {
     cluster_name: String,
     /// Who may have commits written where.
     access: Access,
+    /// Who is told what happens.
+    teller: Teller,
     /// All rollouts, as they were last seen.
     rollouts: Store<CanaryRollout>,
 }
@@ -89,6 +96,7 @@ impl Context {
     fn forget(&self, key: &ObjectRef<CanaryRollout>) {
         self.desk.forget(key);
         self.unwritten.forget(key);
+        self.teller.forget(key);
     }
 
     /// Where the preflight reads.
@@ -282,7 +290,9 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         observation: &world.observation,
         unusable: world.unusable.as_ref(),
     };
-    let after = status::after(basis, &decision, now).map_err(Error::Memory)?;
+    let mut after = status::after(basis, &decision, now).map_err(Error::Memory)?;
+    let telling = cx.teller.begin(&rollout, &parsed);
+    let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
     let changed = decision.state != state;
     let only_counted = only_counts((&state, &before), (&decision.state, &after));
     let stands = rollout.status.as_ref();
@@ -291,6 +301,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         crash::here(Point::BeforeStatus);
         write_status(cx, api, &rollout, &after).await?;
         crash::here(Point::AfterStatus);
+        telling.recorded(cx, dropped).await;
         if decision.state.phase.run().is_some() {
             cx.unwritten.written(&key, &after, now);
         } else {
@@ -300,12 +311,14 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
             act::event(cx, &rollout, kind, reason, message).await;
         }
     }
+    telling.send(&decision.state, &after, now);
     // What a new state wants is decided on a new look; a tick that only counted wants nothing.
     let wants_a_look = outcome.wrote || (decision.state.phase != state.phase && !only_counted);
     Ok(if wants_a_look {
         Next::AtOnce
     } else {
-        Next::At(wake(&parsed, &world, &decision, now))
+        let untold = after.notify.as_ref().is_some_and(|outbox| !outbox.pending.is_empty());
+        Next::At(wake(&parsed, &world, (&decision, untold), now))
     })
 }
 
@@ -333,9 +346,16 @@ fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
 }
 
 /// When to look again if nothing changes: at the core's own time, or when the next tick is due.
-fn wake(parsed: &Parsed, world: &World, decision: &serin_core::rollout::Decision, now: Timestamp) -> Action {
+fn wake(
+    parsed: &Parsed,
+    world: &World,
+    (decision, untold): (&serin_core::rollout::Decision, bool),
+    now: Timestamp,
+) -> Action {
     let tick = decision.state.phase.samples_since().map(|_| next_tick(parsed, now));
-    let at = [decision.wake, tick].into_iter().flatten().min();
+    // Receivers may have had no room.
+    let offer = untold.then(|| now.checked_add(OFFERED).unwrap_or(Timestamp::MAX));
+    let at = [decision.wake, tick, offer].into_iter().flatten().min();
     let waiting = world.waiting || decision.state.phase.run().is_some();
     match at {
         Some(at) => {

@@ -1,5 +1,6 @@
 //! Which changes of the cluster wake which rollout. Decides nothing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,17 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 use super::cluster::{self, Cluster};
 use super::desk::Desk;
 use super::observe::route_name;
+use super::tell::Teller;
 use super::unwritten::Unwritten;
 use super::{Access, Context, Error, reconcile_apart};
 use crate::api::CanaryRollout;
 use crate::gitops::GitOps;
+use crate::notify;
 use crate::prometheus::Prometheus;
 use crate::runtime::health::Ready;
 use crate::runtime::lease::Leadership;
@@ -39,6 +43,10 @@ pub struct Options {
     pub leadership: Leadership,
     /// Who may have commits written where.
     pub access: Access,
+    /// Who is told what happens.
+    pub notify: notify::Setup,
+    /// The folder of the Secrets of receivers in the controller's configuration, one folder each.
+    pub notify_secrets: PathBuf,
 }
 
 /// Reconciles rollouts until the future ends and the last reconcile has come to its end.
@@ -55,8 +63,13 @@ pub async fn run(
         gitops,
         leadership,
         access,
+        notify,
+        notify_secrets,
     } = options;
     let (desk, news) = Desk::new();
+    let stop = CancellationToken::new();
+    let (teller, sending) = Teller::new(&client, &cluster, (notify, notify_secrets), desk.clone(), stop.clone());
+    let sending = tokio::spawn(sending);
     let traffic = Traffic::new(client.clone());
     let rollouts: Api<CanaryRollout> = scoped(&client, namespace.as_deref());
     let mut controller = Controller::new(rollouts, cluster::watching())
@@ -73,6 +86,7 @@ pub async fn run(
         leadership,
         cluster_name: cluster,
         access,
+        teller,
         rollouts: store.clone(),
     });
     let (of_deployment, of_set) = (store.clone(), store.clone());
@@ -128,6 +142,11 @@ pub async fn run(
             }
         })
         .await;
+    // What is on its way now is told again by whoever leads next.
+    stop.cancel();
+    if let Err(error) = sending.await {
+        tracing::error!("sending notifications ended in a panic, which is a bug of Serin's: {error}");
+    }
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>

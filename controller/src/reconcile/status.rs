@@ -109,6 +109,7 @@ pub(super) fn after(
             message: c.message.clone(),
         }),
         conditions: vec![],
+        notify: before.notify.clone(),
         machine: Some(serde_json::to_value(state)?),
     };
     let words = [

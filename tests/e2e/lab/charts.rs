@@ -61,6 +61,13 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
         "rules.enabled=true",
         "access[0].repository=https://git.example.com/platform/config.git",
         "access[0].namespaces[0]=shop-*",
+        "notify.receivers[0].name=platform",
+        "notify.receivers[0].namespaces[0]=shop-*",
+        "notify.receivers[0].slack.channel=C0123456789",
+        "notify.receivers[0].slack.secretRef.name=serin-slack",
+        "notify.secrets[0]=serin-slack",
+        "notify.allow[0]=10.96.0.0/12",
+        "networkPolicy.notifyPorts[0]=587",
     ];
     let all = render(&lab, "serin", "charts-serin-all", &["--set", &set.join(",")]).await?;
     let all = all.text()?;
@@ -71,6 +78,7 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
         "clusterId=",
         "clusterId=x,replica=3",
         "clusterId=x,networkPolicy.gitPorts[0]=ssh",
+        "clusterId=x,notify.receivers[0].name=nobody",
     ] {
         let answer = render(&lab, "serin", "charts-serin-all", &["--set", refused]).await?;
         ensure!(!answer.status.success(), "the chart takes {refused}");

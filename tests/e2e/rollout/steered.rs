@@ -1,17 +1,18 @@
-//! Operators' commands: who may give them, what they are answered, where they are recorded.
+//! Operators' commands: who may give them, what they are answered, where they are recorded, and who is told.
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use lab::{
     Lab,
-    site::{Environment, SERVICE},
+    site::{Detours, Environment, SERVICE, Setup},
 };
 use serde_json::{Value, json};
 use serin::api::COMMAND_ANNOTATION;
 
 use super::{
-    site::environment,
+    site::site,
+    told::Receiver,
     witness::{PROMOTION, ROLLBACK},
 };
 use crate::story::{SOON, eventually};
@@ -27,8 +28,15 @@ pub(super) async fn by_people(lab: Arc<Lab>) -> anyhow::Result<()> {
         { "weight": 50, "hold": "2s", "atMost": "90s" },
         { "weight": 100, "hold": "2s", "atMost": "90s" },
     ] });
-    let environment = environment(&lab, "steered", json!({ "rollout": { "plan": plan } })).await?;
+    let receiver = Receiver::start().await?;
+    let setup = Setup {
+        values: json!({ "rollout": { "plan": plan, "notify": receiver.spec() } }),
+        own_serin: true,
+    };
+    let (site, serin) = (site(&lab).await?, Receiver::serin(&lab)?);
+    let environment = Environment::start_with(&site, "steered", setup, &serin, Detours::default()).await?;
     admit(&environment).await?;
+    Receiver::admit(&environment).await?;
     autoscale(&environment).await?;
 
     environment.commit("1.1.0", None).await?;
@@ -80,6 +88,11 @@ pub(super) async fn by_people(lab: Arc<Lab>) -> anyhow::Result<()> {
         "{message}"
     );
     told_by_events(&environment).await?;
+    // Who approves enters the next step.
+    let good = ["Started", "Step", "Paused", "Resumed", "Step", "Promoting", "Promoted"];
+    receiver.was_told(&environment, "1.1.0", &good).await?;
+    let bad = ["Started", "Step", "Paused", "RollingBack", "RolledBack"];
+    receiver.was_told(&environment, "1.1.1", &bad).await?;
     gets_its_minimum_back(&environment).await?;
 
     let (_, history) = steer(&environment, ALICE, &["history", SERVICE]).await?;

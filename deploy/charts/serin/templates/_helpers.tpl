@@ -22,6 +22,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{/* The configuration of notifications, without what is empty. */}}
+{{- define "serin.notify" -}}
+{{- $file := dict }}
+{{- range $key, $value := omit .Values.notify "secrets" }}
+{{- if $value }}
+{{- $_ := set $file $key $value }}
+{{- end }}
+{{- end }}
+{{- toYaml $file }}
+{{- end }}
+
+{{/* Whether there is one. */}}
+{{- define "serin.notifies" -}}
+{{- with .Values.notify }}
+{{- if or .receivers .link .allow .deny .endpoints }}true{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* What Serin does in the namespaces of rollouts; invariant 7 of the design says why nothing more. */}}
 {{- define "serin.rules" -}}
 - apiGroups: [serin.dev]

@@ -1,0 +1,8 @@
+//! Receivers told over real connections by stand-ins that keep what they are sent, and the outbox over restarts.
+
+mod channels;
+mod mail;
+mod once;
+mod queue;
+mod stand;
+mod stories;

@@ -1,0 +1,232 @@
+//! Has told what a decision did: written into the outbox with its status, offered once that stands, and taken out when it was told.
+//! It must not know how anything is told.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, ResourceExt as _};
+use serin_core::rollout::{NoteKind, State};
+use tokio_util::sync::CancellationToken;
+
+use super::access::matches;
+use super::desk::{Desk, Key};
+use super::{Context, act, call, is_forbidden};
+use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, NotifyOn, Parsed, Receiver};
+use crate::notify::{self, Config, Done, Letter, Moment, Notifier, Patience, Secrets, Setup};
+
+/// Who is told, and how far that is.
+pub(super) struct Teller {
+    config: Config,
+    notifier: Notifier,
+    cluster: String,
+}
+
+impl Teller {
+    /// A teller, and the task that sends.
+    pub(super) fn new(
+        client: &Client,
+        cluster: &str,
+        (setup, folder): (Setup, PathBuf),
+        desk: Desk,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let wake = move |namespace: &str, name: &str| desk.wake(ObjectRef::new(name).within(namespace));
+        let secrets = secrets(client.clone(), folder);
+        let (notifier, sending) = Notifier::new(&setup, secrets, Arc::new(wake), Patience::default(), stop);
+        let teller = Self {
+            config: setup.config,
+            notifier,
+            cluster: cluster.to_owned(),
+        };
+        (teller, sending)
+    }
+
+    /// What one decision about a rollout is to have told.
+    pub(super) fn begin<'a>(&'a self, rollout: &'a CanaryRollout, parsed: &Parsed) -> Telling<'a> {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let cluster = self.config.receivers.iter().filter(|(patterns, _)| {
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| matches(pattern, &namespace))
+        });
+        let cluster = cluster.map(|(_, receiver)| receiver.clone());
+        let uid = rollout.uid().unwrap_or_default();
+        Telling {
+            done: self.notifier.done(&uid),
+            own: parsed.notify.len(),
+            receivers: parsed.notify.iter().cloned().chain(cluster).collect(),
+            teller: self,
+            rollout,
+            namespace,
+            uid,
+        }
+    }
+
+    /// Forgets a rollout that is gone.
+    pub(super) fn forget(&self, key: &Key) {
+        if let Some(uid) = &key.extra.uid {
+            self.notifier.forget(uid);
+        }
+    }
+}
+
+/// What one decision is to have told.
+pub(super) struct Telling<'a> {
+    teller: &'a Teller,
+    rollout: &'a CanaryRollout,
+    namespace: String,
+    uid: String,
+    /// The rollout's own first.
+    receivers: Vec<Receiver>,
+    own: usize,
+    done: Vec<Done>,
+}
+
+impl Telling<'_> {
+    /// Puts what happened into the outbox, and takes out what was told. Says how many announcements found no room.
+    pub(super) fn record(
+        &self,
+        (memory, before): (&State, &CanaryRolloutStatus),
+        (state, after): (&State, &mut CanaryRolloutStatus),
+        now: Timestamp,
+    ) -> usize {
+        if self.receivers.is_empty() && before.notify.is_none() {
+            return 0;
+        }
+        let was = Moment {
+            state: memory,
+            status: before,
+        };
+        let is = Moment { state, status: after };
+        let news = notify::news(was, is, now);
+        let trial = notify::trial(&state.phase);
+        let (outbox, dropped) = notify::next(before.notify.as_ref(), news, &self.receivers, &self.done, trial);
+        after.notify = outbox;
+        dropped
+    }
+
+    /// The status stands.
+    pub(super) async fn recorded(&self, cx: &Context, dropped: usize) {
+        self.teller.notifier.recorded(&self.uid, &self.done);
+        for done in &self.done {
+            if let Some(why) = &done.failed {
+                let message = format!("{} was not told: {why}", done.receiver);
+                act::event(cx, self.rollout, NoteKind::Warning, "NotificationFailed", &message).await;
+            }
+        }
+        if dropped > 0 {
+            let message = format!("{dropped} announcements found no room: more than {} wait", notify::MOST);
+            act::event(cx, self.rollout, NoteKind::Warning, "NotificationFailed", &message).await;
+        }
+    }
+
+    /// Offers what waits. Nothing waits for it.
+    pub(super) fn send(&self, state: &State, status: &CanaryRolloutStatus, now: Timestamp) {
+        let notifier = &self.teller.notifier;
+        if let Some(outbox) = &status.notify {
+            notifier.offer(&self.uid, outbox, |announcement, receiver| {
+                let index = self.receivers.iter().position(|known| known.id == *receiver)?;
+                self.letter(index, announcement.clone())
+            });
+        }
+        let moment = Moment { state, status };
+        for (problem, condition) in notify::problems(&status.conditions) {
+            for (index, receiver) in self.receivers.iter().enumerate() {
+                if notify::is_told_again(receiver, NotifyOn::Problem)
+                    && let Some(letter) = self.letter(index, notify::standing(problem, condition, moment, now))
+                {
+                    notifier.again(problem, letter);
+                }
+            }
+        }
+    }
+
+    fn letter(&self, index: usize, announcement: AnnouncementStatus) -> Option<Letter> {
+        Some(Letter {
+            uid: self.uid.clone(),
+            cluster: self.teller.cluster.clone(),
+            namespace: self.namespace.clone(),
+            rollout: self.rollout.name_any(),
+            receiver: self.receivers.get(index)?.clone(),
+            is_tenants: index < self.own,
+            announcement,
+            link: self.teller.config.link.clone(),
+        })
+    }
+}
+
+/// Secrets of rollouts' receivers stand in their namespaces, those of the controller's own are mounted.
+fn secrets(client: Client, folder: PathBuf) -> Secrets {
+    Arc::new(move |namespace, name| {
+        let (client, folder) = (client.clone(), folder.clone());
+        Box::pin(async move {
+            match namespace {
+                Some(namespace) => of_namespace(client, &namespace, &name).await,
+                None => mounted(folder.join(&name), &name).await,
+            }
+        })
+    })
+}
+
+async fn of_namespace(client: Client, namespace: &str, name: &str) -> anyhow::Result<notify::Secret> {
+    let api: Api<Secret> = Api::namespaced(client, namespace);
+    let doing = || format!("reading the Secret {namespace}/{name} of a receiver");
+    let secret = match call(doing, api.get_opt(name)).await {
+        Ok(Some(secret)) => secret,
+        Ok(None) => anyhow::bail!("there is no Secret {namespace}/{name}; create it"),
+        Err(error) if is_forbidden(&error) => {
+            anyhow::bail!(
+                "Serin may not read the Secret {namespace}/{name}; add its name to `secrets` of Serin's chart"
+            )
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let values = secret
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, value)| (key, value.0));
+    Ok(notify::Secret::new(name, values.collect()))
+}
+
+async fn mounted(folder: PathBuf, name: &str) -> anyhow::Result<notify::Secret> {
+    let reading = || format!("reading the mounted Secret {name}; is it in `notify.secrets` of Serin's chart?");
+    let mut values = BTreeMap::new();
+    let mut entries = tokio::fs::read_dir(&folder).await.with_context(reading)?;
+    while let Some(entry) = entries.next_entry().await.with_context(reading)? {
+        let key = entry.file_name().to_string_lossy().into_owned();
+        // The kubelet's own: links to the present version.
+        if key.starts_with("..") || !tokio::fs::metadata(entry.path()).await.is_ok_and(|file| file.is_file()) {
+            continue;
+        }
+        values.insert(key, tokio::fs::read(entry.path()).await.with_context(reading)?);
+    }
+    Ok(notify::Secret::new(name, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mounted_secret_is_read_as_the_kubelet_lays_it_out_and_a_missing_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let slack = folder.path().join("slack");
+        std::fs::create_dir_all(slack.join("..2026")).unwrap();
+        std::fs::write(slack.join("..2026/slackToken"), "xoxb-1\n").unwrap();
+        std::os::unix::fs::symlink("..2026", slack.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/slackToken", slack.join("slackToken")).unwrap();
+        let read = mounted(slack, "slack").await.unwrap();
+        let expected = BTreeMap::from([("slackToken".to_owned(), b"xoxb-1\n".to_vec())]);
+        assert_eq!(read, notify::Secret::new("slack", expected));
+        let missing = mounted(folder.path().join("mail"), "mail").await.unwrap_err();
+        assert!(
+            format!("{missing:#}").starts_with("reading the mounted Secret mail"),
+            "{missing:#}"
+        );
+    }
+}
