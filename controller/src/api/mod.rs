@@ -6,7 +6,7 @@ mod parse;
 mod rollout;
 mod status;
 
-pub use command::Order;
+pub use command::{LONGEST_REASON, Order};
 pub use parse::{Layout, Parsed, parse, parse_duration};
 pub use rollout::{
     AnalysisSpec, ApprovalSpec, ArgocdSpec, CanaryRollout, CanaryRolloutSpec, CanarySpec, CapacitySpec, FluxSpec,

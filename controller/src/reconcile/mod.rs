@@ -24,6 +24,7 @@ mod forecast;
 #[doc(hidden)]
 pub mod fuzz;
 mod git;
+mod measure;
 mod observe;
 pub(crate) mod own;
 mod repository;
@@ -47,7 +48,9 @@ use serde_json::json;
 use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, State, transition};
 
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, Parsed, parse};
+use crate::board::{Board, Key as BoardKey};
 use crate::gitops::GitOps;
+use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
@@ -82,6 +85,9 @@ struct Context {
     access: Access,
     /// All rollouts, as they were last seen.
     rollouts: Store<CanaryRollout>,
+    /// What the page and the metrics tell of rollouts.
+    board: Board,
+    metrics: Metrics,
 }
 
 impl Context {
@@ -190,7 +196,7 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
             cx.forget(&ObjectRef::from_obj(&*cached));
             return Ok(Action::await_change());
         };
-        match once(&cx, &api, rollout).await {
+        match measure::look(&cx.metrics, once(&cx, &api, rollout)).await {
             Ok(Next::AtOnce) => {}
             Ok(Next::At(action)) => return Ok(action),
             // Somebody else wrote it: decide again on what it is now.
@@ -283,6 +289,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         unusable: world.unusable.as_ref(),
     };
     let after = status::after(basis, &decision, now).map_err(Error::Memory)?;
+    cx.board.tell(&BoardKey::of(&rollout), &after, now);
     let changed = decision.state != state;
     let only_counted = only_counts((&state, &before), (&decision.state, &after));
     let stands = rollout.status.as_ref();
@@ -291,6 +298,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         crash::here(Point::BeforeStatus);
         write_status(cx, api, &rollout, &after).await?;
         crash::here(Point::AfterStatus);
+        measure::recorded(&cx.metrics, &state.phase, &decision.state.phase);
         if decision.state.phase.run().is_some() {
             cx.unwritten.written(&key, &after, now);
         } else {

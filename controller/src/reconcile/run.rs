@@ -18,7 +18,9 @@ use super::observe::route_name;
 use super::unwritten::Unwritten;
 use super::{Access, Context, Error, reconcile_apart};
 use crate::api::CanaryRollout;
+use crate::board::Board;
 use crate::gitops::GitOps;
+use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
 use crate::runtime::health::Ready;
 use crate::runtime::lease::Leadership;
@@ -39,6 +41,10 @@ pub struct Options {
     pub leadership: Leadership,
     /// Who may have commits written where.
     pub access: Access,
+    /// What the page and the metrics tell of rollouts.
+    pub board: Board,
+    /// Where looks and transitions are counted.
+    pub metrics: Metrics,
 }
 
 /// Reconciles rollouts until the future ends and the last reconcile has come to its end.
@@ -55,6 +61,8 @@ pub async fn run(
         gitops,
         leadership,
         access,
+        board,
+        metrics,
     } = options;
     let (desk, news) = Desk::new();
     let traffic = Traffic::new(client.clone());
@@ -74,6 +82,8 @@ pub async fn run(
         cluster_name: cluster,
         access,
         rollouts: store.clone(),
+        board,
+        metrics,
     });
     let (of_deployment, of_set) = (store.clone(), store.clone());
     let (cluster, scope) = (&context.cluster, namespace.as_deref());
