@@ -22,6 +22,7 @@ stage "tools of the lab" tests/lab/setup/all.sh
 stage "formatting" cargo fmt --all -- --check
 stage "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 stage "bans, licences and sources" tests/lab/setup/deny.sh
+stage "alerts and their routes" tests/monitoring.sh
 stage "programs" cargo build --workspace --bins --locked
 stage "unit and integration tests" cargo test --workspace --exclude serin-tests --locked
 stage "unit tests of the lab" cargo test -p serin-tests --lib --locked
