@@ -22,6 +22,7 @@ stage "tools of the lab" tests/lab/setup/all.sh
 stage "formatting" cargo fmt --all -- --check
 stage "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 stage "bans, licences and sources" tests/lab/setup/deny.sh
+stage "alerts and their routes" tests/monitoring.sh
 # All of these ask for the whole workspace: with other packages or targets selected, dependencies get other features and are built again.
 stage "programs and tests" cargo build --workspace --bins --tests --locked
 # All but e2e: it is told apart by its second character.

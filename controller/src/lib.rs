@@ -2,16 +2,20 @@
 //!
 //! The library exists for the binary `serin` and for the tests; `docs/` says how to use it.
 //!
-//! Import direction: `serin_core` ← [`api`] ← adapters ([`prometheus`], [`traffic`], [`gitops`], [`delivery`], [`notify`]) ← [`reconcile`] ← [`cli`].
+//! Import direction: `serin_core` ← [`api`] ← [`board`], [`metrics`] ← adapters ([`prometheus`], [`traffic`], [`gitops`],
+//! [`delivery`], [`notify`]) ← [`reconcile`], [`web`] ← [`cli`].
 
 pub mod api;
+pub mod board;
 pub mod cli;
 pub mod delivery;
 pub mod gitops;
 pub mod linkerd;
+pub mod metrics;
 pub mod notify;
 pub mod prometheus;
 pub mod query;
 pub mod reconcile;
 pub mod runtime;
 pub mod traffic;
+pub mod web;

@@ -5,12 +5,15 @@
 //! CEL, which reads no JSON, whose the command is and what it asks for.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use serin_core::rollout::{Command, Verb};
+
+use super::COMMAND_ANNOTATION;
 
 /// The longest id of a command, in characters: it comes back in status.
 const LONGEST_ID: usize = 64;
 /// What is kept of a command's reason, in characters: it goes into status, an event and a commit.
-const LONGEST_REASON: usize = 1024;
+pub const LONGEST_REASON: usize = 1024;
 /// What is kept of its sender's name, in characters.
 const LONGEST_NAME: usize = 256;
 
@@ -30,6 +33,21 @@ pub struct Order {
 }
 
 impl Order {
+    /// A new one; no two of a rollout are numbered alike.
+    pub fn new(verb: Verb, by: String, reason: String, number: u64) -> Self {
+        Self {
+            id: format!("{}-{number:016x}", verb.word()),
+            verb: verb.word().to_owned(),
+            by: Some(by),
+            reason,
+        }
+    }
+
+    /// The merge patch of a rollout that gives it.
+    pub fn patch(&self) -> Value {
+        json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: self.write() } } })
+    }
+
     /// An annotation's text as a command; nothing if it is none.
     pub fn parse(annotation: &str) -> Option<Command> {
         let order: Self = serde_json::from_str(annotation).ok()?;

@@ -8,7 +8,7 @@ mod rollout;
 mod status;
 mod wording;
 
-pub use command::Order;
+pub use command::{LONGEST_REASON, Order};
 pub use notify::{
     AlertmanagerSpec, Channel, EmailSpec, NotifyOn, NotifySpec, PagerDutySpec, Receiver, SlackSpec, WebhookSpec,
     parse_receivers,

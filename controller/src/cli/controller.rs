@@ -6,16 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus_client::registry::Registry;
+use axum::Router;
+use kube::Api;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::CanaryRollout;
+use crate::board::Board;
 use crate::gitops::{Fence, GitOps, Hosts, Identity};
+use crate::metrics::{Metrics, Sources};
 use crate::notify;
 use crate::prometheus::Prometheus;
 use crate::reconcile;
 use crate::runtime::crash::{self, Point};
 use crate::runtime::lease::{Leadership, Lease};
 use crate::runtime::{client, health, telemetry};
+use crate::web::steer::Steering;
+use crate::web::{self, Page, Replica};
 
 /// How the controller runs.
 #[derive(Debug, clap::Args)]
@@ -67,9 +74,12 @@ pub struct Args {
     /// The address to listen on.
     #[arg(long, env = "BIND_ADDRESS", default_value = "0.0.0.0")]
     bind_address: IpAddr,
-    /// The side port: /healthz, /readyz and /metrics.
+    /// The side port: /healthz, /readyz, /metrics, and the page of all rollouts at /.
     #[arg(long, env = "SERIN_HTTP_PORT", default_value_t = 8080)]
     http_port: u16,
+    /// Serve no page, only health and metrics.
+    #[arg(long, env = "SERIN_NO_PAGE")]
+    no_page: bool,
     /// For tests: a file that names the point at which the process dies.
     #[arg(long, hide = true, value_name = "FILE")]
     crash_file: Option<PathBuf>,
@@ -90,7 +100,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let identity = identity();
     let config = client::configured(&identity).await?;
-    let prometheus = Prometheus::new(&args.prometheus_url)?;
+    let metrics = Metrics::default();
+    let prometheus = Prometheus::new(&args.prometheus_url)?.with_metrics(metrics.clone());
     let access = match &args.access_file {
         Some(file) => reconcile::Access::read(file)?,
         None => reconcile::Access::default(),
@@ -111,6 +122,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         let (lease, leadership) = Lease::new(unfenced, &args.lease_namespace, &args.lease_name, &identity);
         (leadership, Some(lease))
     };
+    let replica = Replica {
+        identity: identity.clone(),
+        leadership: leadership.clone(),
+        leader: lease.as_ref().map_or_else(|| watch::channel(None).1, Lease::leader),
+    };
+    // People's commands are theirs, and asking who they are changes nothing: neither is fenced.
+    let steering = Steering::new(client::unfenced(config.clone())?, config.clone());
     let client = client::connect_fenced(config, leadership.clone())?;
     let fence: Fence = match lease.as_ref().map(Lease::holder) {
         None => Arc::new(|| {
@@ -125,16 +143,47 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let gitops = GitOps::new(cache, Identity::parse(&args.git_author)?)
         .with_fence(fence)
-        .with_hosts(Hosts::with(access.hosts())?);
+        .with_hosts(Hosts::with(access.hosts())?)
+        .with_metrics(metrics.clone());
     let gitops = Arc::new(gitops);
+    let board = Board::default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = %args.cluster_id, identity, "serin starts");
 
-    let side = tokio::spawn(health::serve(
+    let waiting = {
+        let gitops = gitops.clone();
+        Arc::new(move || {
+            let [rollbacks, others] = gitops.waiting();
+            [("rollback", rollbacks), ("other", others)]
+        })
+    };
+    let registry = metrics.registry(Sources {
+        board: board.clone(),
+        leadership: leadership.clone(),
+        waiting,
+    });
+    let page = if args.no_page {
+        Router::new()
+    } else {
+        web::router(Page::new(board.clone(), replica, steering, stop.clone()))
+    };
+    let served = health::serve(
         SocketAddr::new(args.bind_address, args.http_port),
         ready.clone(),
-        Arc::new(Registry::default()),
+        Arc::new(registry),
+        page,
         stop.clone().cancelled_owned(),
-    ));
+    );
+    let rollouts: Api<CanaryRollout> = match &args.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let followed = board.clone().follow(rollouts);
+    let side = tokio::spawn(async move {
+        tokio::select! {
+            served = served => served,
+            () = followed => anyhow::bail!("the watch of rollouts for the page and the metrics ended"),
+        }
+    });
     // The lease is let go of only when the last reconcile has come to its end.
     let reconciled = CancellationToken::new();
     let keeper = {
@@ -160,6 +209,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             access,
             notify,
             notify_secrets: args.notify_secrets,
+            board,
+            metrics,
         };
         tokio::spawn(async move {
             let led = async {

@@ -9,12 +9,11 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::json;
 use serin_core::rollout::Verb;
 
 use super::rollout::{InCluster, in_cluster};
 use super::{TIMED_OUT, duration};
-use crate::api::{COMMAND_ANNOTATION, CanaryRollout, CommandStatus, Order};
+use crate::api::{COMMAND_ANNOTATION, CanaryRollout, CommandStatus, LONGEST_REASON, Order};
 use crate::runtime::client;
 
 /// Which rollout, and why.
@@ -32,9 +31,6 @@ pub struct Args {
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
 }
-
-/// What a status, an event and a commit have room for.
-const LONGEST_REASON: usize = 1024;
 
 fn reason(text: &str) -> Result<String, String> {
     match text.chars().count() {
@@ -75,14 +71,8 @@ pub(super) async fn run(verb: Verb, args: Args) -> anyhow::Result<ExitCode> {
             waiting.verb.name()
         );
     }
-    let order = Order {
-        id: format!("{}-{:016x}", verb.word(), rand::random::<u64>()),
-        verb: verb.word().to_owned(),
-        by: Some(who(client).await?),
-        reason: args.reason,
-    };
-    let patch = json!({ "metadata": { "annotations": { COMMAND_ANNOTATION: order.write() } } });
-    api.patch(&args.name, &PatchParams::default(), &Patch::Merge(patch))
+    let order = Order::new(verb, who(client).await?, args.reason, rand::random());
+    api.patch(&args.name, &PatchParams::default(), &Patch::Merge(order.patch()))
         .await
         .with_context(|| format!("giving {name} the command {}", verb.name()))?;
     let answered = await_condition(api, &args.name, |rollout: Option<&CanaryRollout>| {

@@ -8,6 +8,7 @@ use super::error::{Error, Result};
 use super::repository::Mirror;
 use super::spec::RepoSpec;
 use super::{GitOps, housekeeping};
+use crate::metrics::GitOperation;
 
 /// What a mirror is brought up to date for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl GitOps {
         }
         let began = Instant::now();
         let is_first = last.found.is_none();
-        match self.fetch(&mirror, is_first).await {
+        match self.counted(GitOperation::Fetch, self.fetch(&mirror, is_first)).await {
             Ok(head) => {
                 if last.found.as_ref().is_none_or(|(_, known)| *known != head)
                     && let Err(error) = mirror.keep_graph(&head).await

@@ -44,6 +44,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+use crate::metrics::{DONE, GitOperation, Metrics};
+
 pub use command::Git;
 pub use create::{CreateRequest, Created};
 pub use credentials::{ApiToken, Credentials, Hand, SigningKey};
@@ -109,6 +111,7 @@ pub struct GitOps {
     ready: Duration,
     hosts: Hosts,
     housekeeping: Housekeeping,
+    metrics: Metrics,
     branches: Arc<queue::PerBranch<Arc<Branch>>>,
 }
 
@@ -148,6 +151,7 @@ impl GitOps {
             ready: Duration::from_secs(10),
             hosts: Hosts::default(),
             housekeeping: Housekeeping::default(),
+            metrics: Metrics::default(),
             branches: Arc::default(),
         }
     }
@@ -206,6 +210,21 @@ impl GitOps {
     pub fn with_housekeeping(mut self, housekeeping: Housekeeping) -> Self {
         self.housekeeping = housekeeping;
         self
+    }
+
+    /// Counts what is done there.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// How many writes wait for all branches together: rollbacks, and others.
+    pub fn waiting(&self) -> [usize; 2] {
+        self.branches.fold([0, 0], |[rollbacks, others], branch| {
+            let [more_rollbacks, more_others] = branch.queue.depth();
+            [rollbacks + more_rollbacks, others + more_others]
+        })
     }
 
     /// The credentials of a GitHub App at this moment.
@@ -332,18 +351,23 @@ impl GitOps {
     /// Returns the rollout to its rest state with one commit.
     pub async fn roll_back(&self, repo: &RepoSpec, request: &RollbackRequest) -> Result<RollbackOutcome> {
         request.subject.check()?;
-        self.write(repo, request).await
+        self.counted(GitOperation::RollBack, self.write(repo, request)).await
     }
 
     /// Makes the canary's subtree stable's with one commit.
     pub async fn promote(&self, repo: &RepoSpec, request: &PromoteRequest) -> Result<PromoteOutcome> {
         request.subject.check()?;
-        self.write(repo, request).await
+        self.counted(GitOperation::Promote, self.write(repo, request)).await
     }
 
     /// Commits a canary revision.
     pub async fn create_canary(&self, repo: &RepoSpec, request: &CreateRequest) -> Result<Created> {
         request.check()?;
-        self.write(repo, request).await
+        self.counted(GitOperation::Create, self.write(repo, request)).await
+    }
+
+    async fn counted<T>(&self, operation: GitOperation, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let outcome = |done: &Result<T>| done.as_ref().map_or_else(Error::reason, |_| DONE);
+        self.metrics.git_during(operation, work, outcome).await
     }
 }

@@ -209,6 +209,12 @@ impl<J> Queue<J> {
         !state.driven && state.rollbacks.is_empty() && state.others.is_empty()
     }
 
+    /// How many wait: rollbacks, and others.
+    pub(super) fn depth(&self) -> [usize; 2] {
+        let state = self.state();
+        [state.rollbacks.len(), state.others.len()]
+    }
+
     /// Whether only jobs wait that may wait on.
     pub(super) fn may_wait(&self) -> bool {
         let state = self.state();
@@ -247,6 +253,12 @@ impl<T: Clone + Default> PerBranch<T> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         map.entry((url.to_owned(), branch.to_owned())).or_default().clone()
     }
+
+    /// Something made of all of them.
+    pub(super) fn fold<A>(&self, begin: A, add: impl Fn(A, &T) -> A) -> A {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.values().fold(begin, add)
+    }
 }
 
 #[cfg(test)]
@@ -263,7 +275,9 @@ mod tests {
         queue.push(Priority::Rollback, ("rollback", 1));
         assert!(!queue.may_wait());
         let same = |a: &(&str, i32), b: &(&str, i32)| a.1 == b.1;
+        assert_eq!(queue.depth(), [2, 2]);
         assert_eq!(queue.take(same), [("rollback", 2), ("promotion", 2)]);
+        assert_eq!(queue.depth(), [1, 1]);
         assert_eq!(queue.take(same), [("rollback", 1), ("promotion", 1)]);
         assert_eq!(queue.take(same), []);
         assert!(queue.push(Priority::Other, ("promotion", 1)), "the worker left");

@@ -13,6 +13,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::fault::Fault;
 use super::spec::RepoSpec;
 use super::words::{is_damage, is_full, remote_lines};
+use crate::metrics::DONE;
 
 /// Where the mirror keeps the branch's head.
 const HEAD: &str = "refs/serin/head";
@@ -38,6 +39,18 @@ pub(super) enum Push {
     Rejected,
     /// Nobody knows; the branch must be looked at.
     Unknown(Error),
+}
+
+impl Push {
+    /// What became of it, in a metric's label.
+    pub(super) fn word(pushed: &Result<Self>) -> &'static str {
+        match pushed {
+            Ok(Self::Done) => DONE,
+            Ok(Self::Rejected) => "Rejected",
+            Ok(Self::Unknown(_)) => "Unknown",
+            Err(error) => error.reason(),
+        }
+    }
 }
 
 impl Mirror {

@@ -223,6 +223,32 @@ pub(super) fn executable(path: &Path, text: &str) {
 }
 
 #[tokio::test]
+async fn what_is_done_in_a_repository_is_counted_with_how_it_ended() {
+    let mut world = World::new();
+    let metrics = Metrics::default();
+    world.gitops = world.gitops.with_metrics(metrics.clone());
+    world.create("1.1.0", &[]).await.unwrap();
+    world.roll_back("1.1.0", None).await.unwrap();
+    world.repo.branch = "gone".to_owned();
+    world.roll_back("1.1.0", None).await.unwrap_err();
+    let text = metrics.text();
+    for (operation, outcome, times) in [
+        ("canary", "Done", 1),
+        ("rollback", "Done", 1),
+        ("push", "Done", 2),
+        ("rollback", "NoSuchBranch", 1),
+        ("fetch", "NoSuchBranch", 1),
+    ] {
+        let of = format!("{{operation=\"{operation}\",outcome=\"{outcome}\"}} {times}\n");
+        assert!(
+            text.contains(&format!("serin_git_operation_duration_seconds_count{of}")),
+            "{of} in {text}"
+        );
+    }
+    assert_eq!(world.gitops.waiting(), [0, 0]);
+}
+
+#[tokio::test]
 async fn a_canary_revision_changes_its_own_values_and_no_comment() {
     let world = World::new();
     let created = world.create("1.1.0", &[("env.GREETING", "hello")]).await.unwrap();

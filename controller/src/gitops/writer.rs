@@ -27,6 +27,7 @@ use super::repository::{Mirror, Push};
 use super::rollback::{self, RollbackOutcome, RollbackRequest};
 use super::spec::{Identity, RepoSpec, Subject};
 use super::{Branch, GitOps, Preview};
+use crate::metrics::GitOperation;
 
 /// As many writers may race on one branch as there are rollouts; each lost race means that somebody else's push landed.
 const MAX_TRIES: u32 = 40;
@@ -310,7 +311,8 @@ impl GitOps {
                 repository: repo.name(),
             });
             mark(jobs, Some(&(tip.clone(), interrupted)));
-            let pushed = branch.on_the_line.during(mirror.push(&tip)).await;
+            let push = branch.on_the_line.during(mirror.push(&tip));
+            let pushed = self.metrics.git_during(GitOperation::Push, push, Push::word).await;
             match pushed {
                 Ok(Push::Done) => {
                     branch.pushes.count(Instant::now());

@@ -1,11 +1,12 @@
 //! One Prometheus server (or what speaks its API), and every way in which it can fail to answer.
 //! Must not know what is asked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::answer::{Point, Series, Unusable, decode, decode_instant};
+use crate::metrics::{self, Metrics};
 
 /// An answer larger than this is given up: it can't be one rollout's pods.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -87,11 +88,29 @@ pub enum SampleError {
     },
 }
 
+impl SampleError {
+    /// The word for it in a metric's label.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::BadUrl { .. } => "BadUrl",
+            Self::NoClient(_) => "NoClient",
+            Self::Unreachable { .. } => "Unreachable",
+            Self::TimedOut { .. } => "TimedOut",
+            Self::Refused { .. } => "Refused",
+            Self::Partial { .. } => "Partial",
+            Self::NotPrometheus { .. } => "NotPrometheus",
+            Self::Unusable { .. } => "Unusable",
+            Self::NoSuchBucket { .. } => "NoSuchBucket",
+        }
+    }
+}
+
 /// A client of one server. Cheap to clone; every query ends within the time given.
 #[derive(Clone)]
 pub(super) struct Client {
     inner: prometheus_http_query::Client,
     timeout: Duration,
+    metrics: Metrics,
 }
 
 impl std::fmt::Debug for Client {
@@ -120,7 +139,16 @@ impl Client {
         if !matches!(inner.base_url().scheme(), "http" | "https") {
             return Err(bad("its scheme is neither http nor https".into()));
         }
-        Ok(Self { inner, timeout })
+        Ok(Self {
+            inner,
+            timeout,
+            metrics: Metrics::default(),
+        })
+    }
+
+    /// Counts its queries there.
+    pub(super) fn count_in(&mut self, metrics: Metrics) {
+        self.metrics = metrics;
     }
 
     /// The server's address, without a password that may stand in it.
@@ -143,12 +171,16 @@ impl Client {
     }
 
     async fn in_time<T>(&self, asking: impl Future<Output = Result<T, SampleError>>) -> Result<T, SampleError> {
-        tokio::time::timeout(self.timeout, asking).await.unwrap_or_else(|_| {
+        let began = Instant::now();
+        let answer = tokio::time::timeout(self.timeout, asking).await.unwrap_or_else(|_| {
             Err(SampleError::TimedOut {
                 url: self.url(),
                 after: self.timeout,
             })
-        })
+        });
+        let outcome = answer.as_ref().map_or_else(SampleError::word, |_| metrics::DONE);
+        self.metrics.query(outcome, began.elapsed());
+        answer
     }
 
     async fn ask<T>(

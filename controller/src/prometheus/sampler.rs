@@ -15,6 +15,7 @@ use super::counters::Window;
 use super::own::{self, Own};
 use super::sent;
 use crate::linkerd::promql;
+use crate::metrics::Metrics;
 
 /// A query that takes longer than this is late for its tick anyway.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -202,6 +203,13 @@ impl Prometheus {
         Ok(Self {
             client: Client::new(url, timeout)?,
         })
+    }
+
+    /// Counts its queries there.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.client.count_in(metrics);
+        self
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -230,9 +230,13 @@ async fn a_server_that_never_answers_costs_no_more_than_the_timeout() {
     // It takes connections and says nothing.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let metrics = Metrics::default();
     let sampler = Prometheus::with_timeout(&url, Duration::from_millis(50)).unwrap();
+    let sampler = sampler.with_metrics(metrics.clone());
     let error = sampler.tick(&target(), at(160), at(180)).await.unwrap_err();
     assert!(matches!(error, SampleError::TimedOut { .. }), "{error}");
+    let counted = "serin_query_duration_seconds_count{outcome=\"TimedOut\"}";
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
 }
 
 #[test]

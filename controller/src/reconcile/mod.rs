@@ -24,6 +24,7 @@ mod forecast;
 #[doc(hidden)]
 pub mod fuzz;
 mod git;
+mod measure;
 mod observe;
 pub(crate) mod own;
 mod repository;
@@ -48,7 +49,9 @@ use serde_json::json;
 use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, State, transition};
 
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, Parsed, parse};
+use crate::board::{Board, Key as BoardKey};
 use crate::gitops::GitOps;
+use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
@@ -89,6 +92,9 @@ struct Context {
     teller: Teller,
     /// All rollouts, as they were last seen.
     rollouts: Store<CanaryRollout>,
+    /// What the page and the metrics tell of rollouts.
+    board: Board,
+    metrics: Metrics,
 }
 
 impl Context {
@@ -198,7 +204,7 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
             cx.forget(&ObjectRef::from_obj(&*cached));
             return Ok(Action::await_change());
         };
-        match once(&cx, &api, rollout).await {
+        match measure::look(&cx.metrics, once(&cx, &api, rollout)).await {
             Ok(Next::AtOnce) => {}
             Ok(Next::At(action)) => return Ok(action),
             // Somebody else wrote it: decide again on what it is now.
@@ -293,6 +299,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let mut after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let telling = cx.teller.begin(&rollout, &parsed);
     let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
+    cx.board.tell(&BoardKey::of(&rollout), &after, now);
     let changed = decision.state != state;
     let only_counted = only_counts((&state, &before), (&decision.state, &after));
     let stands = rollout.status.as_ref();
@@ -302,6 +309,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         write_status(cx, api, &rollout, &after).await?;
         crash::here(Point::AfterStatus);
         telling.recorded(cx, dropped).await;
+        measure::recorded(&cx.metrics, &state.phase, &decision.state.phase);
         if decision.state.phase.run().is_some() {
             cx.unwritten.written(&key, &after, now);
         } else {

@@ -21,7 +21,9 @@ use super::tell::Teller;
 use super::unwritten::Unwritten;
 use super::{Access, Context, Error, reconcile_apart};
 use crate::api::CanaryRollout;
+use crate::board::Board;
 use crate::gitops::GitOps;
+use crate::metrics::Metrics;
 use crate::notify;
 use crate::prometheus::Prometheus;
 use crate::runtime::health::Ready;
@@ -47,6 +49,10 @@ pub struct Options {
     pub notify: notify::Setup,
     /// The folder of the Secrets of receivers in the controller's configuration, one folder each.
     pub notify_secrets: PathBuf,
+    /// What the page and the metrics tell of rollouts.
+    pub board: Board,
+    /// Where looks and transitions are counted.
+    pub metrics: Metrics,
 }
 
 /// Reconciles rollouts until the future ends and the last reconcile has come to its end.
@@ -65,6 +71,8 @@ pub async fn run(
         access,
         notify,
         notify_secrets,
+        board,
+        metrics,
     } = options;
     let (desk, news) = Desk::new();
     let stop = CancellationToken::new();
@@ -88,6 +96,8 @@ pub async fn run(
         access,
         teller,
         rollouts: store.clone(),
+        board,
+        metrics,
     });
     let (of_deployment, of_set) = (store.clone(), store.clone());
     let (cluster, scope) = (&context.cluster, namespace.as_deref());

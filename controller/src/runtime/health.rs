@@ -1,4 +1,5 @@
-//! The controller's HTTP side port: `/healthz`, `/readyz`, `/metrics`. Knows nothing of rollouts.
+//! The controller's HTTP side port: `/healthz`, `/readyz`, `/metrics`, and whatever else is served there. Knows nothing of
+//! rollouts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub async fn serve(
     address: SocketAddr,
     ready: Ready,
     registry: Arc<Registry>,
+    others: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let readyz = move || async move {
@@ -52,11 +54,12 @@ pub async fn serve(
     let router = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move || async move { (content, metrics().await.1) }));
+        .route("/metrics", get(move || async move { (content, metrics().await.1) }))
+        .merge(others);
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .with_context(|| format!("binding the side port {address}"))?;
-    tracing::info!(address = %listener.local_addr().unwrap_or(address), "serving health and metrics");
+    tracing::info!(address = %listener.local_addr().unwrap_or(address), "serving health, metrics and the page");
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown)
         .await

@@ -64,6 +64,12 @@ impl Leadership {
         Self(watch::channel(Standing::Leading(far)).1)
     }
 
+    /// Leadership that this process never has.
+    #[cfg(test)]
+    pub(crate) fn of_a_follower() -> Self {
+        Self(watch::channel(Standing::Following).1)
+    }
+
     /// Leadership that ends then, or when it is told.
     #[cfg(test)]
     pub(super) fn until(until: Instant) -> (watch::Sender<Standing>, Self) {
@@ -99,6 +105,7 @@ pub struct Lease {
     name: String,
     identity: Arc<str>,
     standing: watch::Sender<Standing>,
+    leader: watch::Sender<Option<String>>,
 }
 
 /// A look at the lease itself, past every cache: for what no later write can take back.
@@ -155,8 +162,14 @@ impl Lease {
             name: name.to_owned(),
             identity: identity.into(),
             standing,
+            leader: watch::channel(None).0,
         };
         (lease, Leadership(receiver))
+    }
+
+    /// Who holds it, as of the last try.
+    pub fn leader(&self) -> watch::Receiver<Option<String>> {
+        self.leader.subscribe()
     }
 
     /// A look at who holds it.
@@ -251,6 +264,7 @@ impl Lease {
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.clone().filter(|h| !h.is_empty());
         let ours = holder.as_deref() == Some(&*self.identity);
+        self.leader.send_replace(holder.clone());
         if !ours && holder.is_some() && !expired(rival, &spec) {
             return Ok(Try::Anothers);
         }

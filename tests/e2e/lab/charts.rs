@@ -59,6 +59,8 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
         "serviceMonitor.enabled=true",
         "serviceMonitor.labels.release=prometheus",
         "rules.enabled=true",
+        "dashboards.enabled=true",
+        "page.service.enabled=true",
         "access[0].repository=https://git.example.com/platform/config.git",
         "access[0].namespaces[0]=shop-*",
         "notify.receivers[0].name=platform",
@@ -86,11 +88,14 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
     Ok(())
 }
 
-/// The definition of CanaryRollout is reviewed in crds/.
+/// The definition of CanaryRollout is reviewed in crds/, dashboards in deploy/monitoring.
 fn without_the_definition(rendered: &str) -> String {
     let documents = rendered.split("---\n");
     documents
-        .filter(|document| !document.contains("\nkind: CustomResourceDefinition\n"))
+        .filter(|document| {
+            let reviewed = ["\nkind: CustomResourceDefinition\n", "\n  name: serin-dashboards\n"];
+            !reviewed.iter().any(|of| document.contains(of))
+        })
         .collect::<Vec<_>>()
         .join("---\n")
 }

@@ -1,0 +1,291 @@
+//! What this replica knows of all rollouts, now and lately: for the page and for the metrics, neither of which asks the API server
+//! once a reader or a scrape. It must not know who reads it, and decides nothing.
+//!
+//! A watch fills it on every replica, the leader's reconciles tell it the counts that are not written to status yet.
+//!
+//! # Caveats
+//! What happened lately ([`Mark`]) is what this process has seen; a restart begins anew.
+
+mod marks;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use tokio::sync::broadcast;
+
+use crate::api::{CanaryRollout, CanaryRolloutStatus};
+
+use marks::Marks;
+pub use marks::{Leaning, Mark};
+
+/// News that a slow reader may be behind; one who is further behind reads all anew.
+const NEWS: usize = 256;
+/// Written by `kubectl apply`, whole.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A rollout's namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: String,
+    /// The name in it.
+    pub name: String,
+}
+
+impl Key {
+    /// Of this rollout.
+    pub fn of(rollout: &CanaryRollout) -> Self {
+        Self {
+            namespace: rollout.namespace().unwrap_or_default(),
+            name: rollout.name_any(),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// All rollouts. Cheap to clone; clones are one board.
+#[derive(Debug, Clone)]
+pub struct Board(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    entries: RwLock<BTreeMap<Key, Entry>>,
+    news: broadcast::Sender<Key>,
+    filled: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    rollout: Arc<CanaryRollout>,
+    marks: Marks,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            entries: RwLock::default(),
+            news: broadcast::channel(NEWS).0,
+            filled: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Board {
+    /// A rollout as it is now.
+    pub fn put(&self, mut rollout: CanaryRollout, now: Timestamp) {
+        trim(&mut rollout);
+        let key = Key::of(&rollout);
+        let mut entries = self.write();
+        match entries.get_mut(&key) {
+            Some(entry) => {
+                if is_behind(rollout.status.as_ref(), entry.rollout.status.as_ref()) {
+                    rollout.status.clone_from(&entry.rollout.status);
+                }
+                entry.rollout = Arc::new(rollout);
+                entry.marks.add(&entry.rollout, now);
+            }
+            None => {
+                let mut marks = Marks::default();
+                marks.add(&rollout, now);
+                let rollout = Arc::new(rollout);
+                entries.insert(key.clone(), Entry { rollout, marks });
+            }
+        }
+        drop(entries);
+        self.tell_readers(key);
+    }
+
+    /// What a rollout's status would say, if it were worth a write already.
+    pub fn tell(&self, key: &Key, status: &CanaryRolloutStatus, now: Timestamp) {
+        let mut entries = self.write();
+        let Some(entry) = entries.get_mut(key) else { return };
+        let mut rollout = CanaryRollout::clone(&entry.rollout);
+        rollout.status = Some(CanaryRolloutStatus {
+            machine: None,
+            ..status.clone()
+        });
+        if rollout.status == entry.rollout.status {
+            return;
+        }
+        entry.rollout = Arc::new(rollout);
+        entry.marks.add(&entry.rollout, now);
+        drop(entries);
+        self.tell_readers(key.clone());
+    }
+
+    /// A rollout that is gone.
+    pub fn remove(&self, key: &Key) {
+        if self.write().remove(key).is_some() {
+            self.tell_readers(key.clone());
+        }
+    }
+
+    /// These are all that there are.
+    fn keep_only(&self, keys: &[Key]) {
+        let gone: Vec<Key> = {
+            let entries = self.read();
+            let gone = entries.keys().filter(|key| !keys.contains(key));
+            gone.cloned().collect()
+        };
+        for key in &gone {
+            self.remove(key);
+        }
+        self.fill();
+    }
+
+    /// All that there are were put up.
+    pub fn fill(&self) {
+        self.0.filled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all rollouts were read once.
+    pub fn is_filled(&self) -> bool {
+        self.0.filled.load(Ordering::Relaxed)
+    }
+
+    /// All rollouts, by namespace and name.
+    pub fn all(&self) -> Vec<Arc<CanaryRollout>> {
+        self.read().values().map(|entry| entry.rollout.clone()).collect()
+    }
+
+    /// One, with what happened lately, oldest first.
+    pub fn one(&self, key: &Key) -> Option<(Arc<CanaryRollout>, Vec<Mark>)> {
+        let entries = self.read();
+        let entry = entries.get(key)?;
+        Some((entry.rollout.clone(), entry.marks.all()))
+    }
+
+    /// The rollouts that change from now on.
+    pub fn news(&self) -> broadcast::Receiver<Key> {
+        self.0.news.subscribe()
+    }
+
+    fn tell_readers(&self, key: Key) {
+        // An error says that nobody reads.
+        drop(self.0.news.send(key));
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Key, Entry>> {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Key, Entry>> {
+        self.0.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What no reader needs is not kept: of thousands of rollouts it would be most of their size.
+fn trim(rollout: &mut CanaryRollout) {
+    rollout.metadata.managed_fields = None;
+    if let Some(annotations) = &mut rollout.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    if let Some(status) = &mut rollout.status {
+        status.machine = None;
+    }
+}
+
+/// Whether what the watch says was counted up to an earlier tick than what is known, and says nothing else that is new.
+fn is_behind(seen: Option<&CanaryRolloutStatus>, known: Option<&CanaryRolloutStatus>) -> bool {
+    let (Some(seen), Some(known)) = (seen, known) else {
+        return false;
+    };
+    let last = |status: &CanaryRolloutStatus| status.samples.as_ref()?.ticks.last().map(|tick| tick.end);
+    let same = (&seen.phase, &seen.step, &seen.last_command) == (&known.phase, &known.step, &known.last_command);
+    same && last(seen) < last(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    pub(super) fn rollout(status: &Value) -> CanaryRollout {
+        serde_json::from_value(json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
+            "metadata": {"name": "web", "namespace": "prod", "managedFields": [{"manager": "serin"}]},
+            "spec": {
+                "service": {"name": "web", "port": 80}, "stable": {"deployment": "web"}, "canary": {"deployment": "web-canary"},
+                "git": {"repository": "https://git.example.com/config.git", "branch": "main", "path": "prod",
+                        "secretRef": {"name": "config-repo"}},
+            },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn ticked(second: i64) -> Value {
+        let end = Timestamp::from_second(second).unwrap();
+        let arm = json!({"requests": second, "failures": 0});
+        json!({
+            "phase": "Progressing", "step": "1/3", "machine": {"large": true},
+            "samples": {"boundsMs": [], "ticks": [{"end": end, "weight": 5, "canary": arm, "stable": arm}]},
+        })
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn last_tick(board: &Board, key: &Key) -> Timestamp {
+        let (rollout, _) = board.one(key).unwrap();
+        let samples = rollout.status.clone().unwrap().samples.unwrap();
+        samples.ticks.last().unwrap().end
+    }
+
+    #[test]
+    fn keeps_what_a_reader_needs_and_tells_who_changed() {
+        let board = Board::default();
+        let mut news = board.news();
+        board.put(rollout(&ticked(20)), at(20));
+        let key = news.try_recv().unwrap();
+        assert_eq!(key.to_string(), "prod/web");
+        let (kept, _) = board.one(&key).unwrap();
+        assert_eq!(kept.status.as_ref().unwrap().machine, None);
+        assert_eq!(kept.metadata.managed_fields, None);
+        board.remove(&key);
+        assert_eq!(news.try_recv().unwrap(), key);
+        assert!(board.all().is_empty());
+    }
+
+    #[test]
+    fn counts_that_are_not_written_yet_stay_until_the_watch_has_caught_up() {
+        let board = Board::default();
+        board.put(rollout(&ticked(20)), at(20));
+        let key = Key::of(&rollout(&ticked(20)));
+        let status: CanaryRolloutStatus = serde_json::from_value(ticked(40)).unwrap();
+        board.tell(&key, &status, at(40));
+        assert_eq!(last_tick(&board, &key), at(40));
+        // Somebody wrote a label: the watch shows the status that stands.
+        board.put(rollout(&ticked(20)), at(41));
+        assert_eq!(last_tick(&board, &key), at(40));
+        let mut paused = ticked(20);
+        paused["phase"] = "Paused".into();
+        board.put(rollout(&paused), at(42));
+        assert_eq!(
+            last_tick(&board, &key),
+            at(20),
+            "another phase is news whatever it counted"
+        );
+    }
+
+    #[test]
+    fn a_rollout_that_the_next_list_lacks_is_gone() {
+        let board = Board::default();
+        board.put(rollout(&ticked(20)), at(20));
+        assert!(!board.is_filled());
+        board.keep_only(&[]);
+        assert!(board.is_filled() && board.all().is_empty());
+    }
+}

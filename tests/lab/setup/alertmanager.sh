@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Finds Alertmanager, or unpacks Debian's package into the cache without installing it; prints the paths of alertmanager and amtool.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/lib.sh"
+
+wanted=0.25
+name=alertmanager-at-least-$wanted
+
+# version_of FILE: the version number, or nothing when it does not run.
+version_of() { { "$1" --version 2>&1 || true; } | sed -n '1s/.*version \([0-9][0-9.]*\).*/\1/p'; }
+
+unpack() {
+  local again="install Alertmanager ≥ $wanted (with amtool) so that it is on PATH, then run this again"
+  { command -v apt-get && command -v dpkg-deb; } >/dev/null || fail "getting Alertmanager" "there is none ≥ $wanted on PATH, and this system has no apt-get to take it from" "$again"
+  mkdir "$1/download"
+  # The lists may be absent or stale, and name a file that the mirror no longer has.
+  if ! (cd "$1/download" && apt-get -q -o APT::Sandbox::User=root download prometheus-alertmanager) >/dev/null 2>&1; then
+    [ "$(id -u)" = 0 ] || fail "downloading the package prometheus-alertmanager" "apt-get's lists are absent or stale, and only root may refresh them" "run: sudo apt-get update"
+    apt_update
+    patiently "downloading the package prometheus-alertmanager" "$again" env -C "$1/download" apt-get -q -o APT::Sandbox::User=root download prometheus-alertmanager
+  fi
+  dpkg-deb -x "$1"/download/prometheus-alertmanager_*.deb "$1"
+  rm -r "$1/download"
+  local found
+  found=$(version_of "$1/usr/bin/prometheus-alertmanager")
+  { [ -n "$found" ] && at_least "$wanted" "$found" && [ -n "$(version_of "$1/usr/bin/amtool")" ]; } ||
+    fail "trying Debian's Alertmanager" "its version is '$found' (nothing when it does not start), and ≥ $wanted is needed" "$again"
+  say "unpacked Alertmanager $found"
+}
+
+if [ ! -d "$CACHE/$name" ] && on_path=$(command -v alertmanager || command -v prometheus-alertmanager) && command -v amtool >/dev/null; then
+  found=$(version_of "$on_path")
+  if [ -n "$found" ] && at_least "$wanted" "$found"; then
+    printf '%s\n%s\n' "$on_path" "$(command -v amtool)"
+    exit
+  fi
+fi
+once "$name" unpack
+printf '%s\n' "$CACHE/$name/usr/bin/prometheus-alertmanager" "$CACHE/$name/usr/bin/amtool"
