@@ -2,7 +2,7 @@
 //!
 //! The library exists for the binary `serin` and for the tests; `docs/` says how to use it.
 //!
-//! Import direction: `serin_core` ← [`api`] ← [`board`], [`metrics`] ← adapters ([`prometheus`], [`traffic`], [`gitops`],
+//! Import direction: `serin_core` ← [`api`] ← [`board`], [`metrics`] ← `view`, adapters ([`prometheus`], [`traffic`], [`gitops`],
 //! [`delivery`], [`notify`]) ← [`reconcile`], [`web`] ← [`cli`].
 
 pub mod api;
@@ -18,4 +18,5 @@ pub mod query;
 pub mod reconcile;
 pub mod runtime;
 pub mod traffic;
+mod view;
 pub mod web;

@@ -5,6 +5,7 @@ pub mod controller;
 pub mod crd;
 pub mod explain;
 pub mod history;
+mod live;
 pub mod replay;
 pub mod revision;
 mod rollout;

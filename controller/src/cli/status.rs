@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 
+use super::live;
 use super::table::table;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, SampleStatus, SamplesStatus, TickStatus};
 use crate::runtime::client;
@@ -26,6 +27,9 @@ pub struct Args {
     /// How it is written.
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
+    /// Goes on showing: on a terminal as a live view, elsewhere a line a change. `q` or Ctrl-C ends it.
+    #[arg(long, short, conflicts_with = "output")]
+    watch: bool,
 }
 
 /// How rollouts are written.
@@ -42,13 +46,22 @@ pub enum Output {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect().await?;
     let api: Api<CanaryRollout> = if args.all_namespaces {
-        Api::all(client)
+        Api::all(client.clone())
     } else {
         match &args.namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::default_namespaced(client),
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::default_namespaced(client.clone()),
         }
     };
+    if args.watch {
+        return live::run(live::Watched {
+            client,
+            api,
+            name: args.name,
+            namespaces: args.all_namespaces,
+        })
+        .await;
+    }
     let rollouts = match &args.name {
         Some(name) => vec![
             api.get(name)
@@ -127,17 +140,22 @@ pub fn details(rollout: &CanaryRollout) -> String {
     out
 }
 
-/// How much of the calls failed in the last ticks, drawn.
-fn failures(samples: &SamplesStatus) -> String {
-    let (Some(first), Some(last)) = (samples.ticks.first(), samples.ticks.last()) else {
-        return String::new();
-    };
+/// How much of the calls failed tick by tick, as a line an arm.
+pub(super) struct Shares {
+    /// The share that is drawn as high as can be.
+    pub(super) top: f64,
+    pub(super) canary: String,
+    pub(super) stable: String,
+}
+
+/// `·` was not judged, `_` had no calls.
+pub(super) fn shares(samples: &SamplesStatus) -> Shares {
     let share = |arm: &SampleStatus| {
         let (bad, all) = (small(arm.failures), small(arm.requests));
         (all > 0.0).then(|| bad / all)
     };
-    let shares = samples.ticks.iter().flat_map(|tick| [&tick.canary, &tick.stable]);
-    let top = shares.filter_map(share).fold(0.0, f64::max);
+    let both = samples.ticks.iter().flat_map(|tick| [&tick.canary, &tick.stable]);
+    let top = both.filter_map(share).fold(0.0, f64::max);
     let line = |of: fn(&TickStatus) -> &SampleStatus| -> String {
         let tick = |tick: &TickStatus| match share(of(tick)) {
             _ if tick.left_out => '·',
@@ -146,13 +164,25 @@ fn failures(samples: &SamplesStatus) -> String {
         };
         samples.ticks.iter().map(tick).collect()
     };
+    Shares {
+        top,
+        canary: line(|tick| &tick.canary),
+        stable: line(|tick| &tick.stable),
+    }
+}
+
+fn failures(samples: &SamplesStatus) -> String {
+    let (Some(first), Some(last)) = (samples.ticks.first(), samples.ticks.last()) else {
+        return String::new();
+    };
+    let drawn = shares(samples);
     format!(
         "\nFailed calls tick by tick, {} to {} (full height {:.1} %; · not judged, _ no calls)\n  canary  {}\n  stable  {}\n",
         first.end,
         last.end,
-        top * 100.0,
-        line(|tick| &tick.canary),
-        line(|tick| &tick.stable)
+        drawn.top * 100.0,
+        drawn.canary,
+        drawn.stable
     )
 }
 

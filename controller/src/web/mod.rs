@@ -12,7 +12,6 @@
 mod assets;
 mod live;
 pub mod steer;
-mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::board::{Board, Key};
 use crate::runtime::clock;
 use crate::runtime::lease::Leadership;
+use crate::view;
 use steer::Steering;
 
 /// Readers of live streams at once: each holds a connection.

@@ -6,32 +6,32 @@ use serde::Serialize;
 use crate::api::{AnswerStatus, CanaryRolloutStatus};
 
 #[derive(Debug, Serialize)]
-pub(super) struct Pipeline<'a> {
-    kind: &'static str,
-    revision: &'a str,
-    reason: Option<&'a str>,
-    commit: Option<&'a str>,
-    stages: Vec<Stage>,
+pub(crate) struct Pipeline<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) revision: &'a str,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) commit: Option<&'a str>,
+    pub(crate) stages: Vec<Stage>,
 }
 
 /// One stage, and when it was over.
 #[derive(Debug, Serialize)]
-struct Stage {
-    name: &'static str,
-    at: Option<Timestamp>,
-    state: Reached,
+pub(crate) struct Stage {
+    pub(crate) name: &'static str,
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) state: Reached,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Reached {
+pub(crate) enum Reached {
     Done,
     Now,
     Ahead,
 }
 
 /// The one that is under way, or was the last.
-pub(super) fn of<'a>(phase: &str, status: &'a CanaryRolloutStatus) -> Option<Pipeline<'a>> {
+pub(crate) fn of<'a>(phase: &str, status: &'a CanaryRolloutStatus) -> Option<Pipeline<'a>> {
     let (rollback, promotion) = (status.rollback.as_ref(), status.promotion.as_ref());
     let promotes = match phase {
         "RollingBack" | "RolledBack" => false,

@@ -1,4 +1,4 @@
-//! The evidence of one metric, as the page shows it. Pure.
+//! The evidence of one metric, as people are shown it. Pure.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::api::{EvidenceStatus, PodStatus};
 /// How a metric stands. Having counted nothing is no good sign and no bad one, and looks like neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum Stand {
+pub(crate) enum Stand {
     /// Nothing was counted: no data.
     NoData,
     /// There is enough to say nothing yet.
@@ -22,29 +22,29 @@ enum Stand {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Evidence<'a> {
-    metric: &'a str,
-    arm: &'a str,
-    stand: Stand,
-    dry_run: bool,
-    own: Count<'a>,
-    other: Count<'a>,
-    towards_fail: i32,
-    towards_pass: i32,
-    sentence: &'a str,
-    pods: &'a [PodStatus],
+pub(crate) struct Evidence<'a> {
+    pub(crate) metric: &'a str,
+    pub(crate) arm: &'a str,
+    pub(crate) stand: Stand,
+    pub(crate) dry_run: bool,
+    pub(crate) own: Count<'a>,
+    pub(crate) other: Count<'a>,
+    pub(crate) towards_fail: i32,
+    pub(crate) towards_pass: i32,
+    pub(crate) sentence: &'a str,
+    pub(crate) pods: &'a [PodStatus],
 }
 
 #[derive(Debug, Serialize)]
-struct Count<'a> {
-    bad: i64,
-    total: i64,
+pub(crate) struct Count<'a> {
+    pub(crate) bad: i64,
+    pub(crate) total: i64,
     /// In percent; none without calls.
-    rate: Option<String>,
-    range: Option<&'a str>,
+    pub(crate) rate: Option<String>,
+    pub(crate) range: Option<&'a str>,
 }
 
-pub(super) fn of(evidence: &EvidenceStatus) -> Evidence<'_> {
+pub(crate) fn of(evidence: &EvidenceStatus) -> Evidence<'_> {
     Evidence {
         metric: &evidence.metric,
         arm: &evidence.arm,

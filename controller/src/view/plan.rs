@@ -9,7 +9,7 @@ use crate::api::{CanaryRolloutSpec, CanaryRolloutStatus, parse};
 /// Where the rollout is with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Place {
+pub(crate) enum Place {
     Done,
     Now,
     Ahead,
@@ -19,23 +19,23 @@ pub(super) enum Place {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// From 1.
-    number: usize,
+    pub(crate) number: usize,
     /// In percent.
-    weight: u8,
-    hold: String,
-    at_most: String,
-    pub(super) approval: bool,
+    pub(crate) weight: u8,
+    pub(crate) hold: String,
+    pub(crate) at_most: String,
+    pub(crate) approval: bool,
     /// What it does when its time is over without a verdict.
-    unproven: &'static str,
-    pub(super) place: Place,
+    pub(crate) unproven: &'static str,
+    pub(crate) place: Place,
     /// What it is expected to take still.
-    forecast: Option<String>,
+    pub(crate) forecast: Option<String>,
 }
 
 /// The steps; none for a spec that makes no sense, which a condition tells of.
-pub(super) fn steps(spec: &CanaryRolloutSpec, status: &CanaryRolloutStatus) -> Vec<Step> {
+pub(crate) fn steps(spec: &CanaryRolloutSpec, status: &CanaryRolloutStatus) -> Vec<Step> {
     let Ok(parsed) = parse(spec) else { return vec![] };
     let now = status
         .step

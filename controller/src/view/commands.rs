@@ -8,16 +8,16 @@ use crate::api::CanaryRolloutStatus;
 
 /// A command that makes sense now.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Offer {
+pub(crate) struct Offer {
     /// Its word in the annotation.
-    verb: &'static str,
+    pub(crate) verb: &'static str,
     /// What a person types.
-    text: String,
+    pub(crate) text: String,
     /// What it does.
-    does: &'static str,
+    pub(crate) does: &'static str,
 }
 
-pub(super) fn offers(
+pub(crate) fn offers(
     phase: &str,
     steps: &[Step],
     status: &CanaryRolloutStatus,

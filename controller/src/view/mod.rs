@@ -1,9 +1,10 @@
-//! What the page shows of a rollout, as data: pure, so that tests hold it. It must not know HTTP or HTML.
+//! What people are shown of a rollout, on the page and in the terminal, as data: pure, so that tests hold it. It must not know HTTP,
+//! HTML or terminals.
 
-mod commands;
-mod evidence;
-mod pipeline;
-mod plan;
+pub(crate) mod commands;
+pub(crate) mod evidence;
+pub(crate) mod pipeline;
+pub(crate) mod plan;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -16,7 +17,7 @@ use crate::board::Mark;
 /// What a phase means for whoever looks: shown by a word and a sign, never by a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     /// Nothing to judge.
     Rest,
     /// A revision is on its way.
@@ -33,80 +34,80 @@ pub(super) enum Tone {
 
 /// One row of the list.
 #[derive(Debug, Serialize)]
-pub(super) struct Row<'a> {
-    namespace: String,
-    name: String,
-    phase: &'a str,
-    tone: Tone,
-    step: Option<&'a str>,
-    weight: Option<WeightStatus>,
-    revision: Option<&'a str>,
-    verdict: Option<&'a str>,
-    message: &'a str,
+pub(crate) struct Row<'a> {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) phase: &'a str,
+    pub(crate) tone: Tone,
+    pub(crate) step: Option<&'a str>,
+    pub(crate) weight: Option<WeightStatus>,
+    pub(crate) revision: Option<&'a str>,
+    pub(crate) verdict: Option<&'a str>,
+    pub(crate) message: &'a str,
     /// Conditions that somebody should know of.
-    trouble: Vec<&'a str>,
+    pub(crate) trouble: Vec<&'a str>,
 }
 
 /// One rollout.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Detail<'a> {
-    namespace: String,
-    name: String,
-    phase: &'a str,
-    tone: Tone,
-    message: &'a str,
-    next: Option<Timestamp>,
-    verdict: Option<&'a str>,
-    stable: Option<&'a str>,
-    revision: Option<Revision<'a>>,
-    weight: Option<WeightStatus>,
-    share: Option<Share>,
-    plan: Vec<plan::Step>,
-    forecast: Option<&'a str>,
-    evidence: Vec<evidence::Evidence<'a>>,
-    pipeline: Option<pipeline::Pipeline<'a>>,
-    conditions: Vec<ConditionView<'a>>,
-    history: &'a [HistoryEntry],
-    last_command: Option<&'a CommandStatus>,
-    commands: Vec<commands::Offer>,
-    samples: Option<&'a SamplesStatus>,
-    marks: Vec<Mark>,
+pub(crate) struct Detail<'a> {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) phase: &'a str,
+    pub(crate) tone: Tone,
+    pub(crate) message: &'a str,
+    pub(crate) next: Option<Timestamp>,
+    pub(crate) verdict: Option<&'a str>,
+    pub(crate) stable: Option<&'a str>,
+    pub(crate) revision: Option<Revision<'a>>,
+    pub(crate) weight: Option<WeightStatus>,
+    pub(crate) share: Option<Share>,
+    pub(crate) plan: Vec<plan::Step>,
+    pub(crate) forecast: Option<&'a str>,
+    pub(crate) evidence: Vec<evidence::Evidence<'a>>,
+    pub(crate) pipeline: Option<pipeline::Pipeline<'a>>,
+    pub(crate) conditions: Vec<ConditionView<'a>>,
+    pub(crate) history: &'a [HistoryEntry],
+    pub(crate) last_command: Option<&'a CommandStatus>,
+    pub(crate) commands: Vec<commands::Offer>,
+    pub(crate) samples: Option<&'a SamplesStatus>,
+    pub(crate) marks: Vec<Mark>,
 }
 
 /// The canary's revision and where it comes from.
 #[derive(Debug, Serialize)]
-struct Revision<'a> {
-    name: &'a str,
-    commit: Option<&'a str>,
-    author: Option<&'a str>,
-    subject: Option<&'a str>,
-    link: Option<String>,
+pub(crate) struct Revision<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) commit: Option<&'a str>,
+    pub(crate) author: Option<&'a str>,
+    pub(crate) subject: Option<&'a str>,
+    pub(crate) link: Option<String>,
 }
 
 /// The share of the last tick's calls that the canary had.
 #[derive(Debug, Serialize)]
-struct Share {
+pub(crate) struct Share {
     /// The tick's end.
-    at: Timestamp,
-    canary: i64,
-    all: i64,
+    pub(crate) at: Timestamp,
+    pub(crate) canary: i64,
+    pub(crate) all: i64,
     /// None without calls.
-    percent: Option<f64>,
+    pub(crate) percent: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
-struct ConditionView<'a> {
-    kind: &'a str,
-    status: &'a str,
-    reason: &'a str,
-    message: &'a str,
-    since: Timestamp,
-    trouble: bool,
+pub(crate) struct ConditionView<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) status: &'a str,
+    pub(crate) reason: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) since: Timestamp,
+    pub(crate) trouble: bool,
 }
 
 /// A row of the list.
-pub(super) fn row(rollout: &CanaryRollout) -> Row<'_> {
+pub(crate) fn row(rollout: &CanaryRollout) -> Row<'_> {
     let status = rollout.status.as_ref();
     let of = |get: fn(&CanaryRolloutStatus) -> &Option<String>| status.and_then(|status| get(status).as_deref());
     let conditions = status.map_or(&[][..], |status| &status.conditions);
@@ -130,7 +131,7 @@ pub(super) fn row(rollout: &CanaryRollout) -> Row<'_> {
 }
 
 /// All of one rollout; it was at `marks` lately.
-pub(super) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
+pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
     static NONE: std::sync::LazyLock<CanaryRolloutStatus> = std::sync::LazyLock::new(Default::default);
     let status = rollout.status.as_ref().unwrap_or(&NONE);
     let Row {
@@ -194,7 +195,7 @@ fn tone(phase: &str) -> Tone {
 }
 
 /// Whether a condition is as it should not be.
-fn is_trouble(condition: &Condition) -> bool {
+pub(crate) fn is_trouble(condition: &Condition) -> bool {
     let wanted = match condition.type_.as_str() {
         "Ready" | "SpecValid" | "MetricsReadable" => "True",
         _ => "False",
