@@ -8,5 +8,6 @@ need cargo "run the stories"
 cd "$root"
 
 tests/lab/setup/all.sh >/dev/null
-cargo build --locked --workspace --bins
-cargo test --locked --package serin-tests --test e2e
+# The whole workspace, as for the other tests: with one package alone, dependencies get other features and are built again.
+cargo build --locked --workspace --bins --tests
+cargo test --locked --workspace --test e2e
