@@ -23,7 +23,8 @@ struct Case {
 
 #[derive(Debug, Deserialize)]
 struct Step {
-    step: String,
+    #[serde(rename = "step")]
+    name: String,
     /// The stages around it, from the outside.
     path: String,
     agent: Option<String>,
@@ -44,7 +45,7 @@ impl Case {
 
     /// The scripts that ran, in order, by their names and with the environment in which they did.
     fn scripts(&self) -> Vec<String> {
-        let scripts = self.steps.iter().filter(|step| step.step == "sh");
+        let scripts = self.steps.iter().filter(|step| step.name == "sh");
         let name = |step: &Step| {
             let script = step.text.strip_prefix("deploy/ci/").unwrap_or(&step.text);
             let script = script.replace(".sh", "").replace(" user-service", "");
@@ -56,7 +57,7 @@ impl Case {
     }
 
     fn all(&self, step: &str) -> impl Iterator<Item = &Step> {
-        self.steps.iter().filter(move |found| found.step == step)
+        self.steps.iter().filter(move |found| found.name == step)
     }
 }
 
