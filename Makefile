@@ -17,6 +17,10 @@ demo: tools build ## A good canary is promoted, two bad ones are reverted in Git
 test: ## Formatting, lints, licences, unit, doc and end-to-end tests, with the time of each.
 	@tests/run.sh
 
+.PHONY: test-images
+test-images: tools ## As `make test` does, but with the programs of a release, whose images have to be small. 10 minutes.
+	@tests/images/run.sh
+
 .PHONY: lab
 lab: tools build ## Leave the lab running; prints how to reach it. Ctrl-C ends it.
 	@target/debug/lab up

@@ -23,8 +23,9 @@ stage "formatting" cargo fmt --all -- --check
 stage "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 stage "bans, licences and sources" tests/lab/setup/deny.sh
 stage "alerts and their routes" tests/monitoring.sh
+stage "findings in the charts" tests/lab/setup/checkov.sh
 # All of these ask for the whole workspace: with other packages or targets selected, dependencies get other features and are built again.
-stage "programs and tests" cargo build --workspace --bins --tests --locked
+stage "programs and tests" tests/images/build.sh
 # All but e2e: it is told apart by its second character.
 stage "unit and integration tests" cargo test --workspace --lib --bins --test '?[!2]*' --locked
 stage "doc tests" cargo test --workspace --doc --locked --quiet

@@ -61,6 +61,10 @@ pub struct Config {
     #[command(flatten)]
     pub traces: TraceConfig,
 
+    /// Ask the service that runs here whether it is ready, and end with 0 if it is: the health check of a container.
+    #[arg(long)]
+    pub health: bool,
+
     /// All of the above, for the log.
     #[arg(skip)]
     settings: String,

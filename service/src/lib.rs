@@ -8,6 +8,7 @@ pub mod config;
 mod database;
 mod fault;
 mod grpc;
+pub mod health;
 mod http;
 pub mod identity;
 mod limits;

@@ -2,11 +2,23 @@
 
 use std::process::ExitCode;
 
-use user_service::{Config, Server, logging, signals};
+use user_service::{Config, Server, health, logging, signals};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    if config.health {
+        return match health::check(&config) {
+            Ok(answer) => {
+                println!("{answer}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let telemetry = match logging::init(&config) {
         Ok(telemetry) => telemetry,
         Err(error) => {

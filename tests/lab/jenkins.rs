@@ -2,10 +2,15 @@
 //! environment that the file gives them. It must not know what a stage is about.
 
 mod groovy;
+#[cfg(test)]
+mod recorder;
+#[cfg(test)]
+mod scripts;
 
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -45,21 +50,14 @@ impl Jenkins {
         Ok(&self.stage(stage)?.scripts)
     }
 
-    /// Runs the stage's `sh` steps in an empty workspace, as Jenkins does (`sh -xe`), and stops at the first one that fails;
-    /// its output is then the last one. `env` goes before what the Jenkinsfile sets, and has to bring what the Jenkinsfile
+    /// Runs the stage's `sh` steps as Jenkins does (`sh -xe`), in a workspace that has nothing but the folder `deploy` beside the
+    /// Jenkinsfile, and stops at the first one that fails; its output is then the last one. `env` goes before what the Jenkinsfile sets, and has to bring what the Jenkinsfile
     /// takes from Jenkins's credentials. Nothing else but PATH is inherited.
     pub async fn run_stage(&self, name: &str, env: &BTreeMap<String, String>) -> anyhow::Result<Output> {
         let workspace = tempfile::tempdir().context("making a workspace")?;
-        self.run_stage_in(name, env, workspace.path()).await
-    }
-
-    /// As [`Self::run_stage`], in a workspace of the caller's.
-    pub async fn run_stage_in(
-        &self,
-        name: &str,
-        env: &BTreeMap<String, String>,
-        workspace: &Path,
-    ) -> anyhow::Result<Output> {
+        let workspace = workspace.path();
+        let deploy = self.path.parent().unwrap_or(Path::new("/")).join("deploy");
+        symlink(deploy, workspace.join("deploy")).context("making a workspace")?;
         let running = || format!("running the stage `{name}` of {}", self.path.display());
         let stage = self.stage(name)?;
         let env = self.environment(stage, env).with_context(running)?;
@@ -167,22 +165,6 @@ mod tests {
         (dir, search)
     }
 
-    #[test]
-    fn the_stages_are_found_in_order() {
-        let stages: Vec<_> = project().stages().map(str::to_owned).collect();
-        assert_eq!(
-            stages,
-            [
-                "Version",
-                "Test",
-                "Build image",
-                "Push image",
-                "Canary revision",
-                "Verdict"
-            ]
-        );
-    }
-
     #[tokio::test]
     async fn the_canary_stage_calls_serin_with_what_the_jenkinsfile_says() {
         let (_dir, path) = stand_in(0);
@@ -192,7 +174,7 @@ mod tests {
             ("GIT_TOKEN", "secret"),
             ("CONFIG_REPOSITORY", "http://git"),
         ]);
-        let output = project().run_stage("Canary revision", &env).await.unwrap();
+        let output = project().run_stage("Production: canary revision", &env).await.unwrap();
         assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"));
         let text = output.text().unwrap();
         let lines: Vec<_> = text.lines().collect();
@@ -212,7 +194,7 @@ mod tests {
             ("SET", "env.GREETING=good day"),
         ]);
         let text = project()
-            .run_stage("Canary revision", &env)
+            .run_stage("Production: canary revision", &env)
             .await
             .unwrap()
             .text()
@@ -230,7 +212,7 @@ mod tests {
                 ("WAIT", "50m"),
                 ("KUBECONFIG", "k"),
             ]);
-            let output = project().run_stage("Verdict", &env).await.unwrap();
+            let output = project().run_stage("Production: verdict", &env).await.unwrap();
             assert_eq!(output.status.code(), Some(code.into()));
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let expected =
@@ -246,14 +228,14 @@ mod tests {
     async fn the_stage_fails_when_serin_fails() {
         let (_dir, path) = stand_in(3);
         let env = given(&[("PATH", &path), ("VERSION", "1"), ("GIT_TOKEN", "t")]);
-        let output = project().run_stage("Canary revision", &env).await.unwrap();
+        let output = project().run_stage("Production: canary revision", &env).await.unwrap();
         assert_eq!(output.status.code(), Some(3));
     }
 
     #[tokio::test]
     async fn missing_credentials_are_named() {
         let error = project()
-            .run_stage("Canary revision", &given(&[("VERSION", "1")]))
+            .run_stage("Production: canary revision", &given(&[("VERSION", "1")]))
             .await
             .unwrap_err();
         assert!(

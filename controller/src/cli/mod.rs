@@ -4,6 +4,7 @@ pub mod check;
 pub mod controller;
 pub mod crd;
 pub mod explain;
+pub mod health;
 pub mod history;
 mod live;
 pub mod replay;
@@ -58,6 +59,8 @@ enum Command {
     Crd,
     /// Say in words what a rollout's spec means: steps, times, what fails it, what happens then.
     Explain(explain::Args),
+    /// Ask the controller that runs here whether it is ready: the health check of a container.
+    Health(health::Args),
     /// Show how the last revisions ended: outcome, time, calls, commits, reason.
     History(history::Args),
     /// Write the manual pages of all commands into a folder.
@@ -108,6 +111,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Controller(args) => controller::run(args).await,
         Command::Crd => crd::run(),
         Command::Explain(args) => explain::run(args).await,
+        Command::Health(args) => health::run(args).await,
         Command::History(args) => history::run(args).await,
         Command::Man { folder } => manual(&folder),
         Command::Pause(args) => return told(steer::run(Verb::Pause, args).await),

@@ -7,6 +7,7 @@
 )]
 
 mod crud;
+mod dashboard;
 mod errors;
 mod faults;
 mod harness;

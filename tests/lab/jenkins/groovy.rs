@@ -47,17 +47,20 @@ impl Pipeline {
         let body = block(&tokens, "pipeline").context("it has no block `pipeline { … }`")?;
         let parameters = block(body, "parameters").map(parameters).unwrap_or_default();
         let mut stages = Vec::new();
-        collect_stages(body, &mut stages)?;
+        let environment = environment(body)?;
+        // The pipeline's own stands before each stage's anyway.
+        collect_stages(body, &[], &mut stages)?;
         Ok(Self {
-            environment: environment(body)?,
+            environment,
             parameters,
             stages,
         })
     }
 }
 
-/// Every stage, those in `parallel` too; a stage's own steps only, not those of the stages in it.
-fn collect_stages(tokens: &[Token], found: &mut Vec<Stage>) -> anyhow::Result<()> {
+/// Every stage, those in `parallel` and in other stages too; a stage's own steps only, not those of the stages in it. What is
+/// set around a stage holds in it.
+fn collect_stages(tokens: &[Token], around: &[(String, Setting)], found: &mut Vec<Stage>) -> anyhow::Result<()> {
     let mut rest = tokens;
     while let Some((first, after)) = rest.split_first() {
         rest = after;
@@ -81,12 +84,14 @@ fn collect_stages(tokens: &[Token], found: &mut Vec<Stage>) -> anyhow::Result<()
             Some(steps) => scripts(steps).with_context(reading)?,
             None => Vec::new(),
         };
+        let own = environment(body).with_context(reading)?;
+        let environment: Vec<_> = around.iter().cloned().chain(own).collect();
         found.push(Stage {
             name: stage.clone(),
-            environment: environment(body).with_context(reading)?,
+            environment: environment.clone(),
             scripts,
         });
-        collect_stages(body, found)?;
+        collect_stages(body, &environment, found)?;
         rest = behind;
     }
     Ok(())
@@ -344,6 +349,22 @@ mod tests {
             stages[2].environment,
             [("K".to_owned(), Setting::Credentials("id".to_owned()))]
         );
+    }
+
+    #[test]
+    fn what_is_set_around_a_stage_holds_in_it() {
+        let source = "pipeline { stages { stage('Outer') { environment { A = '1' } stages {
+            stage('inner') { environment { B = '2' } steps { sh 'x' } } } }
+            stage('other') { steps { sh 'y' } } } }";
+        let stages = Pipeline::parse(source).unwrap().stages;
+        let set = |at: usize| {
+            stages[at]
+                .environment
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((set(0), set(1), set(2)), (vec!["A"], vec!["A", "B"], vec![]));
     }
 
     #[test]

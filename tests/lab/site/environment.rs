@@ -182,7 +182,7 @@ impl Environment {
         let mut more = vec![("GIT_TOKEN", self.site.lab.git.token())];
         more.extend(set.map(|set| ("SET", set)));
         let printed = self
-            .stage("Canary revision", version, &more)
+            .stage("Production: canary revision", version, &more)
             .await?
             .text()
             .context("the canary stage failed")?;
@@ -202,7 +202,7 @@ impl Environment {
     pub async fn verdict(&self, version: &str) -> anyhow::Result<Output> {
         let kubeconfig = self.site.lab.control_plane.kubeconfig_admin();
         let more = [("KUBECONFIG", &*kubeconfig.to_string_lossy()), ("WAIT", "4m")];
-        self.stage("Verdict", version, &more).await
+        self.stage("Production: verdict", version, &more).await
     }
 
     async fn stage(&self, name: &str, version: &str, more: &[(&str, &str)]) -> anyhow::Result<Output> {

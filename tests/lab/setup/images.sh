@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Unpacks Debian's Buildah, crun and registry into the cache without installing them, so that no daemon starts and no system's
+# configuration changes; prints the path of each. The libraries that they need are installed by apt.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/lib.sh"
+
+name=images-unpacked
+packages=(buildah crun docker-registry)
+again="install ${packages[*]}, then run this again"
+
+missing() { ldd "$1/usr/bin/buildah" "$1/usr/bin/crun" | sed -n 's/^[[:space:]]*\([^ ]*\) => not found$/\1/p' | sort -u | paste -sd' '; }
+
+unpack() {
+  { command -v apt-get && command -v dpkg-deb; } >/dev/null || fail "getting ${packages[*]}" "this system has no apt-get to take them from" "$again"
+  mkdir "$1/download"
+  # The lists may be absent or stale, and name a file that the mirror no longer has.
+  if ! (cd "$1/download" && apt-get -q -o APT::Sandbox::User=root download "${packages[@]}") >/dev/null 2>&1; then
+    [ "$(id -u)" = 0 ] || fail "downloading ${packages[*]}" "apt-get's lists are absent or stale, and only root may refresh them" "run: sudo apt-get update"
+    apt_update
+    patiently "downloading ${packages[*]}" "$again" env -C "$1/download" apt-get -q -o APT::Sandbox::User=root download "${packages[@]}"
+  fi
+  local package
+  for package in "$1"/download/*.deb; do dpkg-deb -x "$package" "$1"; done
+  rm -r "${1:?}/download" "${1:?}/etc"
+  say "unpacked ${packages[*]}"
+}
+
+once "$name" unpack
+if [ -n "$(missing "$CACHE/$name")" ]; then
+  libraries=$(apt-cache depends buildah crun | sed -n 's/.*Depends: \(lib[^ ]*\)$/\1/p' | grep -vx libc6 | sort -u)
+  # shellcheck disable=SC2086 # a list of words
+  apt_install "libraries of Buildah and crun" $libraries
+  [ -z "$(missing "$CACHE/$name")" ] || fail "trying Buildah and crun" "these libraries are missing: $(missing "$CACHE/$name")" "$again"
+fi
+for program in "${packages[@]}"; do printf '%s\n' "$CACHE/$name/usr/bin/$program"; done
