@@ -76,6 +76,7 @@ mod tests {
             address,
             ready.clone(),
             Arc::new(Registry::default()),
+            axum::Router::new(),
             std::future::pending(),
         ));
         let until_served = async {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::{StatusCode, header};
+use axum::response::IntoResponse as _;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 
@@ -42,19 +43,19 @@ pub async fn serve(
     };
     let metrics = move || async move {
         let mut text = String::new();
+        let content = [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )];
         match prometheus_client::encoding::text::encode(&mut text, &registry) {
-            Ok(()) => (StatusCode::OK, text),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Ok(()) => (content, text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         }
     };
-    let content = [(
-        header::CONTENT_TYPE,
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    )];
     let router = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move || async move { (content, metrics().await.1) }))
+        .route("/metrics", get(metrics))
         .merge(others);
     let listener = tokio::net::TcpListener::bind(address)
         .await

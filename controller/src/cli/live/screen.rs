@@ -11,7 +11,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::around::{Arm, Around, Told};
-use crate::api::{CanaryRollout, SampleStatus, SamplesStatus};
+use crate::api::{CanaryRollout, SampleStatus, SamplesStatus, TickStatus};
 use crate::cli::status::{overview, shares};
 use crate::view::evidence::{Evidence, Stand};
 use crate::view::pipeline::{Pipeline, Reached};
@@ -271,12 +271,14 @@ fn plan(out: &mut Text, steps: &[Step]) {
     }
 }
 
+/// The counts of one arm in a tick.
+type Of = fn(&TickStatus) -> &SampleStatus;
+
 fn arms(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &Around) {
     let last = detail.samples.and_then(|samples| samples.ticks.last());
     let as_of = last.map(|tick| format!(" as of {}", clock(tick.end)));
     out.heading(&format!("Arms{}", as_of.unwrap_or_default()));
     let revision = detail.revision.as_ref().map_or("-", |revision| revision.name);
-    type Of = fn(&crate::api::TickStatus) -> &SampleStatus;
     let both: [(&str, &str, &Option<Arm>, Of); 2] = [
         ("stable", detail.stable.unwrap_or("-"), &around.stable, |tick| {
             &tick.stable
@@ -315,7 +317,7 @@ fn arms(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &A
 
 /// Calls a second, success and speed in the last tick.
 #[expect(clippy::cast_precision_loss, reason = "calls of one tick are fewer than 2^52")]
-fn traffic(samples: &SamplesStatus, of: fn(&crate::api::TickStatus) -> &SampleStatus) -> String {
+fn traffic(samples: &SamplesStatus, of: Of) -> String {
     let mut last = samples.ticks.iter().rev();
     let (Some(tick), before) = (last.next(), last.next()) else {
         return "nothing counted yet".to_owned();

@@ -20,14 +20,14 @@ pub(super) enum Key {
 
 /// Gives the terminal back when it is dropped, and when the program panics.
 pub(super) struct Terminal {
-    terminal: DefaultTerminal,
+    screen: DefaultTerminal,
     keys: mpsc::Receiver<Key>,
     colours: bool,
 }
 
 impl Terminal {
     pub(super) fn open() -> io::Result<Self> {
-        let terminal = ratatui::try_init()?;
+        let taken = ratatui::try_init()?;
         let (sender, keys) = mpsc::channel(8);
         // Reading keys blocks. The thread ends with the program.
         std::thread::spawn(move || {
@@ -40,7 +40,7 @@ impl Terminal {
             }
         });
         Ok(Self {
-            terminal,
+            screen: taken,
             keys,
             // https://no-color.org: set and not empty.
             colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
@@ -57,7 +57,7 @@ impl Terminal {
 
     pub(super) fn draw(&mut self, screen: &mut Screen, now: Timestamp) -> io::Result<()> {
         let colours = self.colours;
-        self.terminal.draw(|frame| screen.draw(frame, now, colours)).map(|_| ())
+        self.screen.draw(|frame| screen.draw(frame, now, colours)).map(|_| ())
     }
 }
 
