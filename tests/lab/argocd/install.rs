@@ -106,7 +106,8 @@ impl Install {
         for entry in fs::read_dir(from)? {
             let entry = entry?;
             let to = to.join(entry.file_name());
-            if entry.file_type()?.is_dir() {
+            // Through links: the chart links to what stands beside it.
+            if entry.path().is_dir() {
                 self.copy(&entry.path(), &to)?;
             } else {
                 fs::write(to, fs::read_to_string(entry.path())?.replace(EXAMPLE, &self.repository))?;
