@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Context as _, ensure};
 use lab::{
     Lab,
-    audit::{self, Asked},
+    audit::Asked,
     process::{Output, Program},
     project_root,
 };
@@ -27,7 +27,8 @@ pub(crate) async fn judge(lab: &Lab, all_stories: bool) -> anyhow::Result<String
     let Some(log) = lab.control_plane.audit_log() else {
         return Ok("this cluster gives no audit log to read".to_owned());
     };
-    let asked: Vec<Asked> = audit::asked_by(log, "system:serviceaccount:")?
+    let asked: Vec<Asked> = log
+        .asked_by("system:serviceaccount:")?
         .into_iter()
         .filter(|asked| {
             asked

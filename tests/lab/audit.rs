@@ -1,10 +1,91 @@
 //! The API server's audit log: the witness for what was written, by whom and when. It must not ask the controller anything.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::Value;
+
+/// The log. It grows to a hundred megabytes and stories look at it again and again, so each line is read once.
+#[derive(Debug)]
+pub struct AuditLog {
+    path: PathBuf,
+    known: Mutex<Known>,
+}
+
+/// What was read of it.
+#[derive(Debug, Default)]
+struct Known {
+    /// Up to this byte, the end of a line.
+    to: u64,
+    weights: Vec<WeightWrite>,
+    asked: Vec<Asked>,
+}
+
+impl AuditLog {
+    /// The log in this file.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All weights that were written to routes of this namespace, in the order of time.
+    pub fn weights(&self, namespace: &str) -> anyhow::Result<Vec<WeightWrite>> {
+        let known = self.read_on()?;
+        let of_namespace = known.weights.iter().filter(|write| write.namespace == namespace);
+        let mut writes: Vec<_> = of_namespace.cloned().collect();
+        writes.sort_by_key(|write| write.at);
+        // A write that changes nothing of the weights is no change of them.
+        writes.dedup_by(|next, last| (next.stable, next.canary) == (last.stable, last.canary));
+        Ok(writes)
+    }
+
+    /// All that accounts with this name, or with a name that begins so, asked for, in the order in which it came.
+    pub fn asked_by(&self, account: &str) -> anyhow::Result<Vec<Asked>> {
+        let known = self.read_on()?;
+        let of_account = known.asked.iter().filter(|asked| asked.user.starts_with(account));
+        let mut asked: Vec<_> = of_account.cloned().collect();
+        asked.sort_by_key(|asked| asked.came);
+        Ok(asked)
+    }
+
+    /// Reads what came since the last time. A line that is still being written is left for the next.
+    fn read_on(&self) -> anyhow::Result<MutexGuard<'_, Known>> {
+        // What a reader that panicked had read stands, as a line is known before it is counted.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(known.to))?;
+            let mut bytes = vec![];
+            file.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().with_context(|| format!("reading the audit log {}", self.path.display()))?;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if !line.ends_with(b"\n") {
+                break;
+            }
+            if let Ok(event) = serde_json::from_slice::<Value>(line) {
+                known.weights.extend(weight_write(&event));
+                known.asked.extend(asked(&event));
+            }
+            known.to += line.len() as u64;
+        }
+        Ok(known)
+    }
+}
 
 /// A write of a route's weights that the API server accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,23 +114,6 @@ impl WeightWrite {
             (self.canary * 100 + total / 2) / total
         }
     }
-}
-
-/// All weights that were written to routes of this namespace, in the order of time.
-pub fn weights(log: &Path, namespace: &str) -> anyhow::Result<Vec<WeightWrite>> {
-    let text = std::fs::read_to_string(log).with_context(|| format!("reading the audit log {}", log.display()))?;
-    let mut writes: Vec<_> = text
-        .lines()
-        .filter(|line| line.contains(namespace))
-        .filter(|line| line.contains("routes\"") || line.contains("trafficsplits\""))
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|event| weight_write(&event))
-        .filter(|write| write.namespace == namespace)
-        .collect();
-    writes.sort_by_key(|write| write.at);
-    // A write that changes nothing of the weights is no change of them.
-    writes.dedup_by(|next, last| (next.stable, next.canary) == (last.stable, last.canary));
-    Ok(writes)
 }
 
 /// A request to the API server, answered.
@@ -82,20 +146,6 @@ impl Asked {
     pub fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch") && (200..300).contains(&self.code)
     }
-}
-
-/// All that accounts with this name, or with a name that begins so, asked for, in the order in which it came.
-pub fn asked_by(log: &Path, account: &str) -> anyhow::Result<Vec<Asked>> {
-    let text = std::fs::read_to_string(log).with_context(|| format!("reading the audit log {}", log.display()))?;
-    let mut asked: Vec<_> = text
-        .lines()
-        .filter(|line| line.contains(account))
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|event| self::asked(&event))
-        .filter(|asked| asked.user.starts_with(account))
-        .collect();
-    asked.sort_by_key(|asked| asked.came);
-    Ok(asked)
 }
 
 fn asked(event: &Value) -> Option<Asked> {
@@ -186,6 +236,29 @@ mod tests {
         );
         assert_eq!(weight_write(&event("patch", 409, (1, 1))), None);
         assert_eq!(weight_write(&event("get", 200, (1, 1))), None);
+    }
+
+    #[test]
+    fn each_line_is_read_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let line = |weight| event("patch", 200, (100 - weight, weight)).to_string() + "\n";
+        let log = AuditLog::new(path.clone());
+        let weights = || {
+            log.weights("prod")
+                .unwrap()
+                .iter()
+                .map(WeightWrite::percent)
+                .collect::<Vec<_>>()
+        };
+        let (begun, rest) = (line(10), line(25));
+        let (half, other_half) = rest.split_at(40);
+        std::fs::write(&path, begun.clone() + half).unwrap();
+        assert_eq!(weights(), [10]);
+        std::fs::write(&path, begun + half + other_half).unwrap();
+        assert_eq!(weights(), [10, 25]);
+        assert_eq!(weights(), [10, 25]);
+        assert!(log.weights("dev").unwrap().is_empty());
     }
 
     #[test]

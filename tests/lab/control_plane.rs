@@ -20,6 +20,7 @@ use tokio::{
 
 use self::access::Access;
 use crate::{
+    audit::AuditLog,
     net::Net,
     process::{Child, Program},
     tools::Tools,
@@ -81,7 +82,7 @@ const READY: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct ControlPlane {
     access: Access,
-    audit_log: Option<PathBuf>,
+    audit_log: Option<AuditLog>,
     /// In the order in which they are stopped.
     processes: Vec<Child>,
 }
@@ -119,7 +120,7 @@ impl ControlPlane {
         controllers_work(&manager, &access).await?;
         Ok(Self {
             access,
-            audit_log: Some(audit_log),
+            audit_log: Some(AuditLog::new(audit_log)),
             processes: vec![manager, apiserver, etcd],
         })
     }
@@ -170,8 +171,8 @@ impl ControlPlane {
 
     /// The API server's audit log, one JSON event a line: every write to routes, splits, rollouts, Deployments, HPAs and
     /// Applications, with its body, and without it every other write of a service account. None when the cluster is not the lab's.
-    pub fn audit_log(&self) -> Option<&Path> {
-        self.audit_log.as_deref()
+    pub fn audit_log(&self) -> Option<&AuditLog> {
+        self.audit_log.as_ref()
     }
 
     /// Ends the processes.

@@ -102,7 +102,7 @@ pub(super) async fn is_audited(lab: Arc<Lab>) -> anyhow::Result<()> {
     })
     .await?;
 
-    let log = fs::read_to_string(lab.control_plane.audit_log().context("there is no audit log")?)?;
+    let log = fs::read_to_string(lab.control_plane.audit_log().context("there is no audit log")?.path())?;
     let events: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let written = |event: &&Value| {
         event.pointer("/responseStatus/code") == Some(&json!(201))

@@ -61,8 +61,6 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     );
 
     // From the very instant of the first weight it judges the very calls that the controller judged.
-    let file = tempfile::NamedTempFile::new()?;
-    let recording = file.path().to_string_lossy().into_owned();
     let rollout: Value = serde_json::to_value(environment.rollout().await?)?;
     let hash = at(&rollout, "/status/machine/phase/RolledBack/revision/hash")?
         .as_str()
@@ -76,6 +74,8 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     // machine does much else.
     for later in [0, 250, 500, 1_000, 2_000, 3_000] {
         let from = first.at.checked_add(SignedDuration::from_millis(later))?.to_string();
+        let file = tempfile::NamedTempFile::new()?;
+        let recording = file.path().to_string_lossy().into_owned();
         let more = ["--from", &from, "--canary-hash", &hash, "--record", &recording];
         let args: Vec<&str> = of.into_iter().chain(more).collect();
         let replayed = replay(&lab, url, &args).await?;
@@ -87,15 +87,15 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
             counted("stable/total")?,
         ];
         if judged == live.map(Some) {
-            found = Some(replayed);
+            found = Some((replayed, file));
             break;
         }
         if within_a_tick(judged, live) {
-            near = near.or(Some(replayed));
+            near = near.or(Some((replayed, file)));
         }
         tried.push(judged);
     }
-    let replayed = found
+    let (replayed, recording) = found
         .or(near)
         .with_context(|| format!("the controller judged {live:?}, replays {tried:?}"))?;
     ensure!(*at(&replayed, "/replay/end/outcome")? == "rolledBack", "{replayed}");
@@ -115,6 +115,7 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     );
 
     // Its recording gives the same to the last bit.
+    let recording = recording.path().to_string_lossy();
     let again = replay(&lab, url, &[SERVICE, "-n", &namespace, "--samples", &recording]).await?;
     ensure!(replayed == again, "{replayed}\nand from its samples\n{again}");
     Ok(())

@@ -24,7 +24,7 @@ use user_client::load::record::{self, Call};
 use super::{CLUSTER, CONFIG, DEADLINE, Detours, RECORD, Serin, Site, pod_folder};
 use crate::{
     argocd,
-    audit::{self, Asked, WeightWrite},
+    audit::{Asked, AuditLog, WeightWrite},
     binary, clock,
     jenkins::Jenkins,
     process::{Output, Program},
@@ -365,19 +365,17 @@ impl Environment {
 
     /// All weights that were written so far, by the API server's own account.
     pub fn weights(&self) -> anyhow::Result<Vec<WeightWrite>> {
-        let log = self
-            .site
-            .lab
-            .control_plane
-            .audit_log()
-            .context("this cluster gives no audit log to read")?;
-        audit::weights(log, &self.namespace())
+        self.audit_log()?.weights(&self.namespace())
     }
 
     /// Everything that an account asked of the API server, as far as the audit log has it.
     pub fn asked_by(&self, account: &str) -> anyhow::Result<Vec<Asked>> {
+        self.audit_log()?.asked_by(account)
+    }
+
+    fn audit_log(&self) -> anyhow::Result<&AuditLog> {
         let log = self.site.lab.control_plane.audit_log();
-        audit::asked_by(log.context("this cluster gives no audit log to read")?, account)
+        log.context("this cluster gives no audit log to read")
     }
 
     /// All calls that clients made since the environment was up, by their own records, in the order in which they were due.
