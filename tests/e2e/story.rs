@@ -2,9 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use futures::future::BoxFuture;
 use lab::Lab;
+pub(crate) use lab::wait::eventually;
 use tokio::time::{Instant, sleep, timeout};
 
 /// No story takes longer; most take a minute, and the machine does much else.
@@ -12,9 +13,6 @@ const LONGEST: Duration = Duration::from_mins(8);
 
 /// What ought to happen at once, on a machine that does much else.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
-
-/// Between two looks. Stories run side by side: one that looks all the time takes the machine from those it looks at.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// One that is told alone may take as long as it is asked to.
 const LONGEST_ALONE: Duration = Duration::from_mins(60);
@@ -58,21 +56,6 @@ impl Story {
         timeout(longest, story)
             .await
             .map_err(|_| anyhow!("not done after {longest:?}"))??
-    }
-}
-
-/// Waits until `check` gives a value; an error says what it last saw.
-pub(crate) async fn eventually<T, F>(what: &str, deadline: Duration, mut check: impl FnMut() -> F) -> anyhow::Result<T>
-where
-    F: Future<Output = anyhow::Result<T>>,
-{
-    let end = Instant::now() + deadline;
-    loop {
-        match check().await {
-            Ok(value) => return Ok(value),
-            Err(error) if Instant::now() > end => bail!("waited {deadline:?} for this: {what}; now: {error:#}"),
-            Err(_) => sleep(LOOK).await,
-        }
     }
 }
 

@@ -3,8 +3,11 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail, ensure};
-use lab::process::{Child, Output, Program};
+use anyhow::{Context as _, ensure};
+use lab::{
+    process::{Child, Output, Program},
+    wait::eventually,
+};
 use serde_json::{Value, json};
 
 use crate::workshop::{Image, Workshop};
@@ -174,21 +177,11 @@ impl<'a> Container<'a> {
 
     /// Until the health check succeeds.
     pub(crate) async fn until_healthy(&self, child: &Child, check: &[&str]) -> anyhow::Result<String> {
-        let healthy = async {
-            loop {
-                if child.exited().is_some() {
-                    bail!("{}", child.obituary());
-                }
-                let output = self.exec(child, check).await?;
-                if output.status.success() {
-                    return output.text();
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, healthy)
-            .await
-            .context("it is not healthy in time")?
+        eventually("the container is healthy", DEADLINE, async || {
+            ensure!(child.exited().is_none(), "{}", child.obituary());
+            self.exec(child, check).await?.text()
+        })
+        .await
     }
 }
 

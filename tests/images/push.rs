@@ -7,6 +7,7 @@ use lab::{
     jenkins::Jenkins,
     process::{Child, Output, Program},
     project_root,
+    wait::eventually,
 };
 
 use crate::workshop::{VERSION, Workshop};
@@ -47,14 +48,7 @@ impl Registry {
             _folder: folder,
             _process: process,
         };
-        let up = async {
-            while registry.get("", false).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, up)
-            .await
-            .context("the registry does not come up")?;
+        eventually("the registry answers", PATIENCE, async || registry.get("", false).await).await?;
         Ok(registry)
     }
 

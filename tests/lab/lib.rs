@@ -21,6 +21,7 @@ pub mod prometheus;
 pub mod reference;
 pub mod site;
 pub mod tools;
+pub mod wait;
 
 use std::{
     env,

@@ -354,6 +354,19 @@ pub struct ThreadStatus {
     pub message: String,
 }
 
+impl ThreadStatus {
+    /// Puts this message in the place of the one that its receiver had of its trial.
+    pub fn replace_in(self, threads: &mut Vec<Self>) {
+        threads.retain(|known| !known.is_of(&self.receiver, self.trial));
+        threads.push(self);
+    }
+
+    /// Whether it is a receiver's of a trial.
+    pub fn is_of(&self, receiver: &str, trial: Timestamp) -> bool {
+        self.receiver == receiver && self.trial == trial
+    }
+}
+
 fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
 }

@@ -9,7 +9,7 @@
 mod marks;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -131,7 +131,7 @@ impl Board {
     }
 
     /// These are all that there are.
-    fn keep_only(&self, keys: &[Key]) {
+    fn keep_only(&self, keys: &BTreeSet<Key>) {
         let gone: Vec<Key> = {
             let entries = self.read();
             let gone = entries.keys().filter(|key| !keys.contains(key));
@@ -285,7 +285,7 @@ mod tests {
         let board = Board::default();
         board.put(rollout(&ticked(20)), at(20));
         assert!(!board.is_filled());
-        board.keep_only(&[]);
+        board.keep_only(&BTreeSet::new());
         assert!(board.is_filled() && board.all().is_empty());
     }
 }

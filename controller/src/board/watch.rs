@@ -1,5 +1,7 @@
 //! Fills the board by one watch a replica. It must not know who reads it.
 
+use std::collections::BTreeSet;
+
 use futures::StreamExt as _;
 use kube::Api;
 use kube::api::ResourceExt as _;
@@ -18,13 +20,13 @@ impl Board {
     pub async fn follow(self, rollouts: Api<CanaryRollout>) {
         let config = watcher::Config::default().timeout(WATCH);
         let mut events = std::pin::pin!(watcher(rollouts, config).default_backoff());
-        let mut listed: Option<Vec<Key>> = None;
+        let mut listed: Option<BTreeSet<Key>> = None;
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Init) => listed = Some(vec![]),
+                Ok(Event::Init) => listed = Some(BTreeSet::new()),
                 Ok(Event::InitApply(rollout)) => {
                     if let Some(listed) = &mut listed {
-                        listed.push(Key::of(&rollout));
+                        listed.insert(Key::of(&rollout));
                     }
                     self.put(rollout, clock::now());
                 }

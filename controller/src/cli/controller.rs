@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use kube::Api;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::CanaryRollout;
 use crate::board::Board;
 use crate::gitops::{Fence, GitOps, Hosts, Identity};
 use crate::metrics::{Metrics, Sources};
@@ -173,11 +171,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         page,
         stop.clone().cancelled_owned(),
     );
-    let rollouts: Api<CanaryRollout> = match &args.namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    let followed = board.clone().follow(rollouts);
+    let followed = board.clone().follow(client::scoped(&client, args.namespace.as_deref()));
     let side = tokio::spawn(async move {
         tokio::select! {
             served = served => served,

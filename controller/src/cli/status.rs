@@ -12,6 +12,7 @@ use super::live;
 use super::table::table;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, SampleStatus, SamplesStatus, TickStatus};
 use crate::runtime::client;
+use crate::view;
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -128,13 +129,13 @@ pub fn details(rollout: &CanaryRollout) -> String {
     if let Some(forecast) = &status.forecast {
         let _ = writeln!(out, "\nForecast: {}", forecast.message);
         for step in &forecast.steps {
-            let needs = match (step.calls, &step.time) {
-                (Some(calls), Some(time)) => format!("about {calls} calls, {time}"),
-                (Some(calls), None) => format!("about {calls} calls"),
-                (None, _) => "no number of calls would do".to_owned(),
-            };
-            let late = if step.decides { "" } else { " - longer than it has" };
-            let _ = writeln!(out, "  step {} ({} %): {needs}{late}", step.step, step.weight);
+            let _ = writeln!(
+                out,
+                "  step {} ({} %): {}",
+                step.step,
+                step.weight,
+                view::plan::still(step)
+            );
         }
     }
     out
@@ -154,7 +155,8 @@ pub(super) fn shares(samples: &SamplesStatus) -> Shares {
         let (bad, all) = (small(arm.failures), small(arm.requests));
         (all > 0.0).then(|| bad / all)
     };
-    let both = samples.ticks.iter().flat_map(|tick| [&tick.canary, &tick.stable]);
+    let judged = samples.ticks.iter().filter(|tick| !tick.left_out);
+    let both = judged.flat_map(|tick| [&tick.canary, &tick.stable]);
     let top = both.filter_map(share).fold(0.0, f64::max);
     let line = |of: fn(&TickStatus) -> &SampleStatus| -> String {
         let tick = |tick: &TickStatus| match share(of(tick)) {
@@ -298,7 +300,7 @@ mod tests {
 
         Forecast: if the canary is as good as stable, step 2 of 4 takes about 480 more calls on it
           step 2 (25 %): about 480 calls, 48s
-          step 3 (50 %): no number of calls would do - longer than it has
+          step 3 (50 %): no number of calls would do
         ");
     }
 

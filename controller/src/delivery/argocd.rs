@@ -4,8 +4,9 @@ use anyhow::ensure;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use serde_json::{Value, json};
+use serin_core::rollout::short;
 
-use super::{Blocked, Kind, Of, Report, SIGN, is_commit, is_signature, list, quoted, short, text};
+use super::{Blocked, Kind, Of, Report, SIGN, is_commit, is_signature, list, quoted, text};
 
 /// Argo CD removes them when it has looked.
 const REFRESH: &str = "argocd.argoproj.io/refresh";

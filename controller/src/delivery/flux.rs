@@ -4,8 +4,9 @@ use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::{Value, json};
+use serin_core::rollout::short;
 
-use super::{Blocked, Kind, Of, Report, SIGN, is_commit, list, quoted, short, text};
+use super::{Blocked, Kind, Of, Report, SIGN, is_commit, list, quoted, text};
 
 /// Flux looks when its value changes, and says so in `status.lastHandledReconcileAt`.
 const REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";

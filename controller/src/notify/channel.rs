@@ -9,11 +9,7 @@ pub(super) fn wants(receiver: &Receiver, event: NotifyOn, announcement: &Announc
     if event == NotifyOn::Problem && problem.is_none() {
         return false;
     }
-    let asked = match &receiver.events {
-        Some(events) => events.contains(&event),
-        None => suits(&receiver.channel, event),
-    };
-    asked && can_take(&receiver.channel, event, problem)
+    is_asked_for(receiver, event) && can_take(&receiver.channel, event, problem)
 }
 
 /// What suits a kind, where nothing else is asked for.
@@ -39,8 +35,14 @@ fn can_take(channel: &Channel, event: NotifyOn, problem: Option<Problem>) -> boo
     }
 }
 
-/// Whether a problem is told again and again while it lasts.
-pub fn is_told_again(receiver: &Receiver, event: NotifyOn) -> bool {
-    let asked = receiver.events.as_ref().is_none_or(|events| events.contains(&event));
-    asked && event == NotifyOn::Problem && matches!(receiver.channel, Channel::Alertmanager(_))
+/// Whether a receiver is told of a problem again and again while it lasts.
+pub fn is_told_of_problems_again(receiver: &Receiver) -> bool {
+    matches!(receiver.channel, Channel::Alertmanager(_)) && is_asked_for(receiver, NotifyOn::Problem)
+}
+
+fn is_asked_for(receiver: &Receiver, event: NotifyOn) -> bool {
+    match &receiver.events {
+        Some(events) => events.contains(&event),
+        None => suits(&receiver.channel, event),
+    }
 }

@@ -7,6 +7,7 @@ use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
 use super::guard::{Guard, Inside};
@@ -26,7 +27,7 @@ pub(super) async fn send(means: &Means<'_>, spec: &EmailSpec, letter: &Letter) -
         Ok(_) => Ok(Sent::default()),
         Err(error) if error.is_permanent() => Err(Failure::Never(format!("the mail server refuses it: {error}"))),
         Err(error) => Err(Failure::Later {
-            why: format!("the mail server did not take it: {}", whole(&error)),
+            why: format!("the mail server did not take it: {:#}", anyhow::Error::new(error)),
             after: None,
         }),
     }
@@ -140,8 +141,7 @@ impl Server {
             ("smtp", None) => Security::Plain,
             _ => return Err(never("begins with smtps://, or with smtp:// and ends in ?tls=required")),
         };
-        let decode =
-            |text: &str| percent_decode(text).ok_or_else(|| never("has a user or password that is not well encoded"));
+        let decode = |text: &str| decoded(text).ok_or_else(|| never("has a user or password that is not well encoded"));
         let credentials = match (url.username(), url.password()) {
             ("", None) => None,
             (user, password) => Some((decode(user)?, decode(password.unwrap_or_default())?)),
@@ -194,28 +194,12 @@ impl Server {
     }
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.bytes());
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let hex = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// An error with all that is below it.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        words = format!("{words}: {inner}");
-        source = inner.source();
-    }
-    words
+/// What stands behind each `%` has to be a byte: the library would leave it as it is.
+fn decoded(text: &str) -> Option<String> {
+    let is_byte =
+        |after: &str| matches!(after.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    let decoded = text.split('%').skip(1).all(is_byte).then(|| percent_decode_str(text))?;
+    decoded.decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -234,6 +218,7 @@ mod tests {
             "smtp://u:secret@mail.example.com",
             "smtp://u:secret@h?tls=opportunistic",
             "https://u:secret@h",
+            "smtps://u:secret%zz@h",
             "secret",
         ] {
             let why = format!("{:?}", Server::parse(bad).unwrap_err());

@@ -1,8 +1,13 @@
 //! What is sent to one receiver, in words that suit all of them. Pure; it must not know how anything is sent.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::api::{AnnouncementStatus, NotifyOn, Receiver, Wording};
 
 use super::news::Problem;
+
+/// All but what RFC 3986 reserves for nothing: a value is one segment of an address.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// An announcement on its way to one receiver.
 #[derive(Debug, Clone)]
@@ -99,7 +104,7 @@ impl Letter {
             if word == "link" {
                 String::new()
             } else {
-                segment(&self.word(word))
+                utf8_percent_encode(&self.word(word), SEGMENT).to_string()
             }
         };
         self.link.as_ref().map(|wording| wording.render(word))
@@ -126,18 +131,4 @@ impl Letter {
             _ => String::new(),
         }
     }
-}
-
-/// A value as one segment of an address.
-fn segment(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if plain(byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

@@ -36,7 +36,7 @@ use reqwest::Client;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub use channel::is_told_again;
+pub use channel::is_told_of_problems_again;
 pub use config::{Config, Endpoints};
 pub use guard::Guard;
 pub use letter::Letter;
@@ -115,6 +115,11 @@ impl Setup {
             config,
         })
     }
+}
+
+/// Bytes as people and other programs read them.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Takes letters, and says what became of them.
@@ -260,8 +265,11 @@ impl Notifier {
 impl Page {
     /// One that was learnt from an answer is newer than what status says.
     fn remember(&mut self, thread: ThreadStatus, most: usize) {
-        let is_it = |known: &ThreadStatus| known.receiver == thread.receiver && known.trial == thread.trial;
-        if !self.threads.iter().any(is_it) {
+        if !self
+            .threads
+            .iter()
+            .any(|known| known.is_of(&thread.receiver, thread.trial))
+        {
             self.threads.push(thread);
         }
         let extra = self.threads.len().saturating_sub(most.max(16));
@@ -293,9 +301,7 @@ impl Book {
             };
             page.going.remove(&(done.id, done.receiver.clone()));
             if let Some(thread) = &done.thread {
-                let is_it = |known: &ThreadStatus| known.receiver == thread.receiver && known.trial == thread.trial;
-                page.threads.retain(|known| !is_it(known));
-                page.threads.push(thread.clone());
+                thread.clone().replace_in(&mut page.threads);
             }
             page.done.push(done);
         }
@@ -306,9 +312,8 @@ impl Book {
     fn thread(&self, letter: &Letter) -> Option<ThreadStatus> {
         let pages = self.lock();
         let page = pages.rollouts.get(&letter.uid)?;
-        let is_it = |known: &&ThreadStatus| {
-            known.receiver == letter.receiver.id && Some(known.trial) == letter.announcement.trial
-        };
-        page.threads.iter().find(is_it).cloned()
+        let trial = letter.announcement.trial?;
+        let mut threads = page.threads.iter();
+        threads.find(|known| known.is_of(&letter.receiver.id, trial)).cloned()
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! # Caveats
 //! Of more than [`MOST`] that wait, steps go first and then the oldest; and what a receiver refuses, or does not take for half an hour,
-//! is given up. Both are said in an event.
+//! is given up. Both are said in an event, unless the process dies between the status that records it and the event.
 
 use jiff::Timestamp;
 
@@ -88,8 +88,6 @@ fn settle(status: &mut NotifyStatus, done: &Done) {
     };
     announcement.receivers.retain(|receiver| *receiver != done.receiver);
     if let Some(thread) = &done.thread {
-        let is_it = |known: &ThreadStatus| known.receiver == thread.receiver && known.trial == thread.trial;
-        status.threads.retain(|known| !is_it(known));
-        status.threads.push(thread.clone());
+        thread.clone().replace_in(&mut status.threads);
     }
 }

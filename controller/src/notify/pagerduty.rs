@@ -81,12 +81,7 @@ fn key(letter: &Letter) -> String {
         return key;
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
-    let digest: String = digest
-        .as_ref()
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = super::hex(digest.as_ref().get(..16).unwrap_or_default());
     let mut kept = KEY - digest.len() - 1;
     while !key.is_char_boundary(kept) {
         kept -= 1;

@@ -81,8 +81,7 @@ pub fn signature(key: &[u8], timestamp: &str, body: &[u8]) -> String {
         context.update(part);
     }
     let signed = context.sign();
-    let hex: String = signed.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("v1={hex}")
+    format!("v1={}", super::hex(signed.as_ref()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serin_core::rollout::{PauseReason, Phase, PhaseName, RollbackReason, Way};
+use serin_core::rollout::{PauseReason, Phase, RollbackReason, Way};
 
 use super::Error;
 use crate::metrics::{DONE, Metrics};
@@ -30,24 +30,10 @@ fn word(error: &Error) -> &'static str {
 pub(super) fn recorded(metrics: &Metrics, before: &Phase, after: &Phase) {
     let (from, to) = (before.name(), after.name());
     if from != to {
-        metrics.transition(name(from), name(to), reason(after));
+        metrics.transition(from.word(), to.word(), reason(after));
     }
     if let Some(took) = traffic_away(before, after) {
         metrics.traffic_away(took);
-    }
-}
-
-fn name(phase: PhaseName) -> &'static str {
-    match phase {
-        PhaseName::Idle => "Idle",
-        PhaseName::Starting => "Starting",
-        PhaseName::Progressing => "Progressing",
-        PhaseName::Paused => "Paused",
-        PhaseName::Promoting => "Promoting",
-        PhaseName::RollingBack => "RollingBack",
-        PhaseName::Withdrawn => "Withdrawn",
-        PhaseName::Promoted => "Promoted",
-        PhaseName::RolledBack => "RolledBack",
     }
 }
 

@@ -10,7 +10,7 @@ use kube::api::ApiResource;
 use kube::core::DynamicObject;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ use crate::gitops::GitOps;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::prometheus::Prometheus;
+use crate::runtime::client::scoped;
 use crate::runtime::health::Ready;
 use crate::runtime::lease::Leadership;
 use crate::traffic::{self, Traffic};
@@ -156,17 +157,6 @@ pub async fn run(
     stop.cancel();
     if let Err(error) = sending.await {
         tracing::error!("sending notifications ended in a panic, which is a bug of Serin's: {error}");
-    }
-}
-
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
     }
 }
 

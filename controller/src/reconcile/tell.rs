@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::matches;
 use super::desk::{Desk, Key};
 use super::{Context, act, call, is_forbidden};
-use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, NotifyOn, Parsed, Receiver};
+use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, Parsed, Receiver};
 use crate::notify::{self, Config, Done, Letter, Moment, Notifier, Patience, Secrets, Setup};
 
 /// Who is told, and how far that is.
@@ -136,7 +136,7 @@ impl Telling<'_> {
         let moment = Moment { state, status };
         for (problem, condition) in notify::problems(&status.conditions) {
             for (index, receiver) in self.receivers.iter().enumerate() {
-                if notify::is_told_again(receiver, NotifyOn::Problem)
+                if notify::is_told_of_problems_again(receiver)
                     && let Some(letter) = self.letter(index, notify::standing(problem, condition, moment, now))
                 {
                     notifier.again(problem, letter);

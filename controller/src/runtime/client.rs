@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::header::{HeaderValue, USER_AGENT};
 use http::{Method, Request};
+use k8s_openapi::NamespaceResourceScope;
 use kube::client::{Body, ClientBuilder};
-use kube::{Client, Config};
+use kube::{Api, Client, Config, Resource};
 use tower::{BoxError, Layer, Service};
 
 use super::lease::Leadership;
@@ -63,6 +64,18 @@ pub fn unfenced(config: Config) -> anyhow::Result<Client> {
 pub fn connect_fenced(config: Config, leadership: Leadership) -> anyhow::Result<Client> {
     let builder = ClientBuilder::try_from(config).context("the cluster's configuration can't be used")?;
     Ok(builder.with_layer(&Fence(leadership)).build())
+}
+
+/// The objects of one namespace, or of the whole cluster.
+pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }
 
 /// Why a write was not made.

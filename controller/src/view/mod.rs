@@ -130,6 +130,11 @@ pub(crate) fn row(rollout: &CanaryRollout) -> Row<'_> {
     }
 }
 
+/// A text in one line, in which nothing from elsewhere moves a cursor or sets a colour.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// All of one rollout; it was at `marks` lately.
 pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
     static NONE: std::sync::LazyLock<CanaryRolloutStatus> = std::sync::LazyLock::new(Default::default);

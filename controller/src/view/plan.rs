@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use serin_core::rollout::OnInconclusive;
 
-use crate::api::{CanaryRolloutSpec, CanaryRolloutStatus, parse};
+use crate::api::{CanaryRolloutSpec, CanaryRolloutStatus, StepForecast, parse};
 
 /// Where the rollout is with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -74,14 +74,18 @@ fn span(of: SignedDuration) -> String {
 }
 
 fn forecast(status: &CanaryRolloutStatus, number: usize) -> Option<String> {
-    let steps = status.forecast.as_ref()?.steps.iter();
-    let of = steps
-        .clone()
-        .find(|step| usize::try_from(step.step).ok() == Some(number))?;
+    let mut steps = status.forecast.as_ref()?.steps.iter();
+    steps
+        .find(|step| usize::try_from(step.step).ok() == Some(number))
+        .map(still)
+}
+
+/// What a step is expected to take still.
+pub(crate) fn still(of: &StepForecast) -> String {
     let late = if of.decides { "" } else { ", longer than it has" };
-    Some(match (of.calls, &of.time) {
+    match (of.calls, &of.time) {
         (Some(calls), Some(time)) => format!("about {calls} calls, {time}{late}"),
         (Some(calls), None) => format!("about {calls} calls{late}"),
         (None, _) => "no number of calls would do".to_owned(),
-    })
+    }
 }

@@ -112,7 +112,11 @@ impl Steering {
             );
             return Err(Refusal::new(StatusCode::FORBIDDEN, why));
         }
-        let client = (self.as_person)(header).map_err(|error| unavailable(&error.to_string()))?;
+        let client = (self.as_person)(header).map_err(|error| {
+            tracing::warn!("making a client for a person on the page: {error:#}");
+            let why = "your token can't be used from here; use `serin`";
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why)
+        })?;
         Ok(Person { name, client })
     }
 

@@ -1,7 +1,7 @@
 //! A receiver that a rollout names, and what it was told: a part of stories that have something to tell.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -62,7 +62,7 @@ impl Receiver {
     }
 
     /// It was told these transitions of this revision in their order, each once, all signed; and nothing is left to be told.
-    /// Problems are not among them: whether one comes and goes depends on how busy the machine is.
+    /// Whether a problem comes depends on how busy the machine is, but not that it is told when it begins and when it is over.
     pub(super) async fn was_told(
         &self,
         environment: &Environment,
@@ -77,7 +77,7 @@ impl Receiver {
         })
         .await?;
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut told = BTreeMap::new();
+        let (mut told, mut problems) = (BTreeMap::new(), vec![]);
         // The first one was not taken.
         for (headers, body) in heard.iter().skip(1) {
             let header = |name: &str| {
@@ -92,6 +92,10 @@ impl Receiver {
             let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
             ensure!(text("id") == header(webhook::KEY), "{body}");
             let number: i64 = text("id").rsplit('-').next().unwrap_or_default().parse()?;
+            if let Some(condition) = body.pointer("/problem/condition").and_then(Value::as_str) {
+                let over = at_bool(&body, "/problem/over")?;
+                problems.push((number, condition.to_owned(), over));
+            }
             let twice = told.insert(number, (text("revision"), text("event")));
             ensure!(twice.is_none(), "{body} was told twice");
         }
@@ -101,8 +105,27 @@ impl Receiver {
             .map(|(_, event)| event.as_str())
             .collect();
         ensure!(told == events, "of {revision} it was told {told:?}");
+        problems.sort();
+        let mut standing = BTreeSet::new();
+        for (_, condition, over) in &problems {
+            let turned = if *over {
+                standing.remove(condition)
+            } else {
+                standing.insert(condition)
+            };
+            ensure!(turned, "it was told of problems {problems:?}");
+        }
+        ensure!(
+            standing.is_empty(),
+            "it was never told that {standing:?} is over: {problems:?}"
+        );
         Ok(())
     }
+}
+
+fn at_bool(body: &Value, pointer: &str) -> anyhow::Result<bool> {
+    let found = body.pointer(pointer).and_then(Value::as_bool);
+    found.with_context(|| format!("there is no {pointer} in {body}"))
 }
 
 async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> axum::http::StatusCode {

@@ -12,16 +12,7 @@ version_of() { { "$1" --version 2>&1 || true; } | sed -n '1s/.*version \([0-9][0
 
 unpack() {
   local again="install Alertmanager ≥ $wanted (with amtool) so that it is on PATH, then run this again"
-  { command -v apt-get && command -v dpkg-deb; } >/dev/null || fail "getting Alertmanager" "there is none ≥ $wanted on PATH, and this system has no apt-get to take it from" "$again"
-  mkdir "$1/download"
-  # The lists may be absent or stale, and name a file that the mirror no longer has.
-  if ! (cd "$1/download" && apt-get -q -o APT::Sandbox::User=root download prometheus-alertmanager) >/dev/null 2>&1; then
-    [ "$(id -u)" = 0 ] || fail "downloading the package prometheus-alertmanager" "apt-get's lists are absent or stale, and only root may refresh them" "run: sudo apt-get update"
-    apt_update
-    patiently "downloading the package prometheus-alertmanager" "$again" env -C "$1/download" apt-get -q -o APT::Sandbox::User=root download prometheus-alertmanager
-  fi
-  dpkg-deb -x "$1"/download/prometheus-alertmanager_*.deb "$1"
-  rm -r "$1/download"
+  unpack_debian "$1" "$again" prometheus-alertmanager
   local found
   found=$(version_of "$1/usr/bin/prometheus-alertmanager")
   { [ -n "$found" ] && at_least "$wanted" "$found" && [ -n "$(version_of "$1/usr/bin/amtool")" ]; } ||

@@ -12,17 +12,8 @@ again="install ${packages[*]}, then run this again"
 missing() { ldd "$1/usr/bin/buildah" "$1/usr/bin/crun" | sed -n 's/^[[:space:]]*\([^ ]*\) => not found$/\1/p' | sort -u | paste -sd' '; }
 
 unpack() {
-  { command -v apt-get && command -v dpkg-deb; } >/dev/null || fail "getting ${packages[*]}" "this system has no apt-get to take them from" "$again"
-  mkdir "$1/download"
-  # The lists may be absent or stale, and name a file that the mirror no longer has.
-  if ! (cd "$1/download" && apt-get -q -o APT::Sandbox::User=root download "${packages[@]}") >/dev/null 2>&1; then
-    [ "$(id -u)" = 0 ] || fail "downloading ${packages[*]}" "apt-get's lists are absent or stale, and only root may refresh them" "run: sudo apt-get update"
-    apt_update
-    patiently "downloading ${packages[*]}" "$again" env -C "$1/download" apt-get -q -o APT::Sandbox::User=root download "${packages[@]}"
-  fi
-  local package
-  for package in "$1"/download/*.deb; do dpkg-deb -x "$package" "$1"; done
-  rm -r "${1:?}/download" "${1:?}/etc"
+  unpack_debian "$1" "$again" "${packages[@]}"
+  rm -r "${1:?}/etc"
   say "unpacked ${packages[*]}"
 }
 

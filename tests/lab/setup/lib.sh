@@ -97,3 +97,21 @@ apt_install() {
   patiently "installing $* ($purpose)" "run: apt-get update && apt-get install $*" \
     env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@"
 }
+
+# unpack_debian FOLDER NEXT PACKAGE…: puts the packages' files below the folder without installing them, so that no daemon starts and
+# no system's configuration changes. NEXT says what to do where that does not work.
+unpack_debian() {
+  local folder=$1 next=$2 package
+  shift 2
+  { command -v apt-get && command -v dpkg-deb; } >/dev/null || fail "getting $*" "this system has no apt-get to take $* from" "$next"
+  mkdir "$folder/download"
+  local fetch=(env -C "$folder/download" apt-get -q -o APT::Sandbox::User=root download "$@")
+  # The lists may be absent or stale, and name a file that the mirror no longer has.
+  if ! "${fetch[@]}" >/dev/null 2>&1; then
+    [ "$(id -u)" = 0 ] || fail "downloading $*" "apt-get's lists are absent or stale, and only root may refresh them" "run: sudo apt-get update"
+    apt_update
+    patiently "downloading $*" "$next" "${fetch[@]}"
+  fi
+  for package in "$folder"/download/*.deb; do dpkg-deb -x "$package" "$folder"; done
+  rm -r "${folder:?}/download"
+}

@@ -13,17 +13,7 @@ command -v openssl >/dev/null || apt_install "a certificate authority for tests"
 
 unpack() {
   local again="install openssh-server, then run this again"
-  { command -v apt-get && command -v dpkg-deb; } >/dev/null || fail "getting sshd" "there is none, and this system has no apt-get to take it from" "$again"
-  mkdir "$1/download"
-  # The lists may be absent or stale, and name a file that the mirror no longer has.
-  if ! (cd "$1/download" && apt-get -q -o APT::Sandbox::User=root download openssh-server libwrap0) >/dev/null 2>&1; then
-    [ "$(id -u)" = 0 ] || fail "downloading the package openssh-server" "apt-get's lists are absent or stale, and only root may refresh them" "run: sudo apt-get update"
-    apt_update
-    patiently "downloading the package openssh-server" "$again" env -C "$1/download" apt-get -q -o APT::Sandbox::User=root download openssh-server libwrap0
-  fi
-  local package
-  for package in "$1"/download/*.deb; do dpkg-deb -x "$package" "$1"; done
-  rm -r "$1/download"
+  unpack_debian "$1" "$again" openssh-server libwrap0
   # sshd starts itself anew for each connection, by its own path and with this environment.
   printf '#!/bin/sh\nhere=$(dirname "$(readlink -f "$0")")\nLD_LIBRARY_PATH=$(echo "$here"/usr/lib/*-linux-gnu*) exec "$here/usr/sbin/sshd" "$@"\n' >"$1/sshd"
   chmod 755 "$1/sshd"

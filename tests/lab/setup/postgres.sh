@@ -21,7 +21,7 @@ newest() {
 
 unpack() {
   local again="install PostgreSQL ≥ $wanted, then run this again" package
-  { command -v apt-get && command -v dpkg-deb; } >/dev/null || fail "getting PostgreSQL" "there is none ≥ $wanted in /usr/lib/postgresql, and this system has no apt-get to take it from" "$again"
+  command -v apt-cache >/dev/null || fail "getting PostgreSQL" "there is none ≥ $wanted in /usr/lib/postgresql, and this system has no apt-cache to look for it" "$again"
   # The metapackage names the version that this Debian has.
   find_package() { apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: \(postgresql-[0-9][0-9]*\)$/\1/p' | head -n 1; }
   package=$(find_package)
@@ -31,14 +31,7 @@ unpack() {
     package=$(find_package)
   fi
   [ -n "$package" ] || fail "looking for the package postgresql" "apt knows of none" "$again"
-  mkdir "$1/download"
-  if ! (cd "$1/download" && apt-get -q -o APT::Sandbox::User=root download "$package") >/dev/null 2>&1; then
-    [ "$(id -u)" = 0 ] || fail "downloading the package $package" "apt-get's lists are stale, and only root may refresh them" "run: sudo apt-get update"
-    apt_update
-    patiently "downloading the package $package" "$again" env -C "$1/download" apt-get -q -o APT::Sandbox::User=root download "$package"
-  fi
-  dpkg-deb -x "$1"/download/postgresql-*.deb "$1"
-  rm -r "$1/download"
+  unpack_debian "$1" "$again" "$package"
   if [ -z "$(newest "$1"/usr/lib/postgresql/*/bin)" ]; then
     # libllvm is for compiled queries, which no test makes.
     local libraries

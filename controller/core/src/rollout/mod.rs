@@ -23,6 +23,6 @@ pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigi
 pub use state::{
     Baseline, CommandAnswer, Commit, Contest, Ending, Floor, PauseReason, Paused, Phase, PhaseName, Preflight,
     Progressing, PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting,
-    State, Way,
+    State, Way, short,
 };
 pub use transition::transition;

@@ -47,6 +47,11 @@ pub struct Commit {
     pub subject: String,
 }
 
+/// An object id of Git as people read it: its first twelve characters.
+pub fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
 /// Somebody else wrote the weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contest {
@@ -443,9 +448,26 @@ pub enum PhaseName {
     RolledBack,
 }
 
+impl PhaseName {
+    /// The word for it in status, metrics and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "Idle",
+            Self::Starting => "Starting",
+            Self::Progressing => "Progressing",
+            Self::Paused => "Paused",
+            Self::Promoting => "Promoting",
+            Self::RollingBack => "RollingBack",
+            Self::Withdrawn => "Withdrawn",
+            Self::Promoted => "Promoted",
+            Self::RolledBack => "RolledBack",
+        }
+    }
+}
+
 impl fmt::Display for PhaseName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.write_str(self.word())
     }
 }
 

@@ -65,8 +65,7 @@ pub(super) fn gone(rollout: &CanaryRollout, now: Timestamp) -> String {
 
 fn stamped(rollout: &CanaryRollout, line: &str, now: Timestamp) -> String {
     let (namespace, name) = (rollout.namespace().unwrap_or_default(), rollout.name_any());
-    // What comes from elsewhere makes no second line and no colours.
-    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = view::one_line(line);
     format!("{} {namespace}/{name} {line}", now.strftime("%Y-%m-%dT%H:%M:%SZ"))
 }
 

@@ -4,20 +4,22 @@
 mod around;
 mod lines;
 mod screen;
+mod seen;
 mod terminal;
 
-use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 use tokio::time::MissedTickBehavior;
 
 use self::around::Around;
 use self::screen::Screen;
+use self::seen::{Change, Seen};
 use self::terminal::{Key, Terminal};
 use crate::api::CanaryRollout;
 use crate::runtime::clock;
@@ -49,12 +51,6 @@ pub(super) async fn run(watched: Watched) -> anyhow::Result<()> {
     }
 }
 
-type Rollouts = BTreeMap<(String, String), CanaryRollout>;
-
-fn key(rollout: &CanaryRollout) -> (String, String) {
-    (rollout.namespace().unwrap_or_default(), rollout.name_any())
-}
-
 fn config(name: Option<&str>) -> watcher::Config {
     match name {
         Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
@@ -63,31 +59,54 @@ fn config(name: Option<&str>) -> watcher::Config {
 }
 
 async fn in_lines(watched: Watched) -> anyhow::Result<()> {
-    let mut seen = Rollouts::new();
+    let mut seen = Seen::default();
     let mut events = watcher(watched.api, config(watched.name.as_deref()))
         .default_backoff()
         .boxed();
-    // One that is told again is not told twice: a line says what differs from what was last told.
     while let Some(event) = events.next().await {
-        match event {
-            Ok(watcher::Event::Apply(rollout) | watcher::Event::InitApply(rollout)) => {
-                for line in lines::between(seen.get(&key(&rollout)), &rollout, clock::now()) {
-                    println!("{line}");
-                }
-                seen.insert(key(&rollout), rollout);
+        let changes = match event {
+            Ok(event) => seen.take(event),
+            Err(error) => {
+                eprintln!("warning: watching rollouts: {error}; trying again");
+                continue;
             }
-            Ok(watcher::Event::Delete(rollout)) => {
-                println!("{}", lines::gone(&rollout, clock::now()));
-                seen.remove(&key(&rollout));
-                if watched.name.is_some() {
-                    return Ok(());
+        };
+        for change in changes {
+            let (told, is_over) = match &change {
+                // One that is told again is not told twice: a line says what differs from what was told last.
+                Change::Told(key, before) => {
+                    let now = seen.rollouts.get(key);
+                    let told = now.map(|now| lines::between(before.as_deref(), now, clock::now()));
+                    (told.unwrap_or_default(), false)
                 }
+                Change::Gone(rollout) => (vec![lines::gone(rollout, clock::now())], watched.name.is_some()),
+            };
+            if is_over | !print(&told)? {
+                return Ok(());
             }
-            Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
-            Err(error) => eprintln!("warning: watching rollouts: {error}; trying again"),
         }
     }
     Ok(())
+}
+
+/// Whether there is still somebody who reads.
+fn print(lines: &[String]) -> anyhow::Result<bool> {
+    let mut out = stdout().lock();
+    for line in lines {
+        match writeln!(out, "{line}") {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
+            written => written.context("writing to standard output")?,
+        }
+    }
+    Ok(true)
+}
+
+/// Never without a reading.
+async fn read(reading: &mut Option<BoxFuture<'static, Around>>) -> Around {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn on_terminal(watched: Watched) -> anyhow::Result<()> {
@@ -100,31 +119,36 @@ async fn on_terminal(watched: Watched) -> anyhow::Result<()> {
     let mut look = tokio::time::interval(AROUND);
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
     look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // Read aside, so that an API server that is slow holds up no key.
+    let mut reading: Option<BoxFuture<'static, Around>> = None;
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(Ok(watcher::Event::Apply(rollout) | watcher::Event::InitApply(rollout))) => {
-                    screen.rollouts.insert(key(&rollout), rollout);
+                Some(Ok(event)) => {
                     screen.trouble = None;
-                }
-                Some(Ok(watcher::Event::Delete(rollout))) => {
-                    screen.rollouts.remove(&key(&rollout));
-                    if watched.name.is_some() {
-                        drop(terminal);
-                        println!("{}", lines::gone(&rollout, clock::now()));
-                        return Ok(());
+                    for change in screen.seen.take(event) {
+                        match change {
+                            Change::Told(..) => look.reset_immediately(),
+                            Change::Gone(rollout) if watched.name.is_some() => {
+                                drop(terminal);
+                                print(&[lines::gone(&rollout, clock::now())])?;
+                                return Ok(());
+                            }
+                            Change::Gone(_) => {}
+                        }
                     }
                 }
-                // What went while nobody watched is not told: the list begins anew.
-                Some(Ok(watcher::Event::Init)) => screen.rollouts.clear(),
-                Some(Ok(watcher::Event::InitDone)) => screen.trouble = None,
                 Some(Err(error)) => screen.trouble = Some(format!("watching rollouts: {error}; trying again")),
                 None => return Ok(()),
             },
-            _ = look.tick() => {
-                if let Some(rollout) = screen.only() {
-                    screen.around = Around::read(&watched.client, rollout).await;
-                }
+            around = read(&mut reading) => {
+                screen.around = around;
+                reading = None;
+            }
+            _ = look.tick(), if reading.is_none() => {
+                let client = watched.client.clone();
+                let of = screen.only().cloned();
+                reading = of.map(|rollout| async move { Around::read(&client, &rollout).await }.boxed());
             }
             _ = second.tick() => {}
             key = terminal.key() => match key {

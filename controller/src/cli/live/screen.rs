@@ -1,16 +1,16 @@
 //! The screen of a terminal: one rollout, or the list of all. Pure but for the frame that it is put on: lines of text, as wide as the
 //! terminal. A colour never says what a word or a sign does not say as well.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp, Unit};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
+use serin_core::rollout::short;
 
 use super::around::{Arm, Around, Told};
+use super::seen::Seen;
 use crate::api::{CanaryRollout, SampleStatus, SamplesStatus, TickStatus};
 use crate::cli::status::{overview, shares};
 use crate::view::evidence::{Evidence, Stand};
@@ -21,7 +21,7 @@ use crate::view::{self, Detail, Tone};
 /// What is known, and how far down the person looks.
 #[derive(Debug, Default)]
 pub(super) struct Screen {
-    pub(super) rollouts: BTreeMap<(String, String), CanaryRollout>,
+    pub(super) seen: Seen,
     pub(super) around: Around,
     /// Why what is shown may be old.
     pub(super) trouble: Option<String>,
@@ -41,7 +41,7 @@ impl Screen {
 
     /// The rollout that it is about.
     pub(super) fn only(&self) -> Option<&CanaryRollout> {
-        self.rollouts.values().next().filter(|_| self.is_single)
+        self.seen.rollouts.values().next().filter(|_| self.is_single)
     }
 
     pub(super) fn scroll(&mut self, lines: i16) {
@@ -81,7 +81,7 @@ impl Screen {
             Some(rollout) => one(&mut out, &view::detail(rollout, vec![]), rollout, &self.around, now),
             None if self.is_single => out.plain("waiting for the API server".to_owned()),
             None => {
-                let rollouts: Vec<CanaryRollout> = self.rollouts.values().cloned().collect();
+                let rollouts: Vec<CanaryRollout> = self.seen.rollouts.values().cloned().collect();
                 for line in overview(&rollouts, self.namespaces).lines() {
                     out.plain(line.to_owned());
                 }
@@ -123,7 +123,7 @@ impl Text {
         let mut room = self.width;
         let mut line = Line::default();
         for span in spans {
-            let text: String = clean(&span.content).chars().take(room).collect();
+            let text: String = view::one_line(&span.content).chars().take(room).collect();
             room -= text.chars().count();
             line.push_span(Span::styled(text, span.style));
         }
@@ -135,15 +135,11 @@ impl Text {
         let indent = before.chars().count();
         let room = self.width.saturating_sub(indent).max(20);
         let mut start = before.to_owned();
-        for part in wrap(&clean(text), room) {
+        for part in wrap(&view::one_line(text), room) {
             self.spans(vec![Span::raw(start), Span::styled(part, style)]);
             start = " ".repeat(indent);
         }
     }
-}
-
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn wrap(text: &str, room: usize) -> Vec<String> {
@@ -449,10 +445,6 @@ fn events(out: &mut Text, events: &[Told]) {
 
 fn clock(at: Timestamp) -> String {
     at.strftime("%H:%M:%SZ").to_string()
-}
-
-fn short(commit: &str) -> &str {
-    commit.get(..12).unwrap_or(commit)
 }
 
 fn span(of: SignedDuration) -> String {

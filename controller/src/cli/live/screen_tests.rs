@@ -5,6 +5,7 @@ use ratatui::backend::TestBackend;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::board::Key;
 use crate::cli::rollout::minimal;
 
 fn rollout(status: Value) -> CanaryRollout {
@@ -18,7 +19,7 @@ fn rollout(status: Value) -> CanaryRollout {
 
 fn screen(rollout: CanaryRollout, around: Around) -> Screen {
     let mut screen = Screen::new(true, false);
-    screen.rollouts.insert((String::new(), String::new()), rollout);
+    screen.seen.rollouts.insert(Key::of(&rollout), rollout);
     screen.around = around;
     screen
 }

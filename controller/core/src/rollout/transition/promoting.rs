@@ -1,6 +1,5 @@
 //! From the last step to the end of the hand-over: commit, stable runs the revision, traffic returns share by share.
 
-use super::rest::short;
 use super::trial::{ending, pause};
 use super::{Context, failure};
 use crate::Weight;
@@ -9,7 +8,7 @@ use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, PromotionOutcome};
 use crate::rollout::state::{
     Ending, PauseReason, Phase, PromoteStage, Promoting, Pushed, Revision, RollbackGit, RollbackReason, RollingBack,
-    Way,
+    Way, short,
 };
 
 /// What is left on the canary while traffic returns to stable in shares of 25, 50 and 100 %.

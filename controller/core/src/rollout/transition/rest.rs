@@ -4,7 +4,7 @@ use super::Context;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, Origin, PriorAnswer};
 use crate::rollout::state::{
-    Baseline, Commit, Phase, Preflight, PromoteStage, Promoting, RestNote, Revision, Run, Starting, Way,
+    Baseline, Commit, Phase, Preflight, PromoteStage, Promoting, RestNote, Revision, Run, Starting, Way, short,
 };
 
 pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
@@ -173,9 +173,4 @@ fn fast_return(cx: &mut Context<'_>, canary: &Revision, stable: &Revision, commi
         since: cx.now,
         commit: None,
     }
-}
-
-/// The first twelve characters of an object id.
-pub(super) fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }

@@ -1,12 +1,11 @@
 //! A failed revision: weight 0, drain, the rollback commit, and the cluster back in line with Git.
 
 use super::Context;
-use super::rest::short;
 use super::trial::ending;
 use crate::Weight;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, RollbackOutcome};
-use crate::rollout::state::{Ending, Phase, Pushed, Revision, RollbackGit, RollingBack};
+use crate::rollout::state::{Ending, Phase, Pushed, Revision, RollbackGit, RollingBack, short};
 
 pub(super) fn rolling_back(cx: &mut Context<'_>, mut r: RollingBack) -> Phase {
     let is_back = r.git != RollbackGit::Committing && stable_is_back(cx, &r);

@@ -1,0 +1,27 @@
+//! How tests and the lab wait: for a condition, with a deadline. It must not know what is waited for.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::bail;
+use tokio::time::{Instant, sleep};
+
+/// Between two looks. Stories run side by side: one that looks all the time takes the machine from those it looks at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Waits until `check` gives a value; an error says what it last saw.
+///
+/// # Errors
+/// When it gives none before the deadline.
+pub async fn eventually<T, F>(what: &str, deadline: Duration, mut check: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let end = Instant::now() + deadline;
+    loop {
+        match check().await {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() > end => bail!("waited {deadline:?} for this: {what}; now: {error:#}"),
+            Err(_) => sleep(LOOK).await,
+        }
+    }
+}
