@@ -9,6 +9,7 @@ mod ends;
 mod faults;
 mod inside;
 mod kinds;
+mod page;
 mod preflight;
 mod refused;
 mod replayed;
@@ -63,6 +64,10 @@ pub(crate) fn stories() -> Vec<Story> {
             contested::weights,
         ),
         Story::new(
+            "a_browser_watches_a_promotion_and_a_rollback_from_start_to_end",
+            page::watched,
+        ),
+        Story::new(
             "commands_are_carried_out_for_those_who_may_and_say_whose_they_were",
             steered::by_people,
         ),
@@ -91,6 +96,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "nonsense_from_prometheus_raises_nothing_and_an_api_server_that_is_gone_is_waited_for",
             faults::hears_nonsense,
+        ),
+        Story::new(
+            "a_canary_that_turns_bad_while_the_api_server_is_gone_loses_its_traffic_when_it_is_back",
+            faults::turns_bad_while_the_api_server_is_gone,
         ),
         Story::new(
             "a_follower_takes_over_from_a_leader_that_sleeps_stops_or_dies_and_no_leader_writes_late",

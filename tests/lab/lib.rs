@@ -3,6 +3,7 @@
 
 pub mod argocd;
 pub mod audit;
+pub mod browser;
 pub mod clock;
 pub mod control_plane;
 pub mod demo;

@@ -18,6 +18,8 @@ mod process;
 
 #[path = "../../tests/postgres/mod.rs"]
 mod postgres;
+#[path = "../../tests/resources/mod.rs"]
+mod resources;
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +32,8 @@ use tonic::transport::Channel;
 
 use self::calls::{Measured, at_rate, at_will, fill};
 use self::postgres::Postgres;
-use self::process::{Process, memory_of, raise_open_files};
+use self::process::Process;
+use self::resources::{memory_of, raise_open_files};
 
 const CONNECTIONS: usize = 64;
 const USERS: usize = 10_000;
@@ -238,5 +241,10 @@ async fn with_a_thousand_connections(server: &Server) -> f64 {
     let all: Vec<_> = server.channels.iter().chain(&more).cloned().collect();
     at_rate(&all, &server.ids, 2_000.0, ROUND).await;
     sleep(Duration::from_millis(200)).await;
-    memory_of(server.process.id())
+    mebibytes(memory_of(server.process.id()))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

@@ -1,6 +1,5 @@
 //! The servers that are measured, as processes of their own. It must not know what is asked of them.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -83,19 +82,4 @@ impl Process {
         }
         channels
     }
-}
-
-/// Resident memory, in mebibytes.
-pub(crate) fn memory_of(process: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1_024.0
-}
-
-/// A thousand connections are more files than a process gets at first; children inherit the limit.
-pub(crate) fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).unwrap();
 }

@@ -18,5 +18,7 @@ mod paging;
 mod postgres;
 mod process;
 mod readme;
+#[path = "../resources/mod.rs"]
+mod resources;
 mod shutdown;
 mod tracing;

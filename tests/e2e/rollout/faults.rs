@@ -268,3 +268,40 @@ pub(super) async fn hears_nonsense(lab: Arc<Lab>) -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+/// The canary begins to fail when Serin can no longer write, nor lead. Nothing that happened meanwhile is lost: it is counted when the API
+/// server is back, and the traffic goes before anything else is done.
+pub(super) async fn turns_bad_while_the_api_server_is_gone(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let down = lab.dir().join("bad-while-the-api-server-is-gone");
+    let plan = json!({ "steps": [{ "weight": 25, "hold": "60s", "atMost": "4m" }, { "weight": 100, "hold": "2s", "atMost": "60s" }] });
+    let values = json!({
+        "canary": { "env": { "FAULT_ERROR_RATE": "0.5", "FAULT_WHILE": down } },
+        "rollout": { "plan": plan },
+    });
+    let environment = environment(&lab, "api-gone", values).await?;
+    let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
+    environment.commit("1.1.0", None).await?;
+    let quarter = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 25);
+    environment.until("25 % on the canary", ROLLBACK, quarter).await?;
+    serin.to_api.cut();
+    std::fs::write(&down, "").context("making the canary bad")?;
+    eventually("clients met the bad canary", SOON * 2, || async {
+        let failed = environment.calls()?.iter().filter(|call| call.is_failure()).count();
+        ensure!(failed > 60, "{failed} failures");
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        weights(&environment)? == [0, 25],
+        "who wrote a weight while the API server was gone? {:?}",
+        weights(&environment)?
+    );
+    serin.to_api.heal();
+    environment.until_phase("RolledBack", "1.1.0", ROLLBACK).await?;
+    ensure!(weights(&environment)? == [0, 25, 0], "{:?}", weights(&environment)?);
+    for (action, count) in [("rollback", 1), ("promote", 0)] {
+        let is = commits(&environment, action, "1.1.0").await?;
+        ensure!(is == count, "{is} commits: {action}");
+    }
+    nobody_meets(&environment, "1.1.0")
+}

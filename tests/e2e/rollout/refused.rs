@@ -188,13 +188,9 @@ async fn what_is_others(environment: &Environment, good: &CanaryRolloutSpec) -> 
 
     // What everybody in the cluster can read tells no secret.
     let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
-    let pods = serin.pods().await?;
-    let ip = pods
-        .iter()
-        .find_map(|pod| pod.status.as_ref()?.pod_ip.clone())
-        .context("no pod has an address")?;
+    let side = serin.side_port().await?;
     for page in ["metrics", "healthz", "readyz"] {
-        let text = reqwest::get(format!("http://{ip}:8080/{page}"))
+        let text = reqwest::get(format!("{side}/{page}"))
             .await?
             .error_for_status()?
             .text()
@@ -204,10 +200,7 @@ async fn what_is_others(environment: &Environment, good: &CanaryRolloutSpec) -> 
             "/{page} tells the token: {text}"
         );
     }
-    let posted = reqwest::Client::new()
-        .post(format!("http://{ip}:8080/metrics"))
-        .send()
-        .await?;
+    let posted = reqwest::Client::new().post(format!("{side}/metrics")).send().await?;
     ensure!(
         posted.status() == 405,
         "the side port takes a POST: {}",

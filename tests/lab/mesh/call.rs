@@ -115,6 +115,10 @@ impl Call {
             http: response.status(),
             grpc: grpc_status(response.headers()),
         });
+        // Nobody will read this body: what is told when it is dropped comes after the client has the answer, and maybe its next call.
+        if response.body().is_end_stream() {
+            self.complete(None);
+        }
         response.map(|body| Observed {
             body: Some(body),
             call: Some(self),

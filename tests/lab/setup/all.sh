@@ -24,8 +24,8 @@ system=$("$here/system.sh")
 "$here/postgres.sh" >/dev/null # for the tests of user-service, which ask for it themselves
 "$here/lua.sh" >/dev/null # for the tests of argocd/, which ask for it themselves
 "$here/openssh.sh" >/dev/null # for the tests of the controller, which ask for it themselves
-# For the tests of the pipeline and of images, which ask for them themselves.
-for script in groovy linters images; do "$here/$script.sh" >/dev/null; done
+# For the tests of the pipeline, of images and of the page, which ask for them themselves.
+for script in groovy linters images browser; do "$here/$script.sh" >/dev/null; done
 
 # json WORD: as a JSON string.
 json() {

@@ -162,6 +162,14 @@ impl Serin {
         Ok(holder.filter(|holder| !holder.is_empty()))
     }
 
+    /// Where its page, health and metrics are.
+    pub async fn side_port(&self) -> anyhow::Result<String> {
+        let pods = self.pods().await?;
+        let address = pods.iter().find_map(|pod| pod.status.as_ref()?.pod_ip.clone());
+        let address = address.with_context(|| format!("no pod of Serin's in {} has an address", self.namespace))?;
+        Ok(format!("http://{address}:8080"))
+    }
+
     /// Its pods.
     pub async fn pods(&self) -> anyhow::Result<Vec<Pod>> {
         let api: Api<Pod> = Api::namespaced(self.site.lab.control_plane.client(), &self.namespace);
