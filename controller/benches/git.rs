@@ -193,6 +193,7 @@ fn watch_memory() -> Arc<Peak> {
 
 fn rollback(rollout: usize) -> RollbackRequest {
     RollbackRequest {
+        trial: None,
         subject: Subject {
             cluster: "c1".to_owned(),
             namespace: "prod".to_owned(),

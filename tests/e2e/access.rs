@@ -1,5 +1,5 @@
-//! Serin's permissions, judged at the end by what the API server wrote down of all stories: none was missing, and which of them
-//! nothing uses is said. It must not know any story.
+//! Serin's permissions, judged at the end by what the API server wrote down of all stories: none was missing, and none is there that
+//! nothing uses. It must not know any story.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -22,7 +22,7 @@ const SECRETS: [&str; 1] = ["config-repo"];
 /// A group, a resource and a verb.
 type Permission = [String; 3];
 
-/// That nothing was refused which Serin needs; when all stories were told, it says which permission none of them uses.
+/// That nothing was refused which Serin needs; and, when all stories were told, that one of them uses each permission.
 pub(crate) async fn judge(lab: &Lab, all_stories: bool) -> anyhow::Result<String> {
     let Some(log) = lab.control_plane.audit_log() else {
         return Ok("this cluster gives no audit log to read".to_owned());
@@ -54,11 +54,11 @@ pub(crate) async fn judge(lab: &Lab, all_stories: bool) -> anyhow::Result<String
         "Serin did what the chart does not allow: {strange:?}"
     );
     let unused: Vec<_> = given.difference(&used).collect();
-    Ok(if all_stories && !unused.is_empty() {
-        format!("{} permissions; no story uses {unused:?}", given.len())
-    } else {
-        format!("{} permissions, {} of them used", given.len(), used.len())
-    })
+    ensure!(
+        !all_stories || unused.is_empty(),
+        "no story uses {unused:?}: take it out of the chart's Role, or tell the story that needs it"
+    );
+    Ok(format!("{} permissions, {} of them used", given.len(), used.len()))
 }
 
 /// What stories try that Serin must not have: the Secrets of others, Applications elsewhere; and the clients' namespaces, in

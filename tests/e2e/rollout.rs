@@ -19,6 +19,7 @@ mod repository;
 pub(crate) mod site;
 mod steered;
 mod told;
+mod trail;
 mod verdicts;
 pub(crate) mod witness;
 

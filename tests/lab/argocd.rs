@@ -82,6 +82,8 @@ pub struct Options {
     pub compare: Duration,
     /// The same where nothing has moved since the last comparison. Argo CD watches; each of these asks for every object.
     pub at_rest: Duration,
+    /// How often Applications that somebody edited are put right again by their sets.
+    pub sets: Duration,
 }
 
 impl Options {
@@ -94,7 +96,8 @@ impl Options {
             dir: dir.join("argocd"),
             poll: Duration::from_secs(5),
             compare: Duration::from_secs(2),
-            at_rest: Duration::from_secs(5),
+            at_rest: Duration::from_secs(8),
+            sets: Duration::from_secs(30),
         }
     }
 }

@@ -6,6 +6,7 @@ mod notify;
 mod parse;
 mod rollout;
 mod status;
+mod trial;
 mod wording;
 
 pub use command::{LONGEST_REASON, Order};
@@ -24,6 +25,7 @@ pub use status::{
     NotifyStatus, PodStatus, RevisionStatus, SampleStatus, SamplesStatus, StepForecast, StreamsStatus, ThreadStatus,
     TickStatus, WeightStatus,
 };
+pub use trial::trial_id;
 pub use wording::{WORDS, Wording};
 
 /// The API group.
@@ -32,6 +34,8 @@ pub const GROUP: &str = "serin.dev";
 pub const REVISION_ANNOTATION: &str = "serin.dev/revision";
 /// Set on a rollout: an operator's command, as JSON `{"id", "verb", "by", "reason"}`; see [`Order`].
 pub const COMMAND_ANNOTATION: &str = "serin.dev/command";
+/// Set on an event: the trial that it is about; see [`trial_id`].
+pub const TRIAL_ANNOTATION: &str = "serin.dev/trial";
 /// Keeps a rollout until its traffic is back on stable.
 pub const FINALIZER: &str = "serin.dev/traffic";
 /// The field manager of everything that Serin writes.

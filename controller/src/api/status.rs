@@ -19,6 +19,9 @@ pub struct CanaryRolloutStatus {
     pub next: Option<Timestamp>,
     /// The canary's revision.
     pub revision: Option<RevisionStatus>,
+    /// The id of the trial: it stands in log lines, in events and in the trailers of commits too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<String>,
     /// What stable runs.
     pub stable: Option<String>,
     /// The step, such as `2/4`.

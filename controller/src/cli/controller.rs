@@ -81,6 +81,9 @@ pub struct Args {
     /// For tests: a file that names the point at which the process dies.
     #[arg(long, hide = true, value_name = "FILE")]
     crash_file: Option<PathBuf>,
+    /// Where traces go: an OTLP collector that takes gRPC without TLS, such as http://otel-collector:4317. None when absent.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
     /// How log lines are written.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     log_format: telemetry::LogFormat,
@@ -91,12 +94,13 @@ pub struct Args {
 
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    telemetry::start(args.log_format, &args.log);
+    let identity = identity();
+    let collector = args.otlp_endpoint.as_deref().filter(|collector| !collector.is_empty());
+    let telemetry = telemetry::start(args.log_format, &args.log, collector, &identity)?;
     if let Some(file) = args.crash_file {
         tracing::warn!(file = %file.display(), "this process dies where the file says; that is for tests only");
         crash::arm(file);
     }
-    let identity = identity();
     let config = client::configured(&identity).await?;
     let metrics = Metrics::default();
     let prometheus = Prometheus::new(&args.prometheus_url)?.with_metrics(metrics.clone());
@@ -222,7 +226,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             reconcile::run(client, options, ready, stop.cancelled_owned()).await;
         })
     };
-    finish(stop, reconciled, side, keeper, work).await
+    let finished = finish(stop, reconciled, side, keeper, work).await;
+    telemetry.shutdown().await;
+    finished
 }
 
 type Task<T> = tokio::task::JoinHandle<T>;

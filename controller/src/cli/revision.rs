@@ -165,6 +165,7 @@ pub async fn rollback(args: RevisionRollback) -> Result<()> {
     let git = git(folder.path(), args.author.as_deref())?;
     let (revision, canary_commit) = args.which.find(&git, &repo, &subject).await?;
     let request = RollbackRequest {
+        trial: None,
         subject,
         revision,
         canary_commit,
@@ -213,6 +214,7 @@ pub async fn promote(args: RevisionPromote) -> Result<()> {
     let git = git(folder.path(), args.author.as_deref())?;
     let (revision, canary_commit) = args.which.find(&git, &repo, &subject).await?;
     let request = PromoteRequest {
+        trial: None,
         subject,
         revision,
         canary_commit,

@@ -172,6 +172,7 @@ pub(super) async fn compute(
             rollout: subject.rollout(),
             revision: request.revision.clone(),
             action: Action::Canary,
+            trial: None,
             reason: None,
         },
     };

@@ -46,6 +46,7 @@ pub fn message(bytes: &[u8]) {
         subject: format!("Roll back shop/web ({revision} failed)"),
         paragraphs: vec![reverts(sha)],
         trailers: Trailers {
+            trial: None,
             cluster: "east".to_owned(),
             rollout: "shop/web".to_owned(),
             revision: revision.to_owned(),

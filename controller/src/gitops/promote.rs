@@ -12,6 +12,8 @@ use super::writer::Step;
 /// What to promote.
 #[derive(Debug, Clone)]
 pub struct PromoteRequest {
+    /// The id of the trial that it ends, if there was one.
+    pub trial: Option<String>,
     pub subject: Subject,
     /// The revision that passed.
     pub revision: String,
@@ -120,6 +122,7 @@ pub(super) async fn compute(
             rollout: subject.rollout(),
             revision: request.revision.clone(),
             action: Action::Promote,
+            trial: request.trial.clone(),
             reason: None,
         },
     };

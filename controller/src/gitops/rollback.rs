@@ -16,6 +16,8 @@ use super::writer::Step;
 /// What to roll back, and why.
 #[derive(Debug, Clone)]
 pub struct RollbackRequest {
+    /// The id of the trial that it ends, if there was one.
+    pub trial: Option<String>,
     pub subject: Subject,
     /// The revision that failed.
     pub revision: String,
@@ -385,6 +387,7 @@ fn message(request: &RollbackRequest, target: &Target, own_fields_because: Optio
             rollout,
             revision: request.revision.clone(),
             action: Action::Rollback,
+            trial: request.trial.clone(),
             reason: Some(request.reason.clone()),
         },
     }

@@ -143,6 +143,7 @@ impl World {
 
     async fn roll_back(&self, revision: &str, promotion: Option<&str>) -> Result<RollbackOutcome> {
         let request = RollbackRequest {
+            trial: None,
             subject: self.subject.clone(),
             revision: revision.to_owned(),
             canary_commit: None,
@@ -155,6 +156,7 @@ impl World {
 
     async fn promote(&self, revision: &str, baseline: &str) -> Result<PromoteOutcome> {
         let request = PromoteRequest {
+            trial: None,
             subject: self.subject.clone(),
             revision: revision.to_owned(),
             canary_commit: None,
@@ -322,6 +324,7 @@ async fn a_preview_shows_the_change_and_pushes_nothing() {
     let world = World::new();
     let head = world.create("1.1.0", &[]).await.unwrap().sha;
     let request = RollbackRequest {
+        trial: None,
         subject: subject(),
         revision: "1.1.0".to_owned(),
         canary_commit: None,
@@ -466,6 +469,7 @@ async fn a_canary_without_a_revision_is_promoted_by_its_images_tag_and_so_is_a_c
     world.person(FILE, &unnamed, "Name no revisions");
     let promote = async || {
         let request = PromoteRequest {
+            trial: None,
             subject: subject(),
             revision: "1.1.0".to_owned(),
             canary_commit: None,

@@ -33,6 +33,8 @@ pub struct Trailers {
     pub rollout: String,
     pub revision: String,
     pub action: Action,
+    /// The id of the trial that the commit ends.
+    pub trial: Option<String>,
     pub reason: Option<String>,
 }
 
@@ -57,6 +59,7 @@ impl Message {
             rollout,
             revision,
             action,
+            trial,
             reason,
         } = &self.trailers;
         let mut text = format!("{}\n\n", said(&self.subject));
@@ -71,6 +74,9 @@ impl Message {
             said(revision),
             action.as_str()
         ));
+        if let Some(trial) = trial {
+            text.push_str(&format!("Serin-Trial: {}\n", one_line(trial)));
+        }
         if let Some(reason) = reason {
             text.push_str(&format!("Serin-Reason: {}\n", said(reason)));
         }
@@ -102,6 +108,7 @@ fn read_paragraph(paragraph: &str) -> Option<Trailers> {
         rollout: value("Serin-Rollout")?,
         revision: value("Serin-Revision")?,
         action: Action::parse(&value("Serin-Action")?)?,
+        trial: value("Serin-Trial"),
         reason: value("Serin-Reason"),
     })
 }
@@ -168,6 +175,7 @@ mod tests {
                 rollout: "ns/name".into(),
                 revision: "1.2.0".into(),
                 action: Action::Rollback,
+                trial: Some("0123456789ab".to_owned()),
                 reason: Some("20 % failed\nSerin-Action: promote".into()),
             },
         }

@@ -4,9 +4,11 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tracing::Instrument as _;
 
 use super::answer::{Point, Series, Unusable, decode, decode_instant};
 use crate::metrics::{self, Metrics};
+use crate::runtime::telemetry::TRACE;
 
 /// An answer larger than this is given up: it can't be one rollout's pods.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -105,6 +107,11 @@ impl SampleError {
     }
 }
 
+/// A question, in the trace of the decision that needs its answer.
+fn asking(query: &str) -> tracing::Span {
+    tracing::info_span!(target: TRACE, "query", otel.kind = "client", db.system.name = "prometheus", db.query.text = query)
+}
+
 /// A client of one server. Cheap to clone; every query ends within the time given.
 #[derive(Clone)]
 pub(super) struct Client {
@@ -162,12 +169,16 @@ impl Client {
 
     /// The raw samples of a range selector, evaluated at a time.
     pub(super) async fn raw(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SampleError> {
-        self.in_time(self.ask(query, Some(at), decode)).await
+        self.in_time(self.ask(query, Some(at), decode))
+            .instrument(asking(query))
+            .await
     }
 
     /// The values of an instant query, by the server's own clock.
     pub(super) async fn instant(&self, query: &str) -> Result<Vec<Point>, SampleError> {
-        self.in_time(self.ask(query, None, decode_instant)).await
+        self.in_time(self.ask(query, None, decode_instant))
+            .instrument(asking(query))
+            .await
     }
 
     async fn in_time<T>(&self, asking: impl Future<Output = Result<T, SampleError>>) -> Result<T, SampleError> {

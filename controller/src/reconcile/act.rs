@@ -10,6 +10,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use serin_core::Weight;
 use serin_core::rollout::{Effect, Note, NoteKind};
+use tracing::Instrument as _;
 
 use super::arms;
 use super::delivered;
@@ -17,8 +18,8 @@ use super::desk::{Question, Reply};
 use super::facts::Sources;
 use super::git::Job;
 use super::observe::{World, past, route};
-use super::{Context, Error, call, fence, floor};
-use crate::api::{CanaryRollout, FIELD_MANAGER};
+use super::{Context, Error, call, fence, floor, trace};
+use crate::api::{CanaryRollout, FIELD_MANAGER, TRIAL_ANNOTATION};
 use crate::linkerd::preflight;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
@@ -37,113 +38,136 @@ pub(super) struct Outcome {
 pub(super) async fn act(
     cx: &Context,
     rollout: &CanaryRollout,
+    trial: Option<&str>,
     world: &World,
     effects: &[Effect],
 ) -> Result<Outcome, Error> {
-    let mut outcome = Outcome::default();
-    let mut asked = Vec::new();
-    let key = ObjectRef::from_obj(rollout);
+    let mut done = Done::default();
     for effect in effects {
-        match effect {
-            Effect::SetWeight(weight) => {
-                fence(cx)?;
-                crash::here(Point::BeforeWeight);
-                outcome.wrote |= set_weight(cx, world, *weight).await?;
-                crash::here(Point::AfterWeight);
-                tracing::info!(rollout = %key, %weight, "weight set");
-            }
-            Effect::EnsureObjects { pin } => {
-                fence(cx)?;
-                crash::here(Point::BeforeObjects);
-                ensure(cx, world, pin).await?;
-                outcome.wrote = true;
-            }
-            Effect::ScaleCanary(replicas) => {
-                fence(cx)?;
-                crash::here(Point::BeforeScale);
-                scale(cx, &world.canary, *replicas).await?;
-                tracing::info!(rollout = %key, replicas, "canary scaled");
-            }
-            Effect::SetMinimum { autoscaler, minimum } => {
-                fence(cx)?;
-                // An error would keep the state from being written, and with it a rollback from going on: the core sees the
-                // minimum that there is, raises no weight beyond it, and asks again.
-                match floor::set(cx, world.autoscaler.as_deref(), *minimum).await {
-                    Ok(()) => {
-                        tracing::info!(rollout = %key, autoscaler, minimum, "minimum of stable's autoscaler set");
-                        outcome.wrote = true;
-                    }
-                    Err(error) => tracing::warn!(rollout = %key, autoscaler, minimum, "{error}; tried again"),
-                }
-            }
-            Effect::AskPreflight(revision) => {
-                asked.push(Question::Preflight);
-                let job = || preflight(cx.sources(), rollout.clone());
-                cx.desk.ask(&key, Question::Preflight, revision, job);
-            }
-            Effect::AskCauses(revision) => {
-                asked.push(Question::Causes);
-                let job = || causes(cx.sources(), rollout.clone());
-                cx.desk.ask(&key, Question::Causes, revision, job);
-            }
-            Effect::AskBaseline(revision) => {
-                asked.push(Question::Baseline);
-                let job = || past(cx, rollout, world, clock::now()).baseline();
-                cx.desk.ask(&key, Question::Baseline, revision, job);
-            }
-            Effect::AskOrigin(revision) => {
-                asked.push(Question::Origin);
-                let job = || Job::of(cx, rollout, &world.parsed.layout).origin(revision.clone());
-                cx.desk.ask(&key, Question::Origin, revision, job);
-            }
-            Effect::CommitRollback {
-                revision,
-                baseline: _,
-                commit,
-                promoted,
-                reason,
-            } => {
-                asked.push(Question::Rollback);
-                let job = || {
-                    let [commit, promoted] = [
-                        commit.as_ref().map(|c| c.id.clone()),
-                        promoted.as_ref().map(|p| p.id.clone()),
-                    ];
-                    Job::of(cx, rollout, &world.parsed.layout).roll_back(
-                        revision.clone(),
-                        commit,
-                        promoted,
-                        reason.clone(),
-                    )
-                };
-                cx.desk.ask(&key, Question::Rollback, revision, job);
-            }
-            Effect::CommitPromotion {
-                revision,
-                baseline,
-                commit,
-            } => {
-                asked.push(Question::Promotion);
-                let job = || {
-                    let commit = commit.as_ref().map(|c| c.id.clone());
-                    Job::of(cx, rollout, &world.parsed.layout).promote(revision.clone(), baseline.clone(), commit)
-                };
-                cx.desk.ask(&key, Question::Promotion, revision, job);
-            }
-            Effect::Refresh => delivered::refresh(cx, rollout).await,
-            Effect::Note(Note { kind, reason, message }) => event(cx, rollout, *kind, reason, message).await,
-            Effect::RemoveRoute => {
-                fence(cx)?;
-                if let Some(live) = &world.live {
-                    cx.traffic.remove(&world.route, live).await?;
-                }
-                outcome.wrote = true;
-            }
-            Effect::Release => outcome.released = true,
-        }
+        let doing = carry_out(cx, (rollout, trial), world, effect, &mut done);
+        doing.instrument(trace::effect(effect)).await?;
     }
-    cx.desk.keep_only(&key, &asked);
-    Ok(outcome)
+    cx.desk.keep_only(&ObjectRef::from_obj(rollout), &done.asked);
+    Ok(done.outcome)
+}
+
+/// What was done of several effects.
+#[derive(Default)]
+struct Done {
+    outcome: Outcome,
+    asked: Vec<Question>,
+}
+
+async fn carry_out(
+    cx: &Context,
+    about: (&CanaryRollout, Option<&str>),
+    world: &World,
+    effect: &Effect,
+    Done { outcome, asked }: &mut Done,
+) -> Result<(), Error> {
+    let (rollout, trial) = about;
+    let key = ObjectRef::from_obj(rollout);
+    let aside = || trace::aside(rollout, trial, effect);
+    match effect {
+        Effect::SetWeight(weight) => {
+            fence(cx)?;
+            crash::here(Point::BeforeWeight);
+            outcome.wrote |= set_weight(cx, world, *weight).await?;
+            crash::here(Point::AfterWeight);
+            tracing::info!(%weight, "weight set");
+        }
+        Effect::EnsureObjects { pin } => {
+            fence(cx)?;
+            crash::here(Point::BeforeObjects);
+            ensure(cx, world, pin).await?;
+            outcome.wrote = true;
+        }
+        Effect::ScaleCanary(replicas) => {
+            fence(cx)?;
+            crash::here(Point::BeforeScale);
+            scale(cx, &world.canary, *replicas).await?;
+            tracing::info!(replicas, "canary scaled");
+        }
+        Effect::SetMinimum { autoscaler, minimum } => {
+            fence(cx)?;
+            // An error would keep the state from being written, and with it a rollback from going on: the core sees the
+            // minimum that there is, raises no weight beyond it, and asks again.
+            match floor::set(cx, world.autoscaler.as_deref(), *minimum).await {
+                Ok(()) => {
+                    tracing::info!(autoscaler, minimum, "minimum of stable's autoscaler set");
+                    outcome.wrote = true;
+                }
+                Err(error) => tracing::warn!(autoscaler, minimum, "{error}; tried again"),
+            }
+        }
+        Effect::AskPreflight(revision) => {
+            asked.push(Question::Preflight);
+            let job = || preflight(cx.sources(), rollout.clone());
+            cx.desk.ask(&key, Question::Preflight, revision, job);
+        }
+        Effect::AskCauses(revision) => {
+            asked.push(Question::Causes);
+            let job = || causes(cx.sources(), rollout.clone());
+            cx.desk.ask(&key, Question::Causes, revision, job);
+        }
+        Effect::AskBaseline(revision) => {
+            asked.push(Question::Baseline);
+            let job = || past(cx, rollout, world, clock::now()).baseline();
+            cx.desk.ask(&key, Question::Baseline, revision, job);
+        }
+        Effect::AskOrigin(revision) => {
+            asked.push(Question::Origin);
+            let job = || {
+                let job = Job::of(cx, rollout, &world.parsed.layout);
+                job.origin(revision.clone()).instrument(aside())
+            };
+            cx.desk.ask(&key, Question::Origin, revision, job);
+        }
+        Effect::CommitRollback {
+            revision,
+            baseline: _,
+            commit,
+            promoted,
+            reason,
+        } => {
+            asked.push(Question::Rollback);
+            let job = || {
+                let [commit, promoted] = [
+                    commit.as_ref().map(|c| c.id.clone()),
+                    promoted.as_ref().map(|p| p.id.clone()),
+                ];
+                let job = Job::of(cx, rollout, &world.parsed.layout).ending(trial);
+                job.roll_back(revision.clone(), commit, promoted, reason.clone())
+                    .instrument(aside())
+            };
+            cx.desk.ask(&key, Question::Rollback, revision, job);
+        }
+        Effect::CommitPromotion {
+            revision,
+            baseline,
+            commit,
+        } => {
+            asked.push(Question::Promotion);
+            let job = || {
+                let commit = commit.as_ref().map(|c| c.id.clone());
+                let job = Job::of(cx, rollout, &world.parsed.layout).ending(trial);
+                job.promote(revision.clone(), baseline.clone(), commit)
+                    .instrument(aside())
+            };
+            cx.desk.ask(&key, Question::Promotion, revision, job);
+        }
+        Effect::Refresh => delivered::refresh(cx, rollout).await,
+        Effect::Note(Note { kind, reason, message }) => event(cx, about, *kind, reason, message).await,
+        Effect::RemoveRoute => {
+            fence(cx)?;
+            if let Some(live) = &world.live {
+                cx.traffic.remove(&world.route, live).await?;
+            }
+            outcome.wrote = true;
+        }
+        Effect::Release => outcome.released = true,
+    }
+    Ok(())
 }
 
 /// Whether a trial would work: what `serin check` would print, as Serin's own account sees it. What stands in the way is an
@@ -234,9 +258,15 @@ async fn scale(cx: &Context, canary: &Deployment, replicas: i32) -> Result<(), E
     Ok(())
 }
 
-/// Writes an event; nothing waits for one.
-pub(super) async fn event(cx: &Context, rollout: &CanaryRollout, kind: NoteKind, reason: &str, message: &str) {
-    tracing::info!(rollout = %ObjectRef::from_obj(rollout), reason, "{message}");
+/// Writes an event, about this trial; nothing waits for one.
+pub(super) async fn event(
+    cx: &Context,
+    (rollout, trial): (&CanaryRollout, Option<&str>),
+    kind: NoteKind,
+    reason: &str,
+    message: &str,
+) {
+    tracing::info!(reason, "{message}");
     let namespace = rollout.namespace().unwrap_or_default();
     let now = clock::now();
     let event = Event {
@@ -251,6 +281,7 @@ pub(super) async fn event(cx: &Context, rollout: &CanaryRollout, kind: NoteKind,
         metadata: ObjectMeta {
             namespace: Some(namespace.clone()),
             name: Some(format!("{}.{:x}", rollout.name_any(), now.as_nanosecond())),
+            annotations: trial.map(|trial| [(TRIAL_ANNOTATION.to_owned(), trial.to_owned())].into()),
             ..ObjectMeta::default()
         },
         reporting_controller: Some("serin.dev/serin".to_owned()),

@@ -105,6 +105,7 @@ async fn a_rollback_is_committed_once_when_git_is_back_after_it_was_gone_for_an_
     let ask = || {
         let (gitops, repo) = (world.gitops.clone(), world.repo.clone());
         let request = RollbackRequest {
+            trial: None,
             subject: world.subject.clone(),
             revision: "1.1.0".to_owned(),
             canary_commit: None,

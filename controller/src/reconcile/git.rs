@@ -24,6 +24,8 @@ pub(super) struct Job {
     gitops: Arc<GitOps>,
     subject: Subject,
     rollout: CanaryRollout,
+    /// The id of the trial that it ends.
+    trial: Option<String>,
 }
 
 impl Job {
@@ -33,6 +35,15 @@ impl Job {
             gitops: cx.gitops.clone(),
             subject: subject(&cx.cluster_name, rollout, layout),
             rollout: rollout.clone(),
+            trial: None,
+        }
+    }
+
+    /// Its commit says that it ends this trial.
+    pub(super) fn ending(self, trial: Option<&str>) -> Self {
+        Self {
+            trial: trial.map(str::to_owned),
+            ..self
         }
     }
 
@@ -77,6 +88,7 @@ impl Job {
     ) -> anyhow::Result<Reply> {
         let repo = repository::of(&self.client, &self.gitops, &self.rollout).await?;
         let request = RollbackRequest {
+            trial: self.trial.clone(),
             revision: self.name(&repo, &revision, canary_commit.as_deref()).await?,
             subject: self.subject,
             canary_commit,
@@ -114,6 +126,7 @@ impl Job {
     ) -> anyhow::Result<Reply> {
         let repo = repository::of(&self.client, &self.gitops, &self.rollout).await?;
         let request = PromoteRequest {
+            trial: self.trial.clone(),
             revision: self.name(&repo, &revision, canary_commit.as_deref()).await?,
             subject: self.subject,
             canary_commit,

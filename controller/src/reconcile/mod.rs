@@ -33,6 +33,7 @@ mod status;
 mod streams;
 mod tell;
 mod ticks;
+mod trace;
 mod unwritten;
 
 use std::panic::AssertUnwindSafe;
@@ -61,6 +62,7 @@ use cluster::{Cluster, Reads};
 use desk::Desk;
 use observe::{Look, World};
 use tell::Teller;
+use tracing::Instrument as _;
 use unwritten::{Unwritten, only_counts};
 
 pub use access::Access;
@@ -204,7 +206,8 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
             cx.forget(&ObjectRef::from_obj(&*cached));
             return Ok(Action::await_change());
         };
-        match measure::look(&cx.metrics, once(&cx, &api, rollout)).await {
+        let span = trace::decision(&rollout);
+        match measure::look(&cx.metrics, once(&cx, &api, rollout).instrument(span)).await {
             Ok(Next::AtOnce) => {}
             Ok(Next::At(action)) => return Ok(action),
             // Somebody else wrote it: decide again on what it is now.
@@ -237,12 +240,16 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let key = ObjectRef::from_obj(&rollout);
     let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
     let state = status::memory(Some(&before)).map_err(Error::Memory)?;
+    trace::is_about(trace::trial(&rollout, &state.phase).as_deref(), &state.phase);
 
     if !deleted && rollout.spec.route.adopt.is_some() {
         adopt::stand_arms(cx, &rollout).await?;
     }
     let now = clock::now();
-    let look = async |reads, sampled| observe::observe(cx, &rollout, &parsed, &state, (reads, sampled), now).await;
+    let look = async |reads, sampled| {
+        let look = observe::observe(cx, &rollout, &parsed, &state, (reads, sampled), now);
+        look.instrument(trace::looking()).await
+    };
     let seen = match look(Reads::Kept, None).await? {
         // That something is not there is no matter for a memory.
         Look::Refused(_) | Look::Gone => look(Reads::Direct, None).await?,
@@ -276,9 +283,11 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         }
         decision = transition(&parsed.plan, &state, &world.observation, now);
     }
-    tracing::debug!(rollout = %key, phase = %decision.state.phase.name(), effects = ?decision.effects, "decided");
+    let trial = trace::trial(&rollout, &decision.state.phase);
+    trace::is_about(trial.as_deref(), &decision.state.phase);
+    tracing::debug!(effects = ?decision.effects, "decided");
 
-    let outcome = act::act(cx, &rollout, &world, &decision.effects).await?;
+    let outcome = act::act(cx, &rollout, trial.as_deref(), &world, &decision.effects).await?;
     delivered::ask(cx, &rollout, &decision.state);
     if outcome.released {
         release(cx, api, &rollout).await?;
@@ -288,6 +297,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
 
     let delivery = cx.desk.delivery(&key);
     let basis = status::Basis {
+        trial: trial.as_deref(),
         delivery: delivery.as_ref(),
         status: &before,
         memory: &state,
@@ -306,9 +316,11 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let is_kept_back = only_counted && cx.unwritten.keep(&key, stands, &after, parsed.plan.interval, now);
     if !is_kept_back && (changed || differs(&before, &after)) {
         crash::here(Point::BeforeStatus);
-        write_status(cx, api, &rollout, &after).await?;
+        write_status(cx, api, &rollout, &after)
+            .instrument(trace::writing())
+            .await?;
         crash::here(Point::AfterStatus);
-        telling.recorded(cx, dropped).await;
+        telling.recorded(cx, trial.as_deref(), dropped).await;
         measure::recorded(&cx.metrics, &state.phase, &decision.state.phase);
         if decision.state.phase.run().is_some() {
             cx.unwritten.written(&key, &after, now);
@@ -316,7 +328,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
             cx.unwritten.forget(&key);
         }
         if let Some((kind, reason, message)) = status::news(&before.conditions, &after.conditions) {
-            act::event(cx, &rollout, kind, reason, message).await;
+            act::event(cx, (&rollout, trial.as_deref()), kind, reason, message).await;
         }
     }
     telling.send(&decision.state, &after, now);
@@ -455,8 +467,9 @@ async fn refuse(
     }
     if differs(&before, &after) {
         let message = after.message.clone().unwrap_or_default();
-        tracing::warn!(rollout = %ObjectRef::from_obj(rollout), "the rollout is refused: {message}");
-        act::event(cx, rollout, NoteKind::Warning, why.reason(), &message).await;
+        tracing::warn!("the rollout is refused: {message}");
+        let about = before.trial.as_deref();
+        act::event(cx, (rollout, about), NoteKind::Warning, why.reason(), &message).await;
         write_status(cx, api, rollout, &after).await?;
     }
     if deleted {

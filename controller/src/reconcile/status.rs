@@ -34,6 +34,8 @@ pub(super) fn memory(status: Option<&CanaryRolloutStatus>) -> Result<State, serd
 /// What a decision was made on.
 #[derive(Clone, Copy)]
 pub(super) struct Basis<'a> {
+    /// The id of the trial.
+    pub(super) trial: Option<&'a str>,
     pub(super) status: &'a CanaryRolloutStatus,
     /// What the status remembers.
     pub(super) memory: &'a State,
@@ -56,6 +58,7 @@ pub(super) fn after(
     now: Timestamp,
 ) -> Result<CanaryRolloutStatus, serde_json::Error> {
     let Basis {
+        trial,
         status: before,
         memory,
         generation,
@@ -86,6 +89,7 @@ pub(super) fn after(
                     ..Default::default()
                 })
             }),
+        trial: trial.map(str::to_owned),
         stable: observation.stable.revision.as_ref().map(|r| r.name.clone()),
         step: step(phase, plan),
         weight: Some(WeightStatus {

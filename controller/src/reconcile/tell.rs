@@ -110,17 +110,18 @@ impl Telling<'_> {
     }
 
     /// The status stands.
-    pub(super) async fn recorded(&self, cx: &Context, dropped: usize) {
+    pub(super) async fn recorded(&self, cx: &Context, trial: Option<&str>, dropped: usize) {
+        let about = (self.rollout, trial);
         self.teller.notifier.recorded(&self.uid, &self.done);
         for done in &self.done {
             if let Some(why) = &done.failed {
                 let message = format!("{} was not told: {why}", done.receiver);
-                act::event(cx, self.rollout, NoteKind::Warning, "NotificationFailed", &message).await;
+                act::event(cx, about, NoteKind::Warning, "NotificationFailed", &message).await;
             }
         }
         if dropped > 0 {
             let message = format!("{dropped} announcements found no room: more than {} wait", notify::MOST);
-            act::event(cx, self.rollout, NoteKind::Warning, "NotificationFailed", &message).await;
+            act::event(cx, about, NoteKind::Warning, "NotificationFailed", &message).await;
         }
     }
 

@@ -172,10 +172,11 @@ async fn is_accepted(environment: &Environment) -> anyhow::Result<()> {
 /// Long-lived streams stay where an earlier weight sent them; Serin says how many, and the service's maximum age moves them.
 pub(super) async fn streams(lab: Arc<Lab>) -> anyhow::Result<()> {
     let values = json!({
-        "connections": { "maxAge": "10s", "maxAgeGrace": "1s" },
+        // Long enough for a busy machine to see the old ones, which are those that have not come of age.
+        "connections": { "maxAge": "20s", "maxAgeGrace": "1s" },
         "rollout": { "plan": { "steps": [
             { "weight": 50, "hold": "1s", "atMost": "90s", "approval": "Required" },
-            { "weight": 100, "hold": "14s", "atMost": "90s" },
+            { "weight": 100, "hold": "26s", "atMost": "120s" },
         ] } },
     });
     let environment = environment(&lab, "streams", values).await?;
@@ -207,7 +208,7 @@ pub(super) async fn streams(lab: Arc<Lab>) -> anyhow::Result<()> {
             && s.streams
                 .is_some_and(|streams| streams.old == 0 && streams.canary >= ALL)
     };
-    let within = Duration::from_secs(40);
+    let within = Duration::from_secs(60);
     environment.until("their age has moved them all", within, moved).await?;
     ensure!(streams.with("1.0.0").is_empty(), "some are with stable");
     Ok(())

@@ -6,12 +6,13 @@ use anyhow::{Context as _, ensure};
 use kube::api::DeleteParams;
 use lab::{
     Lab,
-    site::{CANARY, Environment, SERVICE},
+    site::{CANARY, Detours, Environment, SERVICE, Setup},
 };
 use serde_json::json;
 
 use super::{
-    site::environment,
+    site::{environment, site},
+    trail::{self, Collector},
     witness::{
         PROMOTION, ROLLBACK, commits, no_call_failed, nobody_meets, traffic_away, values_at, weights, written_by_serin,
     },
@@ -93,7 +94,14 @@ async fn canary_is_idle(environment: &Environment) -> anyhow::Result<()> {
 }
 
 pub(super) async fn rolls_back_on_errors(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let environment = environment(&lab, "errors", json!({})).await?;
+    let collector = Collector::start(&lab).await?;
+    let site = site(&lab).await?;
+    let setup = Setup {
+        values: json!({}),
+        own_serin: true,
+    };
+    let (chart, detours) = (collector.serin(), Detours::default());
+    let environment = Environment::start_with(&site, "errors", setup, &chart, detours).await?;
     let before = environment.values().await?;
     let canary = environment.commit("1.2.0", None).await?;
     let (status, verdict) = tokio::try_join!(
@@ -127,6 +135,15 @@ pub(super) async fn rolls_back_on_errors(lab: Arc<Lab>) -> anyhow::Result<()> {
         values_at(&environment, &commit).await? == before,
         "the commit does not restore the file"
     );
+    let trial = status.trial.context("status has no id of the trial")?;
+    trail::is_found(
+        &environment,
+        &trial,
+        &["Starting", "RollingBack", "RolledBack"],
+        &commit,
+    )
+    .await?;
+    collector.saw_the_rollback(&trial).await?;
 
     // It never starts again by itself.
     let again = environment.status().await?;
@@ -210,23 +227,7 @@ pub(super) async fn is_deleted_mid_way(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.commit("1.1.0", None).await?;
     let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 25);
     environment.until("1.1.0 gets traffic", ROLLBACK, shifting).await?;
-    // Argo CD would bring it back at once.
-    environment
-        .site
-        .argocd
-        .pause_application(&environment.application())
-        .await;
-    environment.rollouts().delete(SERVICE, &DeleteParams::default()).await?;
-    eventually("the rollout is gone", Duration::from_secs(60), || async {
-        let left = environment.rollouts().get_opt(SERVICE).await?;
-        ensure!(
-            left.is_none(),
-            "it is still there: {:?}",
-            left.and_then(|r| r.status?.message)
-        );
-        Ok(())
-    })
-    .await?;
+    delete(&environment).await?;
     traffic_away(&environment)?;
     canary_is_idle(&environment).await?;
     ensure!(
@@ -234,6 +235,21 @@ pub(super) async fn is_deleted_mid_way(lab: Arc<Lab>) -> anyhow::Result<()> {
         "deleting a rollout committed something"
     );
     no_call_failed(&environment, "although stable took everything back")
+}
+
+/// Deletes the rollout, and sees it go.
+pub(super) async fn delete(environment: &Environment) -> anyhow::Result<()> {
+    // Argo CD would bring it back at once.
+    let application = environment.application();
+    environment.site.argocd.pause_application(&application).await;
+    environment.rollouts().delete(SERVICE, &DeleteParams::default()).await?;
+    eventually("the rollout is gone", Duration::from_secs(60), || async {
+        let left = environment.rollouts().get_opt(SERVICE).await?;
+        let says = left.map(|rollout| rollout.status.unwrap_or_default().message);
+        ensure!(says.is_none(), "it is still there: {says:?}");
+        Ok(())
+    })
+    .await
 }
 
 pub(super) async fn is_never_ready(lab: Arc<Lab>) -> anyhow::Result<()> {

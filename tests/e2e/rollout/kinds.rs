@@ -22,7 +22,8 @@ pub(super) async fn linkerds_own(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "policy-route", json!({ "rollout": { "route": route } })).await?;
     environment.commit("1.1.0", None).await?;
     is_promoted(&environment, "1.1.0").await?;
-    rolls_back(&environment, "1.2.0").await
+    rolls_back(&environment, "1.2.0").await?;
+    goes_with_its_rollout(&environment, "httproutes.policy.linkerd.io").await
 }
 
 /// HTTPRoute of the Gateway API. Clients see every failure over it as HTTP 200; Serin sees the servers'.
@@ -52,6 +53,23 @@ pub(super) async fn http(lab: Arc<Lab>) -> anyhow::Result<()> {
         all > 0.0 && all.to_bits() == fine.to_bits(),
         "the lab shows no trap: of {all} answers {fine} are 200"
     );
+    goes_with_its_rollout(&environment, "httproutes.gateway.networking.k8s.io").await
+}
+
+/// Serin deletes the route of a rollout that is deleted, itself: the garbage collector would leave traffic on it for as long as it takes.
+async fn goes_with_its_rollout(environment: &Environment, kind: &str) -> anyhow::Result<()> {
+    let namespace = environment.namespace();
+    let get = ["get", kind, "-n", &namespace, "-o", "name"];
+    let stands = environment.site.kubectl(&get, b"").await?;
+    ensure!(!stands.trim().is_empty(), "there is no route: {kind}");
+    super::ends::delete(environment).await?;
+    let left = environment.site.kubectl(&get, b"").await?;
+    ensure!(left.trim().is_empty(), "a route outlives its rollout: {left}");
+    let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
+    let asked = environment.asked_by(&serin.account())?;
+    let plural = kind.split('.').next().unwrap_or_default();
+    let deleted = asked.iter().any(|one| one.verb == "delete" && one.resource == plural);
+    ensure!(deleted, "Serin did not delete it");
     Ok(())
 }
 
@@ -164,5 +182,5 @@ pub(super) async fn first_split(lab: Arc<Lab>) -> anyhow::Result<()> {
         .filter(|a| a.resource == "trafficsplits" && a.is_write())
         .count();
     ensure!(splits >= 9, "only {splits} writes of the split");
-    Ok(())
+    goes_with_its_rollout(&environment, "trafficsplits.split.smi-spec.io").await
 }

@@ -87,13 +87,15 @@ impl Reader<'_> {
     }
 
     /// The page says at the end all that status says, and has shown these phases on the way, in this order.
-    async fn sees_the_end(&self, phases: &[&str], picture: &str) -> anyhow::Result<()> {
+    async fn sees_the_end(&self, says: &str, phases: &[&str], picture: &str) -> anyhow::Result<()> {
         eventually("the page shows the end as status does", SOON, async || {
             let (status, shown) = (self.environment.status().await?, self.look().await?);
             agrees(&status, &shown)?;
+            let is_settled = shown.message.starts_with(says);
             ensure!(
-                status.message.as_deref() == Some(&shown.message),
-                "{status:?} {shown:?}"
+                is_settled && status.message.as_deref() == Some(&shown.message),
+                "{:?} {shown:?}",
+                status.message
             );
             let evidence = status.evidence.iter();
             let evidence: Vec<_> = evidence.map(|one| (one.metric.clone(), one.sentence.clone())).collect();
@@ -172,11 +174,13 @@ pub(super) async fn watched(lab: Arc<Lab>) -> anyhow::Result<()> {
     reader.sees_the_trial(25).await?;
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     let good = ["Starting", "Progressing", "Promoting", "Promoted"];
-    reader.sees_the_end(&good, "promoted.png").await?;
+    reader.sees_the_end("1.1.0 is promoted", &good, "promoted.png").await?;
 
     environment.commit("1.2.0", None).await?;
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
     let bad = ["Promoted", "Starting", "Progressing", "RollingBack", "RolledBack"];
-    reader.sees_the_end(&bad, "rolled-back.png").await?;
+    reader
+        .sees_the_end("1.2.0 was rolled back: ", &bad, "rolled-back.png")
+        .await?;
     reader.browser.close().await
 }

@@ -46,7 +46,7 @@ struct List {
 pub(super) async fn run(shared: Shared) {
     let mut sets: BTreeMap<String, DynamicObject> = BTreeMap::new();
     let mut events = super::events(&shared, "ApplicationSet");
-    let mut again = interval(shared.options.poll);
+    let mut again = interval(shared.options.sets);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let changed = tokio::select! {

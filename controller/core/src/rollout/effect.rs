@@ -64,6 +64,28 @@ pub enum Effect {
     Release,
 }
 
+impl Effect {
+    /// The word for it in traces.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::SetWeight(_) => "SetWeight",
+            Self::EnsureObjects { .. } => "EnsureObjects",
+            Self::ScaleCanary(_) => "ScaleCanary",
+            Self::SetMinimum { .. } => "SetMinimum",
+            Self::AskPreflight(_) => "AskPreflight",
+            Self::AskCauses(_) => "AskCauses",
+            Self::AskBaseline(_) => "AskBaseline",
+            Self::AskOrigin(_) => "AskOrigin",
+            Self::CommitRollback { .. } => "CommitRollback",
+            Self::CommitPromotion { .. } => "CommitPromotion",
+            Self::Refresh => "Refresh",
+            Self::Note(_) => "Note",
+            Self::RemoveRoute => "RemoveRoute",
+            Self::Release => "Release",
+        }
+    }
+}
+
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {

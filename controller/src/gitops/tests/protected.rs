@@ -133,6 +133,7 @@ async fn a_promotion_is_proposed_too_and_other_changes_have_other_branches() {
     unprotect(&world);
     let restarted = GitOps::new(world.folder.path().join("cache"), Identity::default()).with_pace(Pace::AT_ONCE);
     let request = RollbackRequest {
+        trial: None,
         subject: subject(),
         revision: "1.1.0".to_owned(),
         canary_commit: None,

@@ -34,6 +34,7 @@ pub(super) fn canary(subject: &Subject) -> CreateRequest {
 
 pub(super) fn rollback(subject: &Subject) -> RollbackRequest {
     RollbackRequest {
+        trial: None,
         subject: subject.clone(),
         revision: "1.1.0".to_owned(),
         canary_commit: None,
