@@ -19,6 +19,9 @@ use super::counters::{Baseline, Window, growth};
 /// Labels that several servers put on the same series.
 const REPLICA_LABELS: [&str; 4] = ["prometheus_replica", "__replica__", "receive_replica", "prometheus"];
 
+/// One series as each server has it, by those labels.
+type Servers<'a> = BTreeMap<[&'a str; REPLICA_LABELS.len()], &'a Series>;
+
 /// A counter falls when its process begins anew: to little, and seldom.
 const FALLS: usize = 3;
 /// A fall from so much to more than half of it is no new beginning.
@@ -122,7 +125,7 @@ fn not_a_counter(samples: &[Sample]) -> Option<String> {
 /// Each series once, though several servers saw it. Servers scrape at different instants, so it is the same one from tick to tick: the
 /// first that has at least three quarters of the best one's samples.
 fn once<'a>(series: &'a [Series], window: &Window) -> Vec<&'a Series> {
-    let mut all: BTreeMap<Vec<(&str, &str)>, BTreeMap<[&str; REPLICA_LABELS.len()], &Series>> = BTreeMap::new();
+    let mut all: BTreeMap<Vec<(&str, &str)>, Servers<'_>> = BTreeMap::new();
     for one in series {
         let labels = one.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let key = labels.filter(|(name, _)| !REPLICA_LABELS.contains(name)).collect();
