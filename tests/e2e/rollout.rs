@@ -151,7 +151,10 @@ pub(crate) fn stories() -> Vec<Story> {
             "a_rollback_that_a_protected_branch_refuses_lands_by_a_pull_request",
             repository::lands_by_a_pull_request,
         ),
-        Story::new("a_spec_that_makes_no_sense_is_said_and_touches_nothing", refused::specs),
+        Story::new(
+            "a_spec_that_makes_no_sense_is_said_touches_nothing_and_pauses_what_runs",
+            refused::specs,
+        ),
         Story::new(
             "a_promotion_reaches_the_cluster_by_way_of_hydrated_manifests",
             delivered::hydrated,

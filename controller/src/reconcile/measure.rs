@@ -49,6 +49,7 @@ fn reason(phase: &Phase) -> &'static str {
             PauseReason::WeightContested => "WeightContested",
             PauseReason::MetricUnusable => "MetricUnusable",
             PauseReason::TrafficNotFollowing => "TrafficNotFollowing",
+            PauseReason::SpecRefused => "SpecRefused",
         },
         Phase::RollingBack(back) => match &back.reason {
             RollbackReason::Failed(_) => "Failed",

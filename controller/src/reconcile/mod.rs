@@ -47,9 +47,9 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, State, transition};
+use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, State, refused, transition};
 
-use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, Parsed, parse};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, Parsed, parse, parse_receivers};
 use crate::board::{Board, Key as BoardKey};
 use crate::gitops::GitOps;
 use crate::metrics::Metrics;
@@ -307,7 +307,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         unusable: world.unusable.as_ref(),
     };
     let mut after = status::after(basis, &decision, now).map_err(Error::Memory)?;
-    let telling = cx.teller.begin(&rollout, &parsed);
+    let telling = cx.teller.begin(&rollout, &parsed.notify);
     let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
     cx.board.tell(&BoardKey::of(&rollout), &after, now);
     let changed = decision.state != state;
@@ -444,7 +444,8 @@ fn may_write(cx: &Context, rollout: &CanaryRollout, parsed: &Parsed) -> Result<(
         .map_err(|error| (Refusal::SubtreeTaken, error))
 }
 
-/// A rollout that cannot be worked on: said in status and in an event, and nothing is touched.
+/// A rollout that cannot be worked on: said in status and in an event. What is on trial loses its traffic and pauses; nothing else
+/// is touched.
 async fn refuse(
     cx: &Context,
     api: &Api<CanaryRollout>,
@@ -452,25 +453,48 @@ async fn refuse(
     why: Refusal,
     errors: &[FieldError],
 ) -> Result<Next, Error> {
-    let before = rollout.status.clone().unwrap_or_default();
-    let after = status::refused(&before, rollout.metadata.generation, why.reason(), errors, clock::now());
+    let (key, now) = (ObjectRef::from_obj(rollout), clock::now());
+    let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
     let deleted = rollout.metadata.deletion_timestamp.is_some();
-    let on_trial = |state: State| {
+    let memory = status::memory(Some(&before)).ok();
+    let on_trial = |state: &State| {
         matches!(
             state.phase.name(),
             PhaseName::Starting | PhaseName::Progressing | PhaseName::Paused
         )
     };
-    if deleted || status::memory(Some(&before)).is_ok_and(on_trial) {
+    if deleted || memory.as_ref().is_some_and(on_trial) {
         // What can't be judged gets no traffic. Without a plan there is no drain, but all traffic on stable there is.
         act::stop(cx, rollout).await?;
     }
+    let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let paused = memory
+        .filter(|_| !deleted)
+        .and_then(|memory| refused(&memory, now).map(|paused| (memory, paused)));
+    let after = status::refused(
+        &before,
+        rollout.metadata.generation,
+        (why.reason(), &message),
+        paused.as_ref().map(|(_, paused)| paused),
+        now,
+    );
+    let mut after = after.map_err(Error::Memory)?;
     if differs(&before, &after) {
-        let message = after.message.clone().unwrap_or_default();
         tracing::warn!("the rollout is refused: {message}");
-        let about = before.trial.as_deref();
-        act::event(cx, (rollout, about), NoteKind::Warning, why.reason(), &message).await;
+        let about = before.trial.clone();
+        act::event(cx, (rollout, about.as_deref()), NoteKind::Warning, why.reason(), &message).await;
+        let own = parse_receivers("spec.notify", &rollout.spec.notify).unwrap_or_default();
+        let telling = cx.teller.begin(rollout, &own);
+        let dropped = paused
+            .as_ref()
+            .map(|(memory, paused)| telling.record((memory, &before), (paused, &mut after), now));
         write_status(cx, api, rollout, &after).await?;
+        cx.unwritten.forget(&key);
+        if let (Some((memory, paused)), Some(dropped)) = (&paused, dropped) {
+            telling.recorded(cx, about.as_deref(), dropped).await;
+            measure::recorded(&cx.metrics, &memory.phase, &paused.phase);
+            telling.send(paused, &after, now);
+        }
     }
     if deleted {
         release(cx, api, rollout).await?;

@@ -160,23 +160,31 @@ pub(super) fn after(
 }
 
 /// The status of a rollout that can't be worked on: its spec, or what the spec names, makes no sense or is not its to have.
-/// Nothing else of the status changes.
+/// Nothing else of the status changes, but for a trial that was `paused` by it: its traffic is gone.
+///
+/// # Errors
+/// When the memory can't be written as JSON, which no value of it can cause.
 pub(super) fn refused(
     before: &CanaryRolloutStatus,
     generation: Option<i64>,
-    reason: &str,
-    errors: &[FieldError],
+    (reason, message): (&str, &str),
+    paused: Option<&State>,
     now: Timestamp,
-) -> CanaryRolloutStatus {
-    let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+) -> Result<CanaryRolloutStatus, serde_json::Error> {
     let mut status = before.clone();
     status.observed_generation = generation;
-    status.message = Some(message.clone());
+    status.message = Some(message.to_owned());
+    if let Some(state) = paused {
+        status.phase = Some(state.phase.name().to_string());
+        status.weight = Some(WeightStatus { wanted: 0, observed: 0 });
+        status.next = None;
+        status.machine = Some(serde_json::to_value(state)?);
+    }
     let mut conditions = before.conditions.clone();
-    set(&mut conditions, generation, "SpecValid", false, reason, &message, now);
-    set(&mut conditions, generation, "Ready", false, reason, &message, now);
+    set(&mut conditions, generation, "SpecValid", false, reason, message, now);
+    set(&mut conditions, generation, "Ready", false, reason, message, now);
     status.conditions = conditions;
-    status
+    Ok(status)
 }
 
 /// The canary's share that a phase wants.

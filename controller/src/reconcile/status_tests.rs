@@ -250,3 +250,40 @@ fn an_event_tells_what_keeps_a_commit_from_the_cluster_and_when_that_ends() {
     let delivered = with(&blocked, false, "NotBlocked");
     assert_eq!(news(&blocked, &delivered).unwrap().1, "Delivered");
 }
+
+#[test]
+fn a_refused_spec_says_so_and_a_trial_that_it_paused_has_no_traffic() {
+    let before = CanaryRolloutStatus {
+        phase: Some("Progressing".to_owned()),
+        weight: Some(WeightStatus {
+            wanted: 25,
+            observed: 25,
+        }),
+        verdict: Some("inconclusive".to_owned()),
+        machine: Some(serde_json::to_value(starting("1.1.0")).unwrap()),
+        ..CanaryRolloutStatus::default()
+    };
+    let why = "spec.analysis.falseRollbacks: `60%` bounds nothing";
+    let refused = |paused: Option<&State>| refused(&before, Some(7), ("InvalidField", why), paused, at(9)).unwrap();
+    let conditions = |status: &CanaryRolloutStatus| {
+        let all = status.conditions.iter();
+        all.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
+            .collect::<Vec<_>>()
+    };
+    let said = [
+        format!("SpecValid=False InvalidField: {why}"),
+        format!("Ready=False InvalidField: {why}"),
+    ];
+
+    let rests = refused(None);
+    assert_eq!(conditions(&rests), said);
+    assert_eq!((&rests.phase, &rests.machine), (&before.phase, &before.machine));
+
+    let paused = State::default();
+    let pauses = refused(Some(&paused));
+    assert_eq!(conditions(&pauses), said);
+    assert_eq!(pauses.weight, Some(WeightStatus { wanted: 0, observed: 0 }));
+    assert_eq!(memory(Some(&pauses)).unwrap(), paused);
+    assert_eq!(pauses.phase.as_deref(), Some("Idle"), "as the memory says");
+    assert_eq!(pauses.verdict, before.verdict, "what was judged stays to be read");
+}

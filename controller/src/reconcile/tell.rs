@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::matches;
 use super::desk::{Desk, Key};
 use super::{Context, act, call, is_forbidden};
-use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, Parsed, Receiver};
+use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, Receiver};
 use crate::notify::{self, Config, Done, Letter, Moment, Notifier, Patience, Secrets, Setup};
 
 /// Who is told, and how far that is.
@@ -46,8 +46,8 @@ impl Teller {
         (teller, sending)
     }
 
-    /// What one decision about a rollout is to have told.
-    pub(super) fn begin<'a>(&'a self, rollout: &'a CanaryRollout, parsed: &Parsed) -> Telling<'a> {
+    /// What one decision about a rollout is to have told, to receivers of its own and to the cluster's.
+    pub(super) fn begin<'a>(&'a self, rollout: &'a CanaryRollout, own: &[Receiver]) -> Telling<'a> {
         let namespace = rollout.namespace().unwrap_or_default();
         let cluster = self.config.receivers.iter().filter(|(patterns, _)| {
             let mut patterns = patterns.iter();
@@ -57,8 +57,8 @@ impl Teller {
         let uid = rollout.uid().unwrap_or_default();
         Telling {
             done: self.notifier.done(&uid),
-            own: parsed.notify.len(),
-            receivers: parsed.notify.iter().cloned().chain(cluster).collect(),
+            own: own.len(),
+            receivers: own.iter().cloned().chain(cluster).collect(),
             teller: self,
             rollout,
             namespace,

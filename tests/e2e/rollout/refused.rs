@@ -17,7 +17,10 @@ use lab::{
 use serde_json::{Value, json};
 use serin::api::{COMMAND_ANNOTATION, CanaryRolloutSpec, CanaryRolloutStatus, Order};
 
-use super::{site::site, witness::weights};
+use super::{
+    site::site,
+    witness::{ROLLBACK, traffic_away, weights},
+};
 use crate::story::{SOON, eventually};
 
 pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -126,7 +129,44 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
 
     what_is_others(&environment, &good.spec).await?;
     someone_elses_subtree(&environment).await?;
+    in_the_middle(&environment, &good.spec).await?;
     someone_elses_route(&environment).await
+}
+
+/// Nonsense while a rollout runs pauses it, without its traffic, and blames nobody.
+async fn in_the_middle(environment: &Environment, good: &CanaryRolloutSpec) -> anyhow::Result<()> {
+    // Argo CD brings the revision, and would mend the spec as well.
+    let application = environment.application();
+    environment.site.argocd.resume_application(&application);
+    environment.commit("1.1.0", None).await?;
+    let shifting = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed > 0);
+    environment.until("1.1.0 gets traffic", ROLLBACK, shifting).await?;
+    environment.site.argocd.pause_application(&application).await;
+    patch(environment, &json!({ "analysis": { "falseRollbacks": "60%" } })).await?;
+    names(environment, "spec.analysis.falseRollbacks").await?;
+    let waits = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("Paused");
+    environment.until("it pauses", SOON, waits).await?;
+    traffic_away(environment)?;
+
+    patch(environment, &serde_json::to_value(good)?).await?;
+    let says = |s: &CanaryRolloutStatus| s.message.as_deref().is_some_and(|m| m.contains("its spec was refused"));
+    let status = environment.until("it waits for a person", SOON, says).await?;
+    ensure!(
+        waits(&status) && condition(&status, "SpecValid").is_some_and(|c| c.0),
+        "{:?}: {:?}",
+        status.phase,
+        status.conditions
+    );
+    traffic_away(environment)?;
+    environment.order("resume").await?;
+    environment
+        .until("1.1.0 gets traffic again", ROLLBACK, shifting)
+        .await?;
+    environment.order("abort").await?;
+    environment.site.argocd.resume_application(&application);
+    environment.until_phase("RolledBack", "1.1.0", ROLLBACK).await?;
+    environment.site.argocd.pause_application(&application).await;
+    Ok(())
 }
 
 /// What a tenant must not reach from his namespace, and what must not make Serin big.

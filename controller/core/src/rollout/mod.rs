@@ -25,4 +25,4 @@ pub use state::{
     Progressing, PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting,
     State, Way, short,
 };
-pub use transition::transition;
+pub use transition::{refused, transition};

@@ -272,6 +272,8 @@ pub enum PauseReason {
     MetricUnusable,
     /// The step's time is over, and its calls do not go where the weight says.
     TrafficNotFollowing,
+    /// The spec made no sense, or named what was not there.
+    SpecRefused,
 }
 
 /// See [`Phase::Paused`].

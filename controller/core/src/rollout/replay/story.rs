@@ -348,6 +348,7 @@ fn end(plan: &Plan, before: &State, after: &State, now: Timestamp) -> End {
                     | PauseReason::Approval
                     | PauseReason::StableChanged
                     | PauseReason::MetricUnusable
+                    | PauseReason::SpecRefused
                     | PauseReason::TrafficNotFollowing
                     | PauseReason::WeightContested => Waiting::Person,
                 },

@@ -150,16 +150,6 @@ fn skip_all(cx: &mut Context<'_>, run: Run) -> (Phase, Done) {
 
 fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
     match p.reason {
-        // Its traffic was taken away meanwhile: what the later steps stood on is gone.
-        _ if p.weight.is_zero() => again(cx, p.run),
-        PauseReason::Approval => next(cx, p.run, p.step),
-        PauseReason::Operator | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing => {
-            enter(cx, p.run, p.step, p.weight)
-        }
-        PauseReason::Blind | PauseReason::StableChanged | PauseReason::WeightContested => {
-            cx.take_away();
-            again(cx, p.run)
-        }
         PauseReason::MetricUnusable => {
             cx.take_away();
             // With the queries of the present spec: what is judged changes, so all of it is judged anew.
@@ -169,6 +159,16 @@ fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
                 baseline: Baseline::Wanted,
                 since: cx.now,
             })
+        }
+        // Its traffic was taken away meanwhile: what the later steps stood on is gone.
+        _ if p.weight.is_zero() => again(cx, p.run),
+        PauseReason::Approval => next(cx, p.run, p.step),
+        PauseReason::Operator | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing => {
+            enter(cx, p.run, p.step, p.weight)
+        }
+        PauseReason::Blind | PauseReason::StableChanged | PauseReason::WeightContested | PauseReason::SpecRefused => {
+            cx.take_away();
+            again(cx, p.run)
         }
     }
 }

@@ -8,6 +8,7 @@ mod contest;
 mod floor;
 mod leave;
 mod promoting;
+mod refused;
 mod rest;
 mod rolling_back;
 mod traffic;
@@ -26,6 +27,8 @@ use super::state::{
 };
 use crate::Weight;
 use crate::analysis::Outcome;
+
+pub use refused::refused;
 
 /// Decides what a rollout does next.
 ///

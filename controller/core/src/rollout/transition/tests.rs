@@ -20,8 +20,11 @@ use crate::rollout::{
 };
 
 mod floor;
+mod refused;
+mod restart;
 mod returns;
 mod testers;
+mod undecided;
 
 fn rev(name: &str, hash: &str) -> Revision {
     Revision {
@@ -62,6 +65,10 @@ struct World {
     origin: Origin,
     promotion: PromotionOutcome,
     failing: f64,
+    /// Share of stable's calls that fail.
+    stable_failing: f64,
+    /// Whether nobody calls either arm.
+    is_idle: bool,
     /// Percent of all calls that carry the testers' header.
     testers: u64,
     sight: Sight,
@@ -118,6 +125,8 @@ impl World {
                 at: at(0),
             },
             failing: 0.0,
+            stable_failing: 0.0,
+            is_idle: false,
             testers: 0,
             sight: Sight::Fresh,
             unusable: vec![],
@@ -161,14 +170,16 @@ impl World {
         let mut end = (since.as_second() / interval + 1) * interval;
         let mut ticks = vec![];
         while end <= at(self.now).as_second() {
-            let requests = 100 * u64::from(self.weight.canary().percent()).max(self.testers);
+            let all = if self.is_idle { 0 } else { 100 };
+            let requests = all * u64::from(self.weight.canary().percent()).max(self.testers);
+            let others = 100 * all - requests;
             let seen = self.sight == Sight::Fresh;
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 clippy::cast_precision_loss
             )]
-            let failures = (requests as f64 * self.failing) as u64;
+            let share = |requests: u64, failing: f64| (requests as f64 * failing) as u64;
             let counts = |requests, failures| Counts {
                 requests,
                 failures,
@@ -186,8 +197,8 @@ impl World {
             ticks.push(Tick {
                 start: Timestamp::from_second(end - interval).unwrap(),
                 end: Timestamp::from_second(end).unwrap(),
-                canary: arm(requests, failures),
-                stable: arm(10_000 - requests, 0),
+                canary: arm(requests, share(requests, self.failing)),
+                stable: arm(others, share(others, self.stable_failing)),
                 custom: CustomTick {
                     values: vec![Reading::default()],
                     unusable: self.unusable.clone(),
@@ -196,12 +207,12 @@ impl World {
                 sent: if self.inert {
                     Sent {
                         canary: 0,
-                        stable: 10_000,
+                        stable: 100 * all,
                     }
                 } else {
                     Sent {
                         canary: requests,
-                        stable: 10_000 - requests,
+                        stable: others,
                     }
                 },
                 open: Streams::default(),
@@ -358,6 +369,16 @@ impl World {
             reason: "because".into(),
             by: Some("alice".into()),
         });
+    }
+
+    /// Its spec makes no sense: what is on trial has no plan any more.
+    fn refuse(&mut self) {
+        if self.state.phase.run().is_some_and(|_| !self.weight.canary().is_zero()) {
+            self.carry_out(&Effect::SetWeight(Weight::ZERO));
+        }
+        if let Some(paused) = crate::rollout::refused(&self.state, at(self.now)) {
+            self.state = paused;
+        }
     }
 
     fn pause_reason(&self) -> Option<PauseReason> {
@@ -883,7 +904,7 @@ proptest! {
     /// Whatever happens in whatever order, no decision breaks an invariant (`step` checks them), at most one commit of
     /// each kind is made for a revision, and a rollout left alone comes to rest.
     #[test]
-    fn keeps_the_invariants_through_any_history(events in prop::collection::vec((0u8..14, 1i64..30), 1..40)) {
+    fn keeps_the_invariants_through_any_history(events in prop::collection::vec((0u8..15, 1i64..30), 1..40)) {
         let mut world = World::new(STEPS).with_canary("1.1.0");
         let mut hash = 3;
         for (event, seconds) in events {
@@ -901,6 +922,7 @@ proptest! {
                 10 => world.weight = LiveWeight::At(Weight::ZERO),
                 11 => world.weight = LiveWeight::At(Weight::FULL),
                 12 => { world.canary.revision = None; }
+                13 => world.refuse(),
                 // A restart: nothing but the state survives.
                 _ => world.git = GitView::default(),
             }

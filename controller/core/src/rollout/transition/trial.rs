@@ -400,6 +400,7 @@ fn why(run: &Run, reason: PauseReason) -> String {
         }
         PauseReason::WeightContested => "somebody lowered its weight (`serin resume` starts again)",
         PauseReason::MetricUnusable => "a metric could not be read; it can be now (`serin resume` starts again)",
+        PauseReason::SpecRefused => "its spec was refused; it makes sense now (`serin resume` starts again)",
         PauseReason::TrafficNotFollowing => {
             "its calls do not go where the weight says (`serin resume` tries the step again)"
         }
