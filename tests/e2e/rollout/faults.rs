@@ -11,7 +11,7 @@ use lab::{
     site::{Detours, Environment, Setup},
 };
 use serde_json::json;
-use serin::api::CanaryRolloutStatus;
+use serin::{api::CanaryRolloutStatus, runtime::crash::Point};
 
 use super::{
     report::report,
@@ -148,7 +148,14 @@ fn goes_on_tick_by_tick(status: &CanaryRolloutStatus) -> anyhow::Result<()> {
 }
 
 pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let environment = environment(&lab, "killed", json!({})).await?;
+    let dies_at = lab.dir().join("killed-dies-at");
+    let setup = Setup {
+        values: json!({}),
+        own_serin: true,
+    };
+    // Without a lease it is back at once.
+    let serin = json!({ "extraArgs": ["--no-lease", "--crash-file", dies_at] });
+    let environment = Environment::start_with(&site(&lab).await?, "killed", setup, &serin, Detours::default()).await?;
     let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
     environment.commit("1.1.0", None).await?;
     let at = |weight: i32| move |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == weight);
@@ -175,8 +182,23 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
     let application = environment.application();
     environment.site.argocd.pause_application(&application).await;
     let rolling = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("RollingBack");
-    environment.until("it is rolling back", ROLLBACK, rolling).await?;
-    serin.kill().await?;
+    let deaths = [
+        Point::BeforeWeight,
+        Point::AfterWeight,
+        Point::BeforeStatus,
+        Point::AfterStatus,
+        Point::BeforePush,
+        Point::AfterPush,
+        Point::BeforeStatus,
+        Point::AfterStatus,
+    ];
+    std::fs::write(&dies_at, deaths.map(|point| point.name()).join("\n"))?;
+    eventually("it has died at each step of the rollback", ROLLBACK, || async {
+        let left = std::fs::read_to_string(&dies_at).unwrap_or_default();
+        ensure!(!dies_at.exists(), "it lives, and is to die at {left:?}");
+        Ok(())
+    })
+    .await?;
     let pushed = |s: &CanaryRolloutStatus| rolling(s) && s.rollback.as_ref().is_some_and(|r| r.commit.is_some());
     environment.until("the rollback is pushed", ROLLBACK, pushed).await?;
     traffic_away(&environment)?;
