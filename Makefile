@@ -39,7 +39,7 @@ chaos: tools build ## ROUNDS=200 faults from SEED=1 on, while revisions arrive; 
 
 .PHONY: bench-git
 bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts, singly and together; writes target/bench/git.json.
-	@cargo bench --quiet --profile dev -p serin --bench git # the time is git's
+	@cargo bench --quiet --workspace --profile dev --bench git # the time is git's
 
 .PHONY: bench-tick
 bench-tick: ## What a tick of one rollout with three metrics costs, and its bar of 5 µs; writes target/bench/tick.json. 1 minute.

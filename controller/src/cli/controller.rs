@@ -1,6 +1,7 @@
 //! `serin controller`: puts the rooms together and waits for a signal. Every task is joined here: when one ends, all end.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
-use crate::gitops::{Fence, GitOps, Hosts, Identity};
+use crate::gitops::{Fence, GitOps, Hosts, Identity, Pace};
 use crate::metrics::{Metrics, Sources};
 use crate::notify;
 use crate::prometheus::Prometheus;
@@ -69,6 +70,9 @@ pub struct Args {
     /// Author and committer of commits.
     #[arg(long, env = "SERIN_GIT_AUTHOR", default_value = "Serin <serin@serin.dev>")]
     git_author: String,
+    /// At most so many pushes of promotions a minute to one repository; a rollback never waits for it.
+    #[arg(long, env = "SERIN_PUSHES_A_MINUTE", value_name = "N", default_value = "6")]
+    pushes_a_minute: NonZeroUsize,
     /// The address to listen on.
     #[arg(long, env = "BIND_ADDRESS", default_value = "0.0.0.0")]
     bind_address: IpAddr,
@@ -145,6 +149,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let gitops = GitOps::new(cache, Identity::parse(&args.git_author)?)
         .with_fence(fence)
+        .with_pace(Pace {
+            pushes_a_minute: args.pushes_a_minute.get(),
+            ..Pace::default()
+        })
         .with_hosts(Hosts::with(access.hosts())?)
         .with_metrics(metrics.clone());
     let gitops = Arc::new(gitops);

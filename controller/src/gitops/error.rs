@@ -58,13 +58,14 @@ pub enum Error {
     )]
     Shallow { repository: String, branch: String },
     #[error(
-        "the history of {branch} in {repository} was rewritten: {known} is no longer part of it; Serin stops there. Find out who forced the push; to accept it, remove {cache}"
+        "the history of {branch} in {repository} was rewritten: {known} is no longer part of it; Serin stops there. Find out who forced the push; to accept it, {accept}"
     )]
     Rewritten {
         repository: String,
         branch: String,
         known: String,
-        cache: String,
+        /// What somebody does who accepts it.
+        accept: String,
     },
     #[error("{repository} refuses pushes to {branch}: {words}; allow Serin's identity to push there")]
     Refused {

@@ -45,6 +45,14 @@ impl Arms {
         }
     }
 
+    /// An error where the canary differs from stable and has no name: what it is can be neither found nor answered.
+    pub(super) fn check_name(&self, mirror: &Mirror, subject: &Subject) -> Result<()> {
+        match self.nameless(&subject.layout) {
+            Some(bad) => Err(bad_values(mirror, subject, bad)),
+            None => Ok(()),
+        }
+    }
+
     /// The tree of a commit with these arms instead, and nothing else changed.
     pub(super) async fn tree_with(
         &self,

@@ -48,6 +48,14 @@ impl Shape {
         }
     }
 
+    /// Where the images stand.
+    fn images(self) -> &'static str {
+        match self {
+            Self::Overlay => IMAGES,
+            Self::Patch => "spec.template.spec.containers",
+        }
+    }
+
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Overlay => &OVERLAY,
@@ -154,14 +162,26 @@ fn revision(says: &Yaml, shape: Shape, image: Option<&str>) -> Option<String> {
     }
 }
 
+/// What is wrong with an arm that names no revision.
+pub(super) fn no_name(says: &Yaml, image: Option<&str>) -> YamlError {
+    let is_patch = says.get(SHAPE).and_then(Yaml::as_scalar) == Some(Shape::Patch.name());
+    let shape = if is_patch { Shape::Patch } else { Shape::Overlay };
+    let (key, list) = entries(says, shape).unwrap_or((shape.images(), &[]));
+    if let Err(error) = choose(key, list, image) {
+        return error;
+    }
+    let field = if is_patch { "image (with a tag)" } else { "newTag" };
+    YamlError::NoKey(format!("{key}.{field}"))
+}
+
 /// The list with the images: `images`, or the containers.
 fn entries(says: &Yaml, shape: Shape) -> Option<(&'static str, &[Yaml])> {
-    let (key, list) = match shape {
-        Shape::Overlay => (IMAGES, says.get(IMAGES)?),
-        Shape::Patch => ("spec.template.spec.containers", says.get(POD)?.get("containers")?),
+    let list = match shape {
+        Shape::Overlay => says.get(IMAGES)?,
+        Shape::Patch => says.get(POD)?.get("containers")?,
     };
     let Yaml::List(items) = list else { return None };
-    Some((key, items))
+    Some((shape.images(), items))
 }
 
 /// The entry that a revision is about.
@@ -216,12 +236,7 @@ pub(super) fn with_revision(
 ) -> Result<Yaml, YamlError> {
     let shape = Shape::of(root)?;
     let Some((key, list)) = entries(says, shape) else {
-        let key = if shape == Shape::Overlay {
-            IMAGES
-        } else {
-            "spec.template.spec.containers"
-        };
-        return Err(YamlError::NoKey(key.to_owned()));
+        return Err(YamlError::NoKey(shape.images().to_owned()));
     };
     let (mut list, chosen) = (list.to_vec(), choose(key, list, image)?);
     if let Some(entry) = list.get_mut(chosen) {

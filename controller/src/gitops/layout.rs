@@ -127,10 +127,36 @@ fn subtree(says: &Yaml) -> Arm {
     }
 }
 
+/// What is wrong with a subtree that names no revision.
+fn no_name(key: &KeyPath, says: &Yaml) -> YamlError {
+    let named = ["image.tag", "revision"].map(KeyPath::parse);
+    match named.iter().find_map(|path| Some((path, says.at(path)?))) {
+        Some((path, found)) => YamlError::WrongKind {
+            key: key.join(path).to_string(),
+            found: found.kind(),
+            wanted: "a text",
+        },
+        None => YamlError::NoKey(key.join(&KeyPath::parse("image.tag")).to_string()),
+    }
+}
+
 impl Arms {
     /// Whether Git is at rest: the canary says what stable says.
     pub(super) fn at_rest(&self) -> bool {
         self.stable == self.canary
+    }
+
+    /// Why the canary has no name, if it has none although it differs from stable: nobody could say which revision it is.
+    pub(super) fn nameless(&self, layout: &Layout) -> Option<BadFile> {
+        if self.at_rest() || self.canary.revision.is_some() {
+            return None;
+        }
+        let source = match layout {
+            Layout::Helm { canary, .. } => no_name(&KeyPath::parse(canary), &self.canary.says),
+            Layout::Kustomize { image, .. } => kustomize::no_name(&self.canary.says, image.as_deref()),
+        };
+        let nth = self.files.len().saturating_sub(1);
+        Some(BadFile { nth, source })
     }
 
     /// The canary's own file.

@@ -17,6 +17,7 @@ mod graph;
 mod history;
 mod housekeeping;
 mod kustomize;
+mod later;
 mod layout;
 mod lists;
 mod objects;
@@ -112,7 +113,9 @@ pub struct GitOps {
     hosts: Hosts,
     housekeeping: Housekeeping,
     metrics: Metrics,
-    branches: Arc<queue::PerBranch<Arc<Branch>>>,
+    branches: Arc<queue::PerPair<Arc<Branch>>>,
+    /// By host and path, whatever way leads there.
+    pushes: Arc<queue::PerPair<Arc<queue::Pushes>>>,
 }
 
 impl fmt::Debug for GitOps {
@@ -128,7 +131,6 @@ impl fmt::Debug for GitOps {
 #[derive(Debug, Default)]
 struct Branch {
     queue: queue::Queue<writer::Job>,
-    pushes: queue::Pushes,
     progress: queue::Progress,
     on_the_line: queue::OnTheLine,
     proposals: proposal::Proposals,
@@ -153,6 +155,7 @@ impl GitOps {
             housekeeping: Housekeeping::default(),
             metrics: Metrics::default(),
             branches: Arc::default(),
+            pushes: Arc::default(),
         }
     }
 
@@ -236,6 +239,12 @@ impl GitOps {
         self.branches.of(&repo.url, &repo.branch)
     }
 
+    /// Those of all branches of a repository: the host counts them together.
+    fn pushes(&self, repo: &RepoSpec) -> Arc<queue::Pushes> {
+        let (host, path) = place(&repo.url);
+        self.pushes.of(&host, &path)
+    }
+
     /// The branch's head, after a fetch.
     pub async fn head(&self, repo: &RepoSpec) -> Result<String> {
         Ok(self.fetched(repo).await?.1)
@@ -258,8 +267,10 @@ impl GitOps {
     pub async fn look(&self, repo: &RepoSpec, subject: &Subject, revision: &str) -> Result<Sight> {
         subject.check()?;
         let (mirror, head) = self.fetched(repo).await?;
+        let arms = layout::Arms::at(&mirror, &head, subject).await?;
+        arms.check_name(&mirror, subject)?;
         Ok(Sight {
-            at_rest: layout::Arms::at(&mirror, &head, subject).await?.at_rest(),
+            at_rest: arms.at_rest(),
             brought_by: find::canary(&mirror, &head, subject, Some(revision)).await?,
             answers: find::answers(&mirror, &head, subject).await?,
         })

@@ -3,7 +3,8 @@
 use super::error::Result;
 use super::find;
 use super::history::only_arms;
-use super::layout::{Arm, Arms};
+use super::later;
+use super::layout::Arms;
 use super::repository::Mirror;
 use super::spec::{Identity, Subject};
 use super::trailers::{self, Action, Message, Trailers};
@@ -58,7 +59,13 @@ pub(super) async fn compute(
     let subject = &request.subject;
     let settled = |outcome| Ok(Step::Settled(outcome));
     let arms = Arms::at(mirror, head, subject).await?;
-    let found = |arm: &Arm| arm.revision.clone();
+    let changed = || {
+        // A canary without a name is none that could take this one's place: somebody broke the file.
+        arms.check_name(mirror, subject)?;
+        settled(PromoteOutcome::CanaryChanged {
+            found: arms.canary.revision.clone(),
+        })
+    };
     let canary_commit = match &request.canary_commit {
         Some(sha) => Some(sha.clone()),
         None => find::canary(mirror, head, subject, Some(&request.revision))
@@ -66,9 +73,7 @@ pub(super) async fn compute(
             .map(|commit| commit.sha),
     };
     let Some(canary_commit) = canary_commit else {
-        return settled(PromoteOutcome::CanaryChanged {
-            found: found(&arms.canary),
-        });
+        return changed();
     };
     let answers = find::answers(mirror, head, subject).await?;
     // The rollback first: a promotion that was rolled back is not a promotion any more.
@@ -82,21 +87,20 @@ pub(super) async fn compute(
             sha: answer.sha.clone(),
         });
     }
-    let judged = if mirror.is_ancestor(&canary_commit, head).await? {
-        Arms::once(mirror, &canary_commit, subject).await?
-    } else {
-        None
-    };
-    let Some(judged) = judged.filter(|judged| judged.canary == arms.canary) else {
-        return settled(PromoteOutcome::CanaryChanged {
-            found: found(&arms.canary),
-        });
-    };
     if arms.canary.revision.as_ref() != Some(&request.revision) {
-        return settled(PromoteOutcome::CanaryChanged {
-            found: found(&arms.canary),
-        });
+        return changed();
     }
+    if !mirror.is_ancestor(&canary_commit, head).await? {
+        return if arms.at_rest() {
+            settled(PromoteOutcome::AlreadyThere)
+        } else {
+            Err(later::gone(mirror, subject, &canary_commit))
+        };
+    }
+    let judged = Arms::once(mirror, &canary_commit, subject).await?;
+    let Some(judged) = judged.filter(|judged| judged.canary == arms.canary) else {
+        return changed();
+    };
     if arms.at_rest() {
         return settled(PromoteOutcome::AlreadyThere);
     }
@@ -107,7 +111,7 @@ pub(super) async fn compute(
     let is_known = request.baseline.is_some() || judged.stable == arms.stable;
     if !(is_baseline && is_same && is_known) {
         return settled(PromoteOutcome::StableChanged {
-            found: found(&arms.stable),
+            found: arms.stable.revision.clone(),
         });
     }
     let tree = arms

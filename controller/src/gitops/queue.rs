@@ -1,5 +1,5 @@
 //! What waits for one (repository, branch): rollbacks first, and as many together as may go in one push; and how often promotions
-//! may be pushed. It must not know what is written.
+//! may be pushed to a repository. It must not know what is written.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -19,7 +19,7 @@ pub(super) enum Priority {
 /// How often promotions and canaries are pushed; a rollback never waits for it, and takes along what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// At most so many pushes a minute to one branch.
+    /// At most so many pushes a minute to one repository.
     pub pushes_a_minute: usize,
     /// How long one waits for others that can go in the same push.
     pub company: Duration,
@@ -238,20 +238,20 @@ impl<J> Queue<J> {
     }
 }
 
-/// A value per (repository, branch), made when first asked for.
+/// A value per pair of names, such as repository and branch, made when first asked for.
 #[derive(Debug)]
-pub(super) struct PerBranch<T>(Mutex<HashMap<(String, String), T>>);
+pub(super) struct PerPair<T>(Mutex<HashMap<(String, String), T>>);
 
-impl<T> Default for PerBranch<T> {
+impl<T> Default for PerPair<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone + Default> PerBranch<T> {
-    pub(super) fn of(&self, url: &str, branch: &str) -> T {
+impl<T: Clone + Default> PerPair<T> {
+    pub(super) fn of(&self, one: &str, two: &str) -> T {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.entry((url.to_owned(), branch.to_owned())).or_default().clone()
+        map.entry((one.to_owned(), two.to_owned())).or_default().clone()
     }
 
     /// Something made of all of them.

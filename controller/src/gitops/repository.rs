@@ -133,7 +133,7 @@ impl Mirror {
             Err(source) => return Err(self.disk("compare with what was known of", source)),
         };
         if !self.is_ancestor(known.trim(), &head).await? {
-            return Err(self.rewritten(known));
+            return Err(self.rewritten(&known, self.remove_it()));
         }
         // One that stays says the same again at the next fetch.
         let _ = std::fs::remove_file(&memory);
@@ -147,13 +147,18 @@ impl Mirror {
         self.text(Call::new("check the history of", args)).await.map(drop)
     }
 
-    fn rewritten(&self, known: String) -> Error {
+    /// The error that says that a commit is gone which was on the branch once, and how somebody accepts it.
+    pub(super) fn rewritten(&self, known: &str, accept: String) -> Error {
         Error::Rewritten {
             repository: self.repo.name(),
             branch: self.repo.branch.clone(),
-            known,
-            cache: self.dir.display().to_string(),
+            known: known.to_owned(),
+            accept,
         }
+    }
+
+    fn remove_it(&self) -> String {
+        format!("remove {}", self.dir.display())
     }
 
     /// None: the mirror itself is damaged.
@@ -195,7 +200,7 @@ impl Mirror {
             return if words.contains("couldn't find remote ref") {
                 Err(Error::NoBranch { repository, branch })
             } else if words.contains("non-fast-forward") {
-                Err(self.rewritten(known.unwrap_or_default()))
+                Err(self.rewritten(&known.unwrap_or_default(), self.remove_it()))
             } else if words.contains("shallow update not allowed") {
                 Err(Error::Shallow { repository, branch })
             } else if is_damage(words) && !is_full(words) {

@@ -6,8 +6,9 @@
 use super::error::{Error, Result};
 use super::find::{self, Answer};
 use super::history::{SinceRest, only_arms, since_rest};
+use super::later::{self, behind, blocked, described};
 use super::layout::{Arm, Arms, Beside};
-use super::objects::{Commit, Walk};
+use super::objects::Commit;
 use super::repository::Mirror;
 use super::spec::{Identity, Subject};
 use super::trailers::{self, Action, Message, Trailers};
@@ -94,18 +95,24 @@ pub(super) async fn compute(
         .and_then(|sha| find::answer_to(&answers, Action::Promote, sha))
         .map(|answer| answer.sha.clone());
     let promotion = request.promotion.clone().or(pushed);
-    let arms = match Arms::at(mirror, head, subject).await {
+    let (canary_commit, promotion) = (canary_commit.as_deref(), promotion.as_deref());
+    let read: Result<_> = async {
+        let arms = Arms::at(mirror, head, subject).await?;
+        let target = target_of(mirror, head, request, &arms, canary_commit, promotion).await?;
+        Ok((arms, target))
+    }
+    .await;
+    let (arms, target) = match read {
         Err(error @ (Error::NoFile { .. } | Error::File { .. } | Error::Values { .. })) => {
-            return Err(match &canary_commit {
+            return Err(match canary_commit {
                 // Without the canary's commit nothing says that there is something to roll back.
                 Some(sha) => blocked(mirror, head, request, sha, &error).await?,
                 None => error,
             });
         }
-        arms => arms?,
+        read => read?,
     };
-    let (canary_commit, promotion) = (canary_commit.as_deref(), promotion.as_deref());
-    let target = match target_of(mirror, head, request, &arms, canary_commit, promotion).await? {
+    let target = match target {
         Ok(target) => target,
         Err(outcome) => return Ok(Step::Settled(outcome)),
     };
@@ -158,6 +165,8 @@ async fn target_of(
         return Ok(Err(RollbackOutcome::AlreadyAtRest));
     }
     if is_newer {
+        // What has no name is no newer revision, but one that somebody broke.
+        arms.check_name(mirror, subject)?;
         let by = arms.canary.revision.clone();
         return Ok(Err(RollbackOutcome::Superseded { by }));
     }
@@ -193,7 +202,7 @@ async fn ours(
         return Ok(Some((commits, None)));
     }
     if !mirror.is_ancestor(sha, head).await? {
-        return Ok(None);
+        return Err(later::gone(mirror, &request.subject, sha));
     }
     let Some(rest) = commits.last().and_then(|oldest| oldest.parents.first()) else {
         // The file was moved with the canary in it: no commit of the new place brought it.
@@ -255,55 +264,6 @@ async fn before_promotion(
         undone,
         came_with: None,
     }))
-}
-
-/// So many commits are named, at most.
-const NAMED: usize = 5;
-
-/// The commits that changed the rollout's file after another one, newest first.
-async fn behind(mirror: &Mirror, head: &str, after: &str, subject: &Subject) -> Result<Vec<Commit>> {
-    let (range, files) = (format!("{after}..{head}"), subject.files());
-    mirror.log(&range, Walk::Branch { files: &files }, NAMED).await
-}
-
-/// As people speak of commits.
-fn described(commits: &[Commit]) -> Vec<String> {
-    let words = |commit: &Commit| {
-        let id = commit.sha.get(..12).unwrap_or(&commit.sha);
-        format!("{id} {:?} by {}", commit.subject(), commit.author)
-    };
-    commits.iter().map(words).collect()
-}
-
-/// The error that says what keeps even the rollout's own fields from being restored, and who can tell more.
-async fn blocked(
-    mirror: &Mirror,
-    head: &str,
-    request: &RollbackRequest,
-    after: &str,
-    because: &Error,
-) -> Result<Error> {
-    let subject = &request.subject;
-    let mut commits = behind(mirror, head, after, subject).await?;
-    // Only what came after the file could be read for the last time.
-    for at in 0..commits.len() {
-        let Some(commit) = commits.get(at) else { break };
-        if Arms::once(mirror, &commit.sha, subject).await?.is_some() {
-            commits.truncate(at.max(1));
-            break;
-        }
-    }
-    let mut why = because.to_string();
-    if let Some(source) = std::error::Error::source(because) {
-        why.push_str(&format!(": {source}"));
-    }
-    Ok(Error::RollbackBlocked {
-        repository: mirror.repo().name(),
-        revision: request.revision.clone(),
-        why,
-        paths: subject.files(),
-        commits: described(&commits),
-    })
 }
 
 /// The tree of the true reverts, or why it cannot be used.

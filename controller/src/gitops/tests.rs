@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod blocked;
+mod clusters;
 mod disk;
 mod faults;
 mod hanging;
@@ -22,6 +23,7 @@ mod pulls;
 mod servers;
 mod signing;
 mod together;
+pub(crate) mod troubles;
 
 const VALUES: &str = "\
 # Production.

@@ -22,7 +22,7 @@ use super::create::{self, CreateRequest, Created};
 use super::error::{Error, ErrorKind, Result};
 use super::fetch::Need;
 use super::promote::{self, PromoteOutcome, PromoteRequest};
-use super::queue::Priority;
+use super::queue::{Priority, Pushes};
 use super::repository::{Mirror, Push};
 use super::rollback::{self, RollbackOutcome, RollbackRequest};
 use super::spec::{Identity, RepoSpec, Subject};
@@ -138,7 +138,7 @@ impl GitOps {
         let (limit, branch) = (self.write_deadline, self.branch(repo));
         let (job, answer) = Job::new(repo, write);
         if branch.queue.push(W::PRIORITY, job) {
-            tokio::spawn(self.clone().drive(branch.clone()));
+            tokio::spawn(self.clone().drive(branch.clone(), self.pushes(repo)));
         }
         let (begun, mut answer) = (Instant::now(), std::pin::pin!(answer));
         loop {
@@ -162,11 +162,11 @@ impl GitOps {
         }
     }
 
-    async fn drive(self, branch: Arc<Branch>) {
+    async fn drive(self, branch: Arc<Branch>, pushes: Arc<Pushes>) {
         let mut driver = Driver(Some(branch.clone()));
         loop {
             if branch.queue.may_wait() {
-                let until = branch.pushes.next(self.pace, Instant::now());
+                let until = pushes.next(self.pace, Instant::now());
                 tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
                     () = branch.queue.rollback(|_| true) => {}
@@ -315,7 +315,7 @@ impl GitOps {
             let pushed = self.metrics.git_during(GitOperation::Push, push, Push::word).await;
             match pushed {
                 Ok(Push::Done) => {
-                    branch.pushes.count(Instant::now());
+                    self.pushes(&repo).count(Instant::now());
                     branch.progress.mark(Instant::now());
                     tell(jobs);
                     return Ok(());
@@ -331,7 +331,7 @@ impl GitOps {
                 Err(Error::Damaged { .. }) if tries < 2 => mark(jobs, None),
                 // What several came to together is for each of them alone.
                 Err(Error::Refused { words, .. }) if is_alone => {
-                    branch.pushes.count(Instant::now());
+                    self.pushes(&repo).count(Instant::now());
                     let known = (&branch.proposals, &self.hosts);
                     return Err(branch
                         .on_the_line

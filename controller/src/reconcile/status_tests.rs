@@ -5,6 +5,9 @@ use serin_core::rollout::{Arm, Commit, GitView, LiveWeight, RestNote, Revision, 
 use super::*;
 use crate::api::parse;
 
+#[path = "trouble_tests.rs"]
+mod troubles;
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }
@@ -150,6 +153,16 @@ fn a_revision_whose_place_another_one_took_is_remembered_as_superseded() {
 }
 
 fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Condition> {
+    let git = GitView {
+        rollback: reason.map(|_| Answer::Failed("envs/prod/values.yaml: changed by abc".to_owned())),
+        reason,
+        ..GitView::default()
+    };
+    conditions_of(before, git)
+}
+
+/// The conditions when Git has answered this.
+fn conditions_of(before: &[Condition], git: GitView) -> Vec<Condition> {
     let arm = Arm {
         revision: None,
         desired: 1,
@@ -171,11 +184,7 @@ fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Con
         ticks: vec![],
         sampling_problem: None,
         baseline: None,
-        git: GitView {
-            rollback: reason.map(|_| Answer::Failed("envs/prod/values.yaml: changed by abc".to_owned())),
-            reason,
-            ..GitView::default()
-        },
+        git,
         command: None,
         deleted: false,
     };

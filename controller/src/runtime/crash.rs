@@ -1,9 +1,10 @@
 //! Named points at which a test may have the process die, as if it were killed there. Inert unless `--crash-file` was given.
 //! Must not know what is done between the points.
 //!
-//! A point fires when the file names it; the file is removed first, so that the next life goes on.
+//! A point fires when the first line of the file names it; the line is removed first, and the file with the last one, so that the
+//! next life goes on to the next point.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 static FILE: OnceLock<PathBuf> = OnceLock::new();
@@ -65,8 +66,39 @@ pub fn arm(file: PathBuf) {
 /// Dies here, if that is asked for.
 pub fn here(point: Point) {
     let Some(file) = FILE.get() else { return };
-    let wanted = std::fs::read_to_string(file).unwrap_or_default();
-    if wanted.trim() == point.name() && std::fs::remove_file(file).is_ok() {
+    if is_named(file, point) {
         std::process::abort();
+    }
+}
+
+/// Whether the file's first line names the point; the line is gone then.
+fn is_named(file: &Path, point: Point) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    if first.trim() != point.name() {
+        return false;
+    }
+    let gone = if rest.trim().is_empty() {
+        std::fs::remove_file(file)
+    } else {
+        std::fs::write(file, rest)
+    };
+    gone.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_fire_in_the_order_of_the_file_and_each_line_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dies-at");
+        assert!(!is_named(&file, Point::AfterPush), "no file, no end");
+        std::fs::write(&file, "before-push\nafter-push\n").unwrap();
+        assert!(!is_named(&file, Point::AfterPush), "not its turn");
+        assert!(is_named(&file, Point::BeforePush) && !is_named(&file, Point::BeforePush));
+        assert!(is_named(&file, Point::AfterPush));
+        assert!(!file.exists());
     }
 }

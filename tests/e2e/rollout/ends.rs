@@ -68,7 +68,38 @@ pub(super) async fn promotes_configuration(lab: Arc<Lab>) -> anyhow::Result<()> 
         env.to_string().contains(r#""name":"GREETING","value":"hello""#),
         "{env}"
     );
-    Ok(())
+    returns_to_what_was_promoted_lately(&environment).await
+}
+
+/// The image without the variable is what stable ran before: it needs no canary again.
+async fn returns_to_what_was_promoted_lately(environment: &Environment) -> anyhow::Result<()> {
+    let before = weights(environment)?;
+    let edit = |text: &str| {
+        let (stable, canary) = text.split_once("\ncanary:").unwrap_or((text, ""));
+        let canary = canary.replacen("revision: \"1.1.0-hello\"", "revision: \"1.1.0\"", 1);
+        let canary = canary.replacen("env: {GREETING: hello}", "env: {}", 1);
+        format!("{stable}\ncanary:{canary}")
+    };
+    environment.edit("Say nothing any more", edit).await?;
+    environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
+    environment.until_arms("1.1.0", "1.1.0", SOON).await?;
+    let found = commits(environment, "promote", "1.1.0").await?;
+    ensure!(
+        found == 2,
+        "{found} promotion commits of 1.1.0, which was promoted twice"
+    );
+    ensure!(
+        weights(environment)? == before,
+        "weights were written: {:?}",
+        weights(environment)?
+    );
+    canary_is_idle(environment).await?;
+    let events = environment.events().await?;
+    ensure!(
+        events.iter().any(|e| e.reason.as_deref() == Some("FastReturn")),
+        "no event says so"
+    );
+    no_call_failed(environment, "although nobody met a canary")
 }
 
 /// Stable runs it, by one commit; Git rests; the canary is idle.

@@ -11,7 +11,7 @@ use lab::{
     site::{Detours, Environment, Setup},
 };
 use serde_json::json;
-use serin::api::CanaryRolloutStatus;
+use serin::{api::CanaryRolloutStatus, runtime::crash::Point};
 
 use super::{
     report::report,
@@ -148,7 +148,14 @@ fn goes_on_tick_by_tick(status: &CanaryRolloutStatus) -> anyhow::Result<()> {
 }
 
 pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let environment = environment(&lab, "killed", json!({})).await?;
+    let dies_at = lab.dir().join("killed-dies-at");
+    let setup = Setup {
+        values: json!({}),
+        own_serin: true,
+    };
+    // Without a lease it is back at once.
+    let serin = json!({ "extraArgs": ["--no-lease", "--crash-file", dies_at] });
+    let environment = Environment::start_with(&site(&lab).await?, "killed", setup, &serin, Detours::default()).await?;
     let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
     environment.commit("1.1.0", None).await?;
     let at = |weight: i32| move |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == weight);
@@ -175,11 +182,27 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
     let application = environment.application();
     environment.site.argocd.pause_application(&application).await;
     let rolling = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("RollingBack");
-    environment.until("it is rolling back", ROLLBACK, rolling).await?;
-    serin.kill().await?;
+    let deaths = [
+        Point::BeforeWeight,
+        Point::AfterWeight,
+        Point::BeforeStatus,
+        Point::AfterStatus,
+        Point::BeforePush,
+        Point::AfterPush,
+        Point::BeforeStatus,
+        Point::AfterStatus,
+    ];
+    std::fs::write(&dies_at, deaths.map(Point::name).join("\n"))?;
+    eventually("it has died at each step of the rollback", ROLLBACK, || async {
+        let left = std::fs::read_to_string(&dies_at).unwrap_or_default();
+        ensure!(!dies_at.exists(), "it lives, and is to die at {left:?}");
+        Ok(())
+    })
+    .await?;
     let pushed = |s: &CanaryRolloutStatus| rolling(s) && s.rollback.as_ref().is_some_and(|r| r.commit.is_some());
     environment.until("the rollback is pushed", ROLLBACK, pushed).await?;
     traffic_away(&environment)?;
+    names_what_keeps_the_commit_away(&environment).await?;
     environment.site.argocd.resume_application(&application);
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
     ensure!(
@@ -187,6 +210,33 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
         "not one rollback commit"
     );
     nobody_meets(&environment, "1.2.0")
+}
+
+/// Somebody has Argo CD skip the Application as well: status and an event name it, until that ends.
+async fn names_what_keeps_the_commit_away(environment: &Environment) -> anyhow::Result<()> {
+    const REASON: &str = "ReconcileSkipped";
+    let application = environment.application();
+    let annotate = async |to: &str| {
+        let args = ["annotate", "application", &application, "-n", "argocd", to];
+        environment.site.kubectl(&args, b"").await.map(drop)
+    };
+    let is_blocked = |s: &CanaryRolloutStatus| {
+        let blocked = s.conditions.iter().find(|c| c.type_ == "DeliveryBlocked");
+        blocked.is_some_and(|c| c.status == "True" && c.reason == REASON && c.message.contains(&application))
+    };
+    annotate("argocd.argoproj.io/skip-reconcile=true").await?;
+    let named = "status names what keeps the commit from the cluster";
+    environment.until(named, ROLLBACK, is_blocked).await?;
+    eventually("an event names it, too", SOON, || async {
+        let events = environment.events().await?;
+        let is_told = events.iter().any(|event| event.reason.as_deref() == Some(REASON));
+        ensure!(is_told, "there is none");
+        Ok(())
+    })
+    .await?;
+    annotate("argocd.argoproj.io/skip-reconcile-").await?;
+    let over = "nothing keeps it away any more";
+    environment.until(over, ROLLBACK, |s| !is_blocked(s)).await.map(drop)
 }
 
 /// How often Prometheus is asked until nonsense has had its chance: a few ticks.

@@ -46,6 +46,16 @@ pub(super) async fn by_people(lab: Arc<Lab>) -> anyhow::Result<()> {
         "stable may be scaled down while its traffic is elsewhere"
     );
     only_who_may(&environment).await?;
+    // A pipeline whose time is over is told so, and where the rollout stands.
+    let waited = environment
+        .serin_as(ALICE, &["wait", SERVICE, "--revision", "1.1.0", "--timeout", "1s"])
+        .await?;
+    let said = String::from_utf8_lossy(&waited.stderr);
+    ensure!(
+        waited.status.code() == Some(124)
+            && said.contains("were over before 1.1.0 came to its end; the last word: Paused"),
+        "{waited:?}"
+    );
 
     let refused = steer(&environment, ALICE, &["pause", SERVICE]).await?;
     let said = format!("user-service-steered/{SERVICE}: pause: refused in phase Paused: ");

@@ -90,7 +90,7 @@ pub(crate) async fn commits(environment: &Environment, action: &str, revision: &
         .await?;
     Ok(log
         .split('\0')
-        .filter(|message| wanted.iter().all(|line| message.contains(line)))
+        .filter(|message| wanted.iter().all(|line| message.lines().any(|said| said == line)))
         .count())
 }
 

@@ -52,9 +52,18 @@ fn in_work(world: &World, change: impl Fn(&Path)) -> String {
 }
 
 /// What a later commit did, and a word of what the error says of it.
-type Harm = (&'static str, fn(&World) -> String, &'static str);
+pub(super) type Harm = (&'static str, fn(&World) -> String, &'static str);
 
-const HARMS: [Harm; 6] = [
+/// What stands in the place of the canary's tag; its revision is gone.
+fn nameless(world: &World, tag: &str) -> String {
+    let text = world
+        .file()
+        .replace("    tag: \"1.1.0\" # set by the pipeline\n", tag)
+        .replace("  revision: '1.1.0'\n", "");
+    world.person(FILE, &text, "Break it")
+}
+
+pub(super) const HARMS: [Harm; 8] = [
     (
         "YAML that does not parse",
         |world| world.person(FILE, &format!("{}broken: [\n", world.file()), "Break it"),
@@ -93,6 +102,12 @@ const HARMS: [Harm; 6] = [
             world.person(FILE, &format!("{text}elsewhere: *mine\n"), "Break it")
         },
         "anchor",
+    ),
+    ("no image's tag", |world| nameless(world, ""), "no key canary.image.tag"),
+    (
+        "an image's tag that is no scalar",
+        |world| nameless(world, "    tag: [1, 1]\n"),
+        "canary.image.tag is a list",
     ),
 ];
 
@@ -187,4 +202,30 @@ async fn what_cannot_be_read_is_said_with_what_to_do() {
         assert!(said.contains("canary.image.tag"), "{said}");
         assert_eq!(world.head(), head);
     }
+}
+
+#[tokio::test]
+async fn a_canary_that_names_no_revision_is_said_to_whoever_asks_for_it() {
+    let world = World::new();
+    world.create("1.1.0", &[]).await.unwrap();
+    let good = world.file();
+    let head = nameless(&world, "    tag: {number: 1}\n");
+    let looked = world.gitops.look(&world.repo, &subject(), "1.1.0").await.map(drop);
+    let promoted = world.promote("1.1.0", "1.0.0").await.map(drop);
+    for error in [looked.unwrap_err(), promoted.unwrap_err()] {
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Input, "BadValuesFile"));
+        let said = format!("{:#}", anyhow::Error::from(error));
+        assert!(
+            said.contains("canary.image.tag is a mapping") && said.contains(FILE),
+            "{said}"
+        );
+    }
+    assert_eq!(world.head(), head, "nothing is pushed");
+
+    // What was answered before stays answered.
+    world.person(FILE, &good, "Mend it");
+    world.promote("1.1.0", "1.0.0").await.unwrap();
+    nameless(&world, "");
+    let again = world.promote("1.1.0", "1.0.0").await.unwrap();
+    assert!(matches!(again, PromoteOutcome::AlreadyCommitted { .. }), "{again:?}");
 }

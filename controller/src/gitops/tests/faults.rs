@@ -186,7 +186,7 @@ async fn a_damaged_mirror_is_fetched_anew_and_the_rollback_is_made() {
 }
 
 /// Replaces the branch's history by one without its last commit.
-fn rewrite(world: &World) -> String {
+pub(super) fn rewrite(world: &World) -> String {
     let work = world.work();
     git(&work, &["pull", "-q", "--rebase", "origin", "main"]);
     git(&work, &["reset", "-q", "--hard", "HEAD~1"]);
@@ -216,6 +216,47 @@ async fn a_history_rewritten_by_force_stops_serin_and_a_repair_does_not_hide_it(
         .rest_state(&world.repo, &subject())
         .await
         .expect("accepted by a person");
+}
+
+/// The mirror has gone with the controller's pod: what status knows of is all that there is to compare with.
+#[tokio::test]
+async fn a_canary_whose_commit_was_rewritten_while_there_was_no_mirror_is_neither_rolled_back_nor_promoted() {
+    let mut world = World::new();
+    let known = world.create("1.1.0", &[]).await.unwrap().sha;
+    let work = world.work();
+    git(&work, &["pull", "-q", "--rebase", "origin", "main"]);
+    git(
+        &work,
+        &["commit", "-q", "--amend", "-m", "Try 1.1.0, said in another way"],
+    );
+    git(&work, &["push", "-q", "--force", "origin", "HEAD:main"]);
+    world.gitops = GitOps::new(world.folder.path().join("new-cache"), Identity::default());
+    let head = world.head();
+    let rollback = RollbackRequest {
+        canary_commit: Some(known.clone()),
+        ..super::together::rollback(&subject())
+    };
+    let promotion = PromoteRequest {
+        subject: subject(),
+        revision: "1.1.0".to_owned(),
+        canary_commit: Some(known.clone()),
+        baseline: Some("1.0.0".to_owned()),
+    };
+    let rolled_back = world.gitops.roll_back(&world.repo, &rollback).await;
+    let promoted = world.gitops.promote(&world.repo, &promotion).await;
+    for error in [rolled_back.unwrap_err(), promoted.unwrap_err()] {
+        assert_eq!(
+            (error.kind(), error.reason()),
+            (ErrorKind::Stopped, "HistoryRewritten"),
+            "{error}"
+        );
+        let said = error.to_string();
+        assert!(said.contains(&known) && said.contains(FILE), "{said}");
+    }
+    assert_eq!(world.head(), head, "nothing was pushed");
+    world.person(FILE, VALUES, "Take 1.1.0 back");
+    let outcome = world.gitops.roll_back(&world.repo, &rollback).await.unwrap();
+    assert_eq!(outcome, RollbackOutcome::AlreadyAtRest);
 }
 
 #[tokio::test]

@@ -190,3 +190,59 @@ async fn a_push_that_is_only_slow_is_not_cut() {
     };
     assert_eq!(world.origin(&["rev-parse", &format!("{sha}^")]).trim(), created.sha);
 }
+
+/// A host whose answer to a push hangs in this hook, and a client that does not wait for it.
+async fn deaf(in_hook: &str) -> (World, Vec<Subject>, Https) {
+    let mut world = World::new();
+    let subjects = environments(&world, 2);
+    world
+        .gitops
+        .create_canary(&world.repo, &canary(&subjects[1]))
+        .await
+        .unwrap();
+    let host = behind_tls(&mut world).await;
+    let git = Git::new("git", world.folder.path().join("home")).with_remote_deadline(Duration::from_secs(4));
+    world.gitops = world.gitops.clone().with_git(git);
+    hang(&world, in_hook);
+    (world, subjects, host)
+}
+
+#[tokio::test]
+async fn a_push_that_landed_and_whose_answer_never_came_is_looked_up_and_not_made_twice() {
+    let (world, subjects, _host) = deaf("post-receive").await;
+    let begin = world.commits();
+    let outcome = world.gitops.roll_back(&world.repo, &rollback(&subjects[1])).await;
+    let Ok(RollbackOutcome::Committed { sha, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(
+        !world.folder.path().join("release").exists(),
+        "the host still has not answered"
+    );
+    assert_eq!((world.commits(), world.head()), (begin + 1, sha));
+    fs::write(world.folder.path().join("release"), "").unwrap();
+}
+
+#[tokio::test]
+async fn a_push_that_times_out_again_and_again_is_given_up_and_what_lands_later_counts() {
+    let (world, subjects, _host) = deaf("pre-receive").await;
+    let begin = world.commits();
+    let request = rollback(&subjects[1]);
+    let error = world.gitops.roll_back(&world.repo, &request).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.reason()),
+        (ErrorKind::Transient, "HostTimedOut"),
+        "{error}"
+    );
+    assert_eq!(world.commits(), begin);
+    // The host goes on with all that it was asked for, one of which can land.
+    fs::write(world.folder.path().join("release"), "").unwrap();
+    super::faults::until(|| world.commits() > begin).await;
+    let outcome = world.gitops.roll_back(&world.repo, &request).await;
+    assert!(
+        matches!(outcome, Ok(RollbackOutcome::AlreadyCommitted { .. })),
+        "{outcome:?}"
+    );
+    assert_eq!(actions(&world, &subjects).await.0, [Action::Rollback, Action::Canary]);
+    assert_eq!(world.commits(), begin + 1);
+}

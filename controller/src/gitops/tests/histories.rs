@@ -224,6 +224,8 @@ enum Event {
     Pull,
     /// Only the canary's environment changes, not its revision's name.
     Tweak,
+    /// Trailers of a canary on a commit that brings none.
+    Claim,
     Mixed,
     Replicas,
     Comment,
@@ -245,6 +247,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Squash),
         2 => Just(Event::Pull),
         2 => Just(Event::Tweak),
+        1 => Just(Event::Claim),
         1 => Just(Event::Mixed),
         2 => Just(Event::Replicas),
         1 => Just(Event::Comment),
@@ -367,6 +370,10 @@ impl Model {
                 self.line.extend([own, merge]);
             }
             Event::Tweak => self.commit("Tweak the canary", |s| s.canary.1 += 1),
+            Event::Claim => {
+                let claimed = self.head().canary.0;
+                self.commit(said(claimed), |s| s.replicas += 1);
+            }
             Event::Mixed => {
                 let canary = self.next_canary(2);
                 self.commit("Many things at once", |s| {
@@ -398,19 +405,22 @@ impl Model {
         }
     }
 
-    /// Whether a commit since the last rest state brought the canary that stands there.
-    fn has_canary(&self) -> bool {
-        let whole: Vec<&State> = self
-            .line
-            .iter()
-            .map(|at| &self.commits[*at].state)
-            .filter(|s| !s.broken)
-            .collect();
-        let rest = whole.iter().rposition(|s| s.canary == s.stable);
+    /// The commits since the last rest state that brought a canary, newest first; the first one brought what stands there.
+    fn canaries(&self) -> Vec<usize> {
+        let state = |at: usize| &self.commits[at].state;
+        let line = self.line.iter().copied();
+        let whole: Vec<usize> = line.filter(|at| !state(*at).broken).collect();
+        let rest = whole.iter().rposition(|at| state(*at).canary == state(*at).stable);
         let since = &whole[rest.unwrap_or(0)..];
-        since
-            .windows(2)
-            .any(|pair| pair[0].canary != pair[1].canary && pair[1].canary != pair[1].stable)
+        let brings = |pair: &&[usize]| {
+            let (before, after) = (state(pair[0]), state(pair[1]));
+            before.canary != after.canary && after.canary != after.stable
+        };
+        since.windows(2).filter(brings).map(|pair| pair[1]).rev().collect()
+    }
+
+    fn has_canary(&self) -> bool {
+        !self.canaries().is_empty()
     }
 
     /// Stable as it stood when the present canary was brought.
@@ -530,8 +540,30 @@ fn means(model: &Model, world: &World, state: &State) {
     }
 }
 
+/// The commit's id in the world.
+fn id(world: &World, made: usize) -> String {
+    let branch = format!("refs/heads/made{}", made + 1);
+    world.origin(&["rev-parse", &branch]).trim().to_owned()
+}
+
+/// The commit that brought the head's canary is found, whatever others claim, and it says by what.
+async fn is_found(model: &Model, world: &World) {
+    let Some(newest) = model.canaries().first().copied() else {
+        return;
+    };
+    let found = world
+        .gitops
+        .find_canary(&world.repo, &world.subject, Some(&name(model.head().canary)))
+        .await
+        .unwrap()
+        .unwrap();
+    let says_so = model.commits[newest].message.contains("Serin-Action: canary");
+    assert_eq!((found.sha, found.by_trailer), (id(world, newest), says_so));
+}
+
 async fn rollback_holds(model: &Model) {
     let (world, head) = (model.world(), model.head());
+    is_found(model, &world).await;
     let (old, before) = (world.head(), texts(&world));
     let outcome = world.roll_back(&name(head.canary), None).await.unwrap();
     if head.canary == head.stable {
@@ -547,18 +579,23 @@ async fn rollback_holds(model: &Model) {
     let RollbackOutcome::Committed {
         sha,
         own_fields_because,
-        ..
+        undone,
     } = &outcome
     else {
         panic!("{outcome:?}")
     };
     assert_eq!(*sha, world.head());
+    let brought: Vec<_> = model.canaries().into_iter().map(|at| id(&world, at)).collect();
+    assert_eq!(*undone, brought, "every canary commit since the last rest state");
     let message = world.origin(&["log", "-1", "--format=%B", "main"]);
     assert_eq!(
         message.contains("Only the rollout's own fields were restored"),
         own_fields_because.is_some(),
         "the commit says what it is: {message}"
     );
+    for canary in &brought {
+        assert!(message.contains(&format!("This reverts commit {canary}.")), "{message}");
+    }
     let rest = State {
         canary: head.stable,
         ..head.clone()
@@ -677,9 +714,11 @@ fn run(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
+/// As each case runs git some hundred times; PROPTEST_CASES asks for more.
 fn few() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok();
     ProptestConfig {
-        cases: 10,
+        cases: asked.and_then(|cases| cases.parse().ok()).unwrap_or(10),
         max_shrink_iters: 40,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -713,4 +752,36 @@ proptest! {
             run(promotion_holds(&played(kind, &events)));
         }
     }
+}
+
+/// A revert of a revert, by people: what was rolled back is brought again, and again, and each is answered once.
+#[test]
+fn a_rollback_that_people_revert_is_a_new_canary_and_is_rolled_back_once() {
+    run(async {
+        let world = World::new();
+        let first = world.create("1.1.0", &[]).await.unwrap().sha;
+        let mut answered = vec![first];
+        for times in 1..=3 {
+            let outcome = world.roll_back("1.1.0", None).await.unwrap();
+            let RollbackOutcome::Committed { sha, undone, .. } = outcome else {
+                panic!("{outcome:?}")
+            };
+            assert_eq!(
+                undone,
+                answered[answered.len() - 1..],
+                "what came since, and nothing that is answered"
+            );
+            assert_eq!(world.file(), VALUES);
+            let again = world.roll_back("1.1.0", None).await.unwrap();
+            assert!(matches!(again, RollbackOutcome::AlreadyCommitted { .. }), "{again:?}");
+            assert_eq!((world.head(), world.commits()), (sha.clone(), 1 + 2 * times));
+
+            let work = world.work();
+            git(&work, &["pull", "-q", "--rebase", "origin", "main"]);
+            git(&work, &["revert", "--no-edit", &sha]);
+            git(&work, &["push", "-q", "origin", "HEAD:main"]);
+            assert!(world.file().contains("1.1.0"));
+            answered.push(world.head());
+        }
+    });
 }

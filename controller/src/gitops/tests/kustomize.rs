@@ -98,3 +98,22 @@ async fn the_file_that_cannot_be_used_is_named_with_what_to_do() {
     assert!(error.to_string().contains("of its own"), "{error}");
     assert_eq!(world.head(), head);
 }
+
+#[tokio::test]
+async fn an_arm_that_names_no_revision_says_which_key_it_lacks() {
+    let world = world();
+    let nameless = CANARY.replace("    newTag: '1.0.0' # set by the pipeline\n", "");
+    let nameless = nameless.lines().filter(|line| !line.contains("serin.dev/revision"));
+    let head = world.person(FILES[1], &nameless.collect::<Vec<_>>().join("\n"), "Lose the tag");
+    let error = world
+        .gitops
+        .look(&world.repo, &world.subject, "1.0.0")
+        .await
+        .unwrap_err();
+    let said = format!("{:#}", anyhow::Error::from(error));
+    assert!(
+        said.contains(FILES[1]) && said.contains("no key images.newTag"),
+        "{said}"
+    );
+    assert_eq!(world.head(), head);
+}

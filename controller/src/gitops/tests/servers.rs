@@ -11,7 +11,7 @@ fn token(token: &str) -> Credentials {
 }
 
 impl Https {
-    fn repo(&self, secret: &str) -> RepoSpec {
+    pub(super) fn repo(&self, secret: &str) -> RepoSpec {
         RepoSpec {
             url: self.url.clone(),
             branch: "main".to_owned(),
@@ -24,7 +24,7 @@ impl Https {
 }
 
 impl Ssh {
-    fn repo(&self) -> RepoSpec {
+    pub(super) fn repo(&self) -> RepoSpec {
         RepoSpec {
             url: self.url.clone(),
             branch: "main".to_owned(),

@@ -174,3 +174,35 @@ async fn another_rollouts_credentials_never_push_a_commit() {
     assert!(first.is_ok() && second.is_ok());
     assert_eq!(pushes(), 2);
 }
+
+#[tokio::test]
+async fn branches_of_one_repository_share_its_pace_whatever_way_leads_there() {
+    let world = World::new();
+    world.origin(&["branch", "next", "main"]);
+    let next = RepoSpec {
+        branch: "next".to_owned(),
+        ..world.repo.clone()
+    };
+    let pace = Pace {
+        pushes_a_minute: 2,
+        company: Duration::ZERO,
+    };
+    let (now, free) = (Instant::now(), |repo: &RepoSpec, now| {
+        world.gitops.pushes(repo).next(pace, now)
+    });
+    world.create("1.1.0", &[]).await.unwrap();
+    assert_eq!(free(&world.repo, now), now);
+    world.gitops.create_canary(&next, &canary(&subject())).await.unwrap();
+    let other_way = RepoSpec {
+        url: world.repo.url.trim_end_matches(".git").to_owned(),
+        ..next.clone()
+    };
+    for repo in [&world.repo, &next, &other_way] {
+        assert!(free(repo, now) > now + Duration::from_secs(30), "{repo:?}");
+    }
+    let elsewhere = RepoSpec {
+        url: "https://git.example.com/other.git".to_owned(),
+        ..next
+    };
+    assert_eq!(free(&elsewhere, now), now);
+}
