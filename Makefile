@@ -21,6 +21,10 @@ test: ## Formatting, lints, licences, unit, doc and end-to-end tests, with the t
 test-images: tools ## As `make test` does, but with the programs of a release, whose images have to be small. 10 minutes.
 	@tests/images/run.sh
 
+.PHONY: test-linkerd
+test-linkerd: tools build ## The end-to-end stories over real proxies: LINKERD_PROXY=/path/to/linkerd2-proxy, as root. Without it over the stand-in.
+	@tests/linkerd.sh
+
 .PHONY: lab
 lab: tools build ## Leave the lab running; prints how to reach it. Ctrl-C ends it.
 	@target/debug/lab up

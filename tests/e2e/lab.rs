@@ -3,7 +3,9 @@
 mod argocd;
 mod charts;
 mod cluster;
+mod control;
 mod mesh;
+pub(crate) mod networks;
 mod pods;
 mod repositories;
 mod services;
@@ -58,6 +60,14 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "lab_the_mesh_splits_calls_as_the_route_says_and_counts_them",
             mesh::splits,
+        ),
+        Story::new(
+            "lab_a_client_of_linkerds_own_api_is_told_what_the_objects_say",
+            control::tells,
+        ),
+        Story::new(
+            "lab_pods_in_networks_of_their_own_are_reached_by_the_proxy_beside_them",
+            networks::are_apart,
         ),
         Story::new("lab_the_kinds_of_others_are_served", services::serves_kinds),
         Story::new(

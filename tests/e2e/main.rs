@@ -5,6 +5,7 @@ mod access;
 mod chaos;
 mod lab;
 mod pod;
+mod proxy;
 mod rollout;
 mod story;
 

@@ -11,6 +11,8 @@ use tokio::{
 };
 use tonic_health::ServingStatus;
 
+use crate::{lab::networks, proxy};
+
 /// Selects the role.
 pub(crate) const ROLE: &str = "LAB_SELFTEST_ROLE";
 
@@ -20,12 +22,21 @@ pub(crate) enum Role {
     Web,
     /// Starts a process that would run for long, prints its id, and waits to be killed.
     Parent,
+    /// Stands where linkerd2-proxy stands.
+    Proxy,
+    /// Tells the story of pods in networks of their own.
+    Networks,
+    /// Calls a Service from within a pod's network.
+    Dial,
 }
 
 pub(crate) fn role() -> Option<Role> {
     match env::var(ROLE).ok()?.as_str() {
         "web" => Some(Role::Web),
         "parent" => Some(Role::Parent),
+        "proxy" => Some(Role::Proxy),
+        "networks" => Some(Role::Networks),
+        "dial" => Some(Role::Dial),
         _ => None,
     }
 }
@@ -36,6 +47,9 @@ impl Role {
         match self {
             Self::Web => web().await?,
             Self::Parent => parent().await?,
+            Self::Proxy => proxy::run().await?,
+            Self::Networks => networks::tell().await?,
+            Self::Dial => networks::dial_from_within().await?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -38,7 +38,7 @@ use self::{
     pod::{Order, Worker},
     sidecar::{PodInfo, Sidecar},
 };
-use crate::net::Net;
+use crate::{namespaces::Namespaces, net::Net};
 
 const STOP: Duration = Duration::from_secs(5);
 
@@ -55,6 +55,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Those who want to know of meshed pods from the beginning.
     pub sidecars: Vec<Arc<dyn Sidecar>>,
+    /// Gives pods networks of their own; none: all are in the lab's.
+    pub namespaces: Option<Arc<Namespaces>>,
 }
 
 impl std::fmt::Debug for Options {
@@ -65,12 +67,14 @@ impl std::fmt::Debug for Options {
             images,
             dir,
             sidecars,
+            namespaces,
         } = self;
         f.debug_struct("Options")
             .field("net", net)
             .field("images", images)
             .field("dir", dir)
             .field("sidecars", sidecars)
+            .field("namespaces", namespaces)
             .finish_non_exhaustive()
     }
 }

@@ -16,6 +16,7 @@ pub mod kubelet;
 #[cfg(test)]
 mod manifests;
 pub mod mesh;
+pub mod namespaces;
 pub mod net;
 pub mod process;
 pub mod prometheus;
@@ -42,7 +43,8 @@ use self::{
         images::{Image, Images},
         sidecar::Sidecar,
     },
-    mesh::Mesh,
+    mesh::{Mesh, OUTBOUND_PORT, Real},
+    namespaces::Namespaces,
     net::Net,
     prometheus::Prometheus,
     tools::Tools,
@@ -50,6 +52,8 @@ use self::{
 
 /// The variable that keeps a lab's folder after its end.
 pub const KEEP: &str = "LAB_KEEP";
+/// The variable that names a linkerd2-proxy to run beside each meshed pod instead of the lab's own proxies.
+pub const PROXY: &str = "LINKERD_PROXY";
 /// The variable that names the kubeconfig of a cluster to use instead of the lab's own.
 pub const KUBECONFIG: &str = "LAB_KUBECONFIG";
 
@@ -66,18 +70,20 @@ pub struct Options {
     pub keep: bool,
     /// A cluster to use instead of the lab's own.
     pub kubeconfig: Option<PathBuf>,
+    /// A linkerd2-proxy to use instead of the lab's own proxies. Only in a network of the lab's own: `make test-linkerd`.
+    pub proxy: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
+        let path = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self {
             images: Vec::new(),
             sidecars: Vec::new(),
             git_token: "lab-git-token".to_owned(),
             keep: env::var_os(KEEP).is_some_and(|value| value == "1"),
-            kubeconfig: env::var_os(KUBECONFIG)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from),
+            kubeconfig: path(KUBECONFIG),
+            proxy: path(PROXY),
         }
     }
 }
@@ -115,15 +121,33 @@ impl Lab {
             git_token,
             keep,
             kubeconfig,
+            proxy,
         } = options;
         let tools = Tools::load()?;
-        let net = Net::choose()?;
+        let net = match &proxy {
+            Some(_) => Net::choose_for_namespaces()?,
+            None => Net::choose()?,
+        };
         let dir = Dir::new(keep)?;
         progress.say(&format!(
             "network 127.{}.0.0/16, folder {}",
             net.number(),
             dir.path().display()
         ));
+        let real = match proxy {
+            Some(program) => {
+                let namespaces = Namespaces::start(&net, &dir.path().join("hosts")).await?;
+                progress.say(&format!("the proxies are {}", program.display()));
+                let dir = dir.path().to_owned();
+                Some(Real {
+                    program,
+                    namespaces,
+                    dir,
+                })
+            }
+            None => None,
+        };
+        let namespaces = real.as_ref().map(|real| real.namespaces.clone());
         let images = Images::default();
         for (reference, image) in baked {
             images.add(reference, image);
@@ -146,13 +170,14 @@ impl Lab {
         let git = GitServer::start(&tools, &net, dir.path(), &git_token);
         let (control_plane, prometheus, git) = tokio::try_join!(cluster, metrics, git)?;
 
-        let mesh = Mesh::start(control_plane.client(), net.clone()).await?;
+        let mesh = Mesh::start(control_plane.client(), net.clone(), real).await?;
         let kubelet = Kubelet::start(kubelet::Options {
             client: control_plane.client(),
             net: net.clone(),
             images: images.clone(),
             dir: dir.path().to_owned(),
             sidecars,
+            namespaces,
         })
         .await?;
         kubelet.add_sidecar(mesh.clone());
@@ -169,6 +194,14 @@ impl Lab {
             control_plane,
             dir,
         })
+    }
+
+    /// A program that calls meshed Services, told how to reach its proxy.
+    pub fn client(&self, image: Image) -> Image {
+        if self.mesh.is_transparent() {
+            return image;
+        }
+        image.env("USER_LOAD_PROXY_PORT", OUTBOUND_PORT.to_string())
     }
 
     /// The lab's folder. Logs are in `logs`.

@@ -27,6 +27,8 @@ pub struct Net(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     number: u8,
+    /// The first byte of pods' addresses.
+    pods: u8,
     next_pod: AtomicU16,
     next_port: AtomicU16,
     /// Locked as long as it is open; the system unlocks it when the lab dies.
@@ -36,12 +38,22 @@ struct Inner {
 impl Net {
     /// Takes a network number that no other lab on this machine holds.
     pub fn choose() -> anyhow::Result<Self> {
-        let mut numbers: Vec<u8> = (16..=250).collect();
+        Self::choose_of((16..=250).collect(), 127)
+    }
+
+    /// As [`Self::choose`], with pods in 10.N.0.0/16, which exists in network namespaces of the lab's own only.
+    pub fn choose_for_namespaces() -> anyhow::Result<Self> {
+        // The others are of Services.
+        Self::choose_of((16..=95).chain(112..=250).collect(), 10)
+    }
+
+    fn choose_of(mut numbers: Vec<u8>, pods: u8) -> anyhow::Result<Self> {
         numbers.shuffle(&mut rand::rng());
         for number in numbers {
             if let Some(lock) = lock(number)? {
                 return Ok(Self(Arc::new(Inner {
                     number,
+                    pods,
                     next_pod: AtomicU16::new(FIRST_POD),
                     next_port: AtomicU16::new(0),
                     _lock: lock,
@@ -61,12 +73,17 @@ impl Net {
         Ipv4Addr::new(127, self.0.number, 0, 1)
     }
 
+    /// Where pods in namespaces find what is not a pod: 10.N.0.1. None when pods have loopback addresses.
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        (self.0.pods != 127).then(|| Ipv4Addr::new(self.0.pods, self.0.number, 0, 1))
+    }
+
     /// The next address for a pod. Addresses come again only after all 65,000 others.
     pub fn pod_address(&self) -> Ipv4Addr {
         loop {
             let [third, fourth] = self.0.next_pod.fetch_add(1, Ordering::Relaxed).to_be_bytes();
             if third != 0 && fourth != 0 && fourth != 255 {
-                return Ipv4Addr::new(127, self.0.number, third, fourth);
+                return Ipv4Addr::new(self.0.pods, self.0.number, third, fourth);
             }
         }
     }
@@ -149,6 +166,18 @@ mod tests {
                 .iter()
                 .all(|a| a.octets()[1] == net.number() && a.octets()[2] >= 1)
         );
+    }
+
+    #[test]
+    fn pods_in_namespaces_are_not_on_loopback_nor_where_services_are() {
+        let net = Net::choose_for_namespaces().unwrap();
+        let [first, second, third, _] = net.pod_address().octets();
+        assert_eq!((first, second, third), (10, net.number(), 1));
+        assert!(!(96..=111).contains(&second));
+        assert_eq!(net.gateway(), Some(Ipv4Addr::new(10, net.number(), 0, 1)));
+        assert!(net.infra().is_loopback());
+        drop(net);
+        assert_eq!(Net::choose().unwrap().gateway(), None);
     }
 
     #[test]

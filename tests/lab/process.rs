@@ -49,6 +49,7 @@ pub struct Program {
     clean_env: bool,
     dir: Option<PathBuf>,
     log: Option<PathBuf>,
+    network: Option<String>,
 }
 
 impl Program {
@@ -61,6 +62,7 @@ impl Program {
             clean_env: false,
             dir: None,
             log: None,
+            network: None,
         }
     }
 
@@ -114,7 +116,14 @@ impl Program {
         self
     }
 
-    /// Another command in the same folder and environment; its output goes nowhere unless it is asked for.
+    /// Runs in this network namespace, by its name; in the lab's own without one.
+    #[must_use]
+    pub fn in_network(mut self, namespace: Option<String>) -> Self {
+        self.network = namespace;
+        self
+    }
+
+    /// Another command in the same folder, environment and network; its output goes nowhere unless it is asked for.
     #[must_use]
     pub fn with_command(&self, path: impl Into<PathBuf>, args: &[String]) -> Self {
         let Self {
@@ -124,11 +133,13 @@ impl Program {
             clean_env,
             dir,
             log: _,
+            network,
         } = self;
         Self {
             env: env.clone(),
             clean_env: *clean_env,
             dir: dir.clone(),
+            network: network.clone(),
             ..Self::new(path)
         }
         .args(args)
@@ -194,6 +205,9 @@ impl Program {
         command
             .args(["--pdeathsig", "KILL", "--", "sh", "-c", STILL_OURS])
             .arg(std::process::id().to_string());
+        if let Some(namespace) = &self.network {
+            command.args(["ip", "netns", "exec", namespace]);
+        }
         command.arg(&self.path).args(&self.args).process_group(0);
         if self.clean_env {
             command.env_clear();

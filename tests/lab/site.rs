@@ -22,7 +22,6 @@ use crate::{
     binary,
     git_server::Repository,
     kubelet::images::Image,
-    mesh::OUTBOUND_PORT,
     process::Program,
     project_root,
 };
@@ -54,9 +53,7 @@ impl Site {
         let config = lab.git.create(CONFIG, seed.path()).await?;
         lab.images.add(
             "registry.example.com/user-load:latest",
-            Image::new(binary("user-load")?)
-                .env("USER_LOAD_PROXY_PORT", OUTBOUND_PORT.to_string())
-                .env("USER_LOAD_RECORD", RECORD),
+            lab.client(Image::new(binary("user-load")?).env("USER_LOAD_RECORD", RECORD)),
         );
         let options = argocd::Options::new(&lab.tools, lab.dir());
         let argocd = ArgoCd::start(lab.control_plane.client(), options).await?;

@@ -11,7 +11,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
-use lab::{Lab, binary, clock, kubelet::images::Image, mesh::OUTBOUND_PORT};
+use lab::{Lab, binary, clock, kubelet::images::Image};
 use serde_json::{Value, json};
 use user_client::load::record::{Call, records};
 
@@ -55,10 +55,8 @@ async fn story(lab: &Lab, client: &Client) -> anyhow::Result<()> {
         .add("users:stable", service.clone().env("SERVICE_REVISION", "stable"));
     let canary = service.env("SERVICE_REVISION", "canary").env("FAULT_ERROR_RATE", "0.5");
     lab.images.add("users:canary", canary);
-    let load = Image::new(binary("user-load")?)
-        .env("USER_LOAD_PROXY_PORT", OUTBOUND_PORT.to_string())
-        .env("USER_LOAD_RECORD", calls.display().to_string());
-    lab.images.add("load:1", load);
+    let load = Image::new(binary("user-load")?).env("USER_LOAD_RECORD", calls.display().to_string());
+    lab.images.add("load:1", lab.client(load));
     for arm in ["stable", "canary"] {
         deploy(client, arm, &format!("users:{arm}"), &json!([])).await?;
     }

@@ -73,6 +73,7 @@ impl Worker {
     }
 
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        self.connect().await;
         self.shared.pod_started(&self.info);
         // Tells the sidecars also when this task is aborted.
         let mut stopped = Some(Stopped(self.shared.clone(), self.info.clone()));
@@ -118,8 +119,27 @@ impl Worker {
             }
         }
         drop(stopped);
+        if let Some(namespaces) = &self.shared.options.namespaces {
+            namespaces.remove(&self.info).await;
+        }
         if !self.gone {
             self.delete().await;
+        }
+    }
+
+    /// Brings the pod's address up, where pods have networks of their own.
+    async fn connect(&mut self) {
+        let Some(namespaces) = &self.shared.options.namespaces else {
+            return;
+        };
+        match namespaces.add(&self.info).await {
+            Ok(network) => Arc::make_mut(&mut self.info).network = network,
+            // Its processes can't listen then, which its status will say.
+            Err(error) => warn!(
+                pod = self.info.name,
+                error = format!("{error:#}"),
+                "making a pod's network"
+            ),
         }
     }
 

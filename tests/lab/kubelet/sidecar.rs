@@ -49,6 +49,8 @@ pub struct PodInfo {
     pub service_account: String,
     /// The ports of all containers, in order.
     pub ports: Vec<NamedPort>,
+    /// The network namespace that the pod's processes run in; none: they run in the lab's own.
+    pub network: Option<String>,
 }
 
 impl PodInfo {
@@ -83,6 +85,7 @@ impl PodInfo {
                     })
                 })
                 .collect(),
+            network: None,
         }
     }
 

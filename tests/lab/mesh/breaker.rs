@@ -14,9 +14,9 @@ const MAX_PENALTY: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-p
 /// When an endpoint gets no calls for a while, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Breaker {
-    max_failures: u32,
-    min_penalty: Duration,
-    max_penalty: Duration,
+    pub(super) max_failures: u32,
+    pub(super) min_penalty: Duration,
+    pub(super) max_penalty: Duration,
 }
 
 impl Breaker {

@@ -3,11 +3,11 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::{
@@ -21,15 +21,40 @@ use crate::{kubelet::sidecar::PodInfo, prometheus::PROXY_METRICS_PORT};
 #[derive(Debug)]
 pub(super) struct Fabric {
     table: watch::Sender<Arc<Table>>,
+    followers: Mutex<Vec<mpsc::UnboundedSender<Arc<Table>>>>,
     proxies: RwLock<HashMap<Ipv4Addr, Arc<Proxy>>>,
     /// With a seed, proxies draw the same backends again.
     seed: Option<u64>,
+}
+
+/// All tables from one on, in order.
+#[derive(Debug)]
+pub(super) struct Tables {
+    now: Arc<Table>,
+    has_begun: bool,
+    later: mpsc::UnboundedReceiver<Arc<Table>>,
+}
+
+impl Tables {
+    /// The last one that was taken; before that the first.
+    pub(super) fn now(&self) -> &Table {
+        &self.now
+    }
+
+    /// The first one, then each later one; none when the mesh has ended.
+    pub(super) async fn next(&mut self) -> Option<Arc<Table>> {
+        if std::mem::replace(&mut self.has_begun, true) {
+            self.now = self.later.recv().await?;
+        }
+        Some(Arc::clone(&self.now))
+    }
 }
 
 impl Fabric {
     pub(super) fn new(seed: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
             table: watch::Sender::new(Arc::default()),
+            followers: Mutex::default(),
             proxies: RwLock::default(),
             seed,
         })
@@ -43,10 +68,30 @@ impl Fabric {
         self.table.subscribe()
     }
 
+    /// The table as it is now and every later one: who only watches for changes misses those that come together.
+    pub(super) fn follow(&self) -> Tables {
+        let mut followers = self.followers();
+        let (sender, later) = mpsc::unbounded_channel();
+        followers.push(sender);
+        Tables {
+            now: self.table(),
+            has_begun: false,
+            later,
+        }
+    }
+
+    fn followers(&self) -> MutexGuard<'_, Vec<mpsc::UnboundedSender<Arc<Table>>>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Objects have changed.
     pub(super) fn publish(&self, objects: &Objects) {
         let table = Arc::new(Table::new(objects));
-        self.table.send_replace(Arc::clone(&table));
+        {
+            let mut followers = self.followers();
+            self.table.send_replace(Arc::clone(&table));
+            followers.retain(|follower| follower.send(Arc::clone(&table)).is_ok());
+        }
         let proxies: Vec<_> = self.read().values().cloned().collect();
         for proxy in proxies {
             proxy.update(&table);
@@ -94,8 +139,9 @@ impl Fabric {
         }
     }
 
-    /// Ends all proxies.
+    /// Ends all proxies, and whoever follows the table.
     pub(super) fn stop(&self) {
+        self.followers().clear();
         self.write().drain().for_each(|(_, proxy)| proxy.stop.cancel());
     }
 }

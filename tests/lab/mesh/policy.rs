@@ -1,5 +1,8 @@
 //! What a proxy does with the calls of one destination: which rule, which backend. Pure; it must not know how a call is made.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 
 use http::HeaderMap;
@@ -8,7 +11,7 @@ use rand::Rng;
 use super::{
     breaker::Breaker,
     profile::Profile,
-    route::{Match, Route},
+    route::{Kind, Match, Route},
 };
 
 /// Which metrics a rule has.
@@ -25,9 +28,13 @@ pub(super) enum Family {
 /// All that the route objects say about one port of one Service.
 #[derive(Debug, PartialEq)]
 pub(super) struct Policy {
-    rules: Vec<Rule>,
+    /// The Service that is called.
+    pub(super) parent: ServicePort,
+    pub(super) rules: Vec<Rule>,
     /// Of the Service that is called, and for the endpoints of all its backends.
     pub(super) breaker: Option<Breaker>,
+    /// The Service says that its port speaks HTTP/2 and nothing else.
+    pub(super) is_http2: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -35,8 +42,18 @@ pub(super) struct Rule {
     pub(super) family: Family,
     /// The labels `parent_*` and `route_*`.
     pub(super) labels: String,
-    matches: Vec<Match>,
+    /// Where the rule stands; none when no route is attached, or none counts.
+    pub(super) route: Option<RouteName>,
+    pub(super) matches: Vec<Match>,
     pub(super) backends: Vec<Backend>,
+}
+
+/// A route object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RouteName {
+    pub(super) kind: Kind,
+    pub(super) namespace: String,
+    pub(super) name: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,8 +68,8 @@ pub(super) struct Backend {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
     Service(ServicePort),
-    /// There is no such Service: its share fails.
-    Missing,
+    /// There is no such Service: its share fails. None where the route does not name one at all.
+    Missing(Option<ServicePort>),
 }
 
 /// A port of a Service.
@@ -99,8 +116,10 @@ impl Policy {
         attached.sort_by_key(|route| (&route.created, &route.name));
         if attached.is_empty() {
             return Self {
+                parent: parent.clone(),
                 rules: vec![Rule::to_itself(parent)],
                 breaker: None,
+                is_http2: false,
             };
         }
         let rule = |route: &Route, index: usize| -> Option<Rule> {
@@ -112,7 +131,7 @@ impl Policy {
                     name: backend.name.clone(),
                     port,
                 });
-                Backend::new(backend.weight, target.filter(&exists))
+                Backend::new(backend.weight, target, &exists)
             });
             Some(Rule {
                 family: route.kind.family(),
@@ -123,6 +142,11 @@ impl Policy {
                     &route.namespace,
                     &route.name,
                 ),
+                route: Some(RouteName {
+                    kind: route.kind,
+                    namespace: route.namespace.clone(),
+                    name: route.name.clone(),
+                }),
                 matches: rule.matches.clone(),
                 backends: backends.collect(),
             })
@@ -131,7 +155,12 @@ impl Policy {
             .iter()
             .flat_map(|route| (0..route.rules.len()).filter_map(|index| rule(route, index)))
             .collect();
-        Self { rules, breaker: None }
+        Self {
+            parent: parent.clone(),
+            rules,
+            breaker: None,
+            is_http2: false,
+        }
     }
 
     /// The same, with what the Service that is called says about circuit breaking.
@@ -139,17 +168,25 @@ impl Policy {
         Self { breaker, ..self }
     }
 
+    /// The same, with what the Service's port says that it speaks.
+    pub(super) fn speaking(self, app_protocol: Option<&str>) -> Self {
+        let is_http2 = app_protocol == Some("kubernetes.io/h2c");
+        Self { is_http2, ..self }
+    }
+
     /// What a ServiceProfile says: its overrides, or the Service itself. Whatever routes say does not count.
     pub(super) fn of_profile(parent: &ServicePort, profile: &Profile, exists: impl Fn(&ServicePort) -> bool) -> Self {
         let mut rule = Rule::to_itself(parent);
         rule.family = Family::Profile;
         if !profile.overrides.is_empty() {
-            let backend = |(to, weight): &(ServicePort, u32)| Backend::new(*weight, Some(to.clone()).filter(&exists));
+            let backend = |(to, weight): &(ServicePort, u32)| Backend::new(*weight, Some(to.clone()), &exists);
             rule.backends = profile.overrides.iter().map(backend).collect();
         }
         Self {
+            parent: parent.clone(),
             rules: vec![rule],
             breaker: None,
+            is_http2: false,
         }
     }
 
@@ -182,8 +219,9 @@ impl Rule {
         Self {
             family: Family::Http,
             labels: route_labels(service, "", "default", "", "http"),
+            route: None,
             matches: Vec::new(),
-            backends: vec![Backend::new(1, Some(service.clone()))],
+            backends: vec![Backend::new(1, Some(service.clone()), |_| true)],
         }
     }
 
@@ -192,7 +230,7 @@ impl Rule {
         let is_available = |backend: &Backend| match &backend.target {
             Target::Service(service) => available(service),
             // It fails at once.
-            Target::Missing => true,
+            Target::Missing(_) => true,
         };
         if let [only] = self.backends.as_slice() {
             return if is_available(only) {
@@ -235,7 +273,7 @@ fn draw<'a>(rng: &mut impl Rng, backends: &[&'a Backend]) -> Option<&'a Backend>
 }
 
 impl Backend {
-    fn new(weight: u32, target: Option<ServicePort>) -> Self {
+    fn new(weight: u32, named: Option<ServicePort>, exists: impl Fn(&ServicePort) -> bool) -> Self {
         let mut labels = String::new();
         let mut write = |group: &str, kind: &str, namespace: &str, name: &str, port: &str| {
             // Writing to a String can't fail.
@@ -245,15 +283,15 @@ impl Backend {
                  backend_name=\"{name}\",backend_port=\"{port}\",backend_section_name=\"\""
             );
         };
-        let target = match target {
-            Some(service) => {
+        let target = match named {
+            Some(service) if exists(&service) => {
                 let ServicePort { namespace, name, port } = &service;
                 write("core", "Service", namespace, name, &port.to_string());
                 Target::Service(service)
             }
-            None => {
+            named => {
                 write("", "default", "", "fail", "");
-                Target::Missing
+                Target::Missing(named)
             }
         };
         Self { weight, target, labels }
@@ -267,150 +305,4 @@ fn route_labels(parent: &ServicePort, group: &str, kind: &str, route_namespace: 
          parent_port=\"{port}\",parent_section_name=\"\",route_group=\"{group}\",route_kind=\"{kind}\",\
          route_namespace=\"{route_namespace}\",route_name=\"{route}\""
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use rand::{SeedableRng as _, rngs::SmallRng};
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::mesh::route::Kind;
-
-    fn service(name: &str) -> ServicePort {
-        ServicePort {
-            namespace: "shop".to_owned(),
-            name: name.to_owned(),
-            port: 80,
-        }
-    }
-
-    fn route(kind: Kind, name: &str, rules: &Value) -> Route {
-        let parent = json!({"kind": "Service", "group": "core", "name": "web", "port": 80});
-        Route::read(kind, "shop", name, "", &json!({"parentRefs": [parent], "rules": rules})).unwrap()
-    }
-
-    fn backend(name: &str, weight: u32) -> Value {
-        json!({"name": name, "port": 80, "weight": weight})
-    }
-
-    fn policy(routes: &[Route]) -> Policy {
-        let routes: Vec<_> = routes.iter().collect();
-        Policy::new(&service("web"), &routes, |s| s.name != "missing")
-    }
-
-    fn weighted(stable: u32, canary: u32) -> Policy {
-        let rule = json!([{"backendRefs": [backend("stable", stable), backend("canary", canary)]}]);
-        policy(&[route(Kind::Grpc, "r", &rule)])
-    }
-
-    fn name(backend: &Backend) -> String {
-        match &backend.target {
-            Target::Service(service) => service.name.clone(),
-            Target::Missing => "fail".to_owned(),
-        }
-    }
-
-    fn shares(policy: &Policy, calls: u32, available: impl Fn(&ServicePort) -> bool + Copy) -> Vec<(String, u32)> {
-        let mut rng = SmallRng::seed_from_u64(7);
-        let mut counts = std::collections::BTreeMap::new();
-        let rule = policy.rule("/a.B/C", &HeaderMap::new()).unwrap();
-        for _ in 0..calls {
-            let got = match rule.choose(&mut rng, available) {
-                Choice::Take(backend) => name(backend),
-                Choice::Wait(backend) => format!("wait for {}", name(backend)),
-                Choice::Nothing => "nothing".to_owned(),
-            };
-            *counts.entry(got).or_default() += 1;
-        }
-        counts.into_iter().collect()
-    }
-
-    fn only(name: &str, calls: u32) -> Vec<(String, u32)> {
-        vec![(name.to_owned(), calls)]
-    }
-
-    #[test]
-    fn weights_are_obeyed_within_binomial_bounds() {
-        let counts = shares(&weighted(90, 10), 10_000, |_| true);
-        // Four standard deviations around 1,000.
-        assert!((880..=1_120).contains(&counts[0].1), "{counts:?}");
-        assert_eq!(counts[0].1 + counts[1].1, 10_000);
-    }
-
-    #[test]
-    fn an_unready_backends_share_goes_to_the_others() {
-        assert_eq!(
-            shares(&weighted(10, 90), 100, |s| s.name != "canary"),
-            only("stable", 100)
-        );
-    }
-
-    #[test]
-    fn an_unready_backends_share_never_goes_to_one_of_weight_zero() {
-        let counts = shares(&weighted(100, 0), 100, |s| s.name != "stable");
-        assert_eq!(counts, only("wait for stable", 100));
-    }
-
-    #[test]
-    fn a_single_backend_gets_everything_even_at_weight_zero() {
-        let rules = json!([{"backendRefs": [backend("canary", 0)]}]);
-        let policy = policy(&[route(Kind::Grpc, "r", &rules)]);
-        assert_eq!(shares(&policy, 100, |_| true), only("canary", 100));
-        assert!(!policy.is_poison());
-    }
-
-    #[test]
-    fn all_zero_weights_are_poison() {
-        assert!(weighted(0, 0).is_poison());
-        assert!(!weighted(1, 0).is_poison());
-    }
-
-    #[test]
-    fn a_missing_services_share_fails() {
-        let rules = json!([{"backendRefs": [backend("stable", 50), backend("missing", 50)]}]);
-        let counts = shares(&policy(&[route(Kind::Grpc, "r", &rules)]), 1_000, |_| true);
-        assert_eq!(counts[0].0, "fail");
-        assert!((430..=570).contains(&counts[0].1), "{counts:?}");
-    }
-
-    #[test]
-    fn a_grpc_route_beats_an_http_route() {
-        let to = |name: &str| json!([{"backendRefs": [backend(name, 1)]}]);
-        let policy = policy(&[route(Kind::Http, "a", &to("http")), route(Kind::Grpc, "b", &to("grpc"))]);
-        assert_eq!(shares(&policy, 10, |_| true), only("grpc", 10));
-    }
-
-    #[test]
-    fn a_header_match_goes_before_a_rule_without() {
-        let rules = json!([
-            {"backendRefs": [backend("stable", 1)]},
-            {"matches": [{"headers": [{"name": "x-canary", "value": "1"}]}], "backendRefs": [backend("canary", 1)]},
-        ]);
-        let policy = policy(&[route(Kind::Grpc, "r", &rules)]);
-        let mut headers = HeaderMap::new();
-        let to = |headers: &HeaderMap| name(&policy.rule("/a.B/C", headers).unwrap().backends[0]);
-        assert_eq!(to(&headers), "stable");
-        headers.insert("x-canary", "1".parse().unwrap());
-        assert_eq!(to(&headers), "canary");
-    }
-
-    #[test]
-    fn without_a_route_calls_go_to_the_service_itself() {
-        assert_eq!(shares(&policy(&[]), 10, |_| true), only("web", 10));
-    }
-
-    #[test]
-    fn a_service_is_called_by_long_and_short_names() {
-        for authority in ["web.shop.svc.cluster.local:80", "web.shop.svc:80", "web.shop", "web:80"] {
-            assert_eq!(
-                ServicePort::parse(authority, "shop"),
-                Some(service("web")),
-                "{authority}"
-            );
-        }
-        for authority in ["127.0.0.1:80", "example.com.:80", "a.b.c:80", "web:port"] {
-            assert_eq!(ServicePort::parse(authority, "shop"), None, "{authority}");
-        }
-    }
 }

@@ -14,6 +14,8 @@ pub(super) struct Profile {
     pub(super) service: (String, String),
     /// Where its calls go, by weight; to the Service itself when there are none.
     pub(super) overrides: Vec<(ServicePort, u32)>,
+    /// As they are written: which calls each is about decides nothing here.
+    pub(super) routes: Vec<Value>,
 }
 
 impl Profile {
@@ -26,11 +28,13 @@ impl Profile {
             .iter()
             .filter_map(read_override)
             .collect::<Vec<_>>();
-        let acts = !list("routes").is_empty() || !overrides.is_empty();
+        let routes = list("routes");
+        let acts = !routes.is_empty() || !overrides.is_empty();
         acts.then(|| Self {
             namespace: namespace.to_owned(),
             service: (of.to_owned(), service.to_owned()),
             overrides,
+            routes,
         })
     }
 
@@ -49,6 +53,7 @@ impl Profile {
             namespace: namespace.to_owned(),
             service: (namespace.to_owned(), service.to_owned()),
             overrides: overrides.collect(),
+            routes: Vec::new(),
         })
     }
 }

@@ -85,11 +85,11 @@ pub(super) enum PathMatch {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct HeaderMatch {
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
-    value: String,
+    pub(super) value: String,
     #[serde(default, rename = "type")]
-    kind: Option<String>,
+    pub(super) kind: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

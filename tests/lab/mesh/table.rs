@@ -34,7 +34,12 @@ pub(super) struct Objects {
 pub(super) struct Table {
     ports: HashMap<ServicePort, Entry>,
     /// By the namespace in which a profile stands, and the port that it is about.
-    profiles: HashMap<(String, ServicePort), Arc<Policy>>,
+    profiles: HashMap<(String, ServicePort), (Arc<Policy>, Arc<Profile>)>,
+    /// Namespaces and names by cluster address.
+    services: HashMap<IpAddr, (String, String)>,
+    known: HashSet<(String, String)>,
+    /// All that have an address, ready or not.
+    pods: HashMap<IpAddr, Arc<Pod>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +49,7 @@ struct Entry {
 }
 
 /// A pod that can be called.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     pub(super) pod: Arc<Pod>,
@@ -101,29 +106,74 @@ impl Table {
                     })
                 };
                 let breaker = Breaker::read(service.metadata.annotations.as_ref());
+                let policy = Policy::new(&at, routes, exists);
                 let entry = Entry {
-                    policy: Arc::new(Policy::new(&at, routes, exists).breaking(breaker)),
+                    policy: Arc::new(policy.breaking(breaker).speaking(port.app_protocol.as_deref())),
                     endpoints: pods.iter().filter_map(endpoint).collect(),
                 };
                 let about = |profile: &&Profile| profile.service == (namespace.clone(), name.clone());
                 for profile in profiles.iter().filter(about) {
                     let profile = profile.at_port(number);
                     let policy = Arc::new(Policy::of_profile(&at, &profile, exists));
-                    of_profiles.entry((profile.namespace, at.clone())).or_insert(policy);
+                    let key = (profile.namespace.clone(), at.clone());
+                    of_profiles.entry(key).or_insert((policy, Arc::new(profile)));
                 }
                 entries.insert(at, entry);
             }
         }
+        let addresses = services.iter().filter_map(|service| {
+            let address = service.spec.as_ref()?.cluster_ip.as_ref()?;
+            Some((address.parse().ok()?, key(service)))
+        });
         Self {
             ports: entries,
             profiles: of_profiles,
+            services: addresses.collect(),
+            pods: pods
+                .iter()
+                .filter_map(|pod| Some((address(pod)?, Arc::clone(pod))))
+                .collect(),
+            known,
         }
     }
 
     /// What a ServiceProfile says about a Service to clients of a namespace, if one acts.
     pub(super) fn profile(&self, client: &str, service: &ServicePort) -> Option<&Arc<Policy>> {
+        self.profiled(client, service).map(|(policy, _)| policy)
+    }
+
+    /// The same, with the profile itself.
+    pub(super) fn profiled(&self, client: &str, service: &ServicePort) -> Option<&(Arc<Policy>, Arc<Profile>)> {
         let of = |namespace: &str| self.profiles.get(&(namespace.to_owned(), service.clone()));
         of(client).or_else(|| of(&service.namespace))
+    }
+
+    /// The namespace and name of the Service with this cluster address.
+    pub(super) fn service_at(&self, address: IpAddr) -> Option<&(String, String)> {
+        self.services.get(&address)
+    }
+
+    /// All Services with a cluster address, by that: namespaces and names.
+    pub(super) fn services(&self) -> impl Iterator<Item = (IpAddr, &(String, String))> {
+        self.services.iter().map(|(address, service)| (*address, service))
+    }
+
+    /// Whether there is such a Service, whatever its ports are.
+    pub(super) fn has_service(&self, namespace: &str, name: &str) -> bool {
+        self.known.contains(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// The pod with this address.
+    pub(super) fn pod_at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
+        self.pods.get(&address)
+    }
+
+    /// The pod with this name.
+    pub(super) fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
+        self.pods.values().find(|pod| {
+            let meta = &pod.metadata;
+            meta.namespace.as_deref() == Some(namespace) && meta.name.as_deref() == Some(name)
+        })
     }
 
     /// What the routes say about a Service; none when there is no such Service.
