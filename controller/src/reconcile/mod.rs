@@ -482,7 +482,14 @@ async fn refuse(
     if differs(&before, &after) {
         tracing::warn!("the rollout is refused: {message}");
         let about = before.trial.clone();
-        act::event(cx, (rollout, about.as_deref()), NoteKind::Warning, why.reason(), &message).await;
+        act::event(
+            cx,
+            (rollout, about.as_deref()),
+            NoteKind::Warning,
+            why.reason(),
+            &message,
+        )
+        .await;
         let own = parse_receivers("spec.notify", &rollout.spec.notify).unwrap_or_default();
         let telling = cx.teller.begin(rollout, &own);
         let dropped = paused
