@@ -61,6 +61,7 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
         "rules.enabled=true",
         "dashboards.enabled=true",
         "page.service.enabled=true",
+        "pushesAMinute=12",
         "access[0].repository=https://git.example.com/platform/config.git",
         "access[0].namespaces[0]=shop-*",
         "notify.receivers[0].name=platform",
@@ -79,6 +80,7 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
     for refused in [
         "clusterId=",
         "clusterId=x,replica=3",
+        "clusterId=x,pushesAMinute=0",
         "clusterId=x,networkPolicy.gitPorts[0]=ssh",
         "clusterId=x,notify.receivers[0].name=nobody",
     ] {
