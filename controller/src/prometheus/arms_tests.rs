@@ -350,6 +350,17 @@ fn pod(gaps: bool) -> impl Strategy<Value = SimPod> {
         })
 }
 
+/// The same pod, with scrapes that come up to 9 s late, and some of them twice.
+fn late_and_repeated(mut pod: SimPod, luck: &[u16]) -> SimPod {
+    let scrapes = pod.scrapes.iter().zip(luck).flat_map(|(at, luck)| {
+        let late = at + i64::from(luck % 9_000);
+        let again = (luck % 3 == 0).then_some(late + 1);
+        [Some(late), again].into_iter().flatten()
+    });
+    pod.scrapes = scrapes.collect();
+    pod
+}
+
 fn sum_of_ticks(series: &[Series]) -> (u64, u64) {
     let mut sum = (0, 0);
     for i in 0..32 {
@@ -364,6 +375,16 @@ fn sum_of_ticks(series: &[Series]) -> (u64, u64) {
 proptest! {
     #[test]
     fn every_call_is_counted_in_exactly_one_tick(pods in prop::collection::vec(pod(false), 1..4)) {
+        let series: Vec<_> = pods.iter().enumerate().flat_map(|(i, p)| p.series(&format!("pod-{i}"), "a")).collect();
+        let expected = pods.iter().map(SimPod::observable).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        prop_assert_eq!(sum_of_ticks(&series), expected);
+    }
+
+    #[test]
+    fn late_and_repeated_scrapes_count_every_call_once(
+        pods in prop::collection::vec((pod(false), prop::collection::vec(any::<u16>(), 60)), 1..4)
+    ) {
+        let pods: Vec<_> = pods.into_iter().map(|(pod, luck)| late_and_repeated(pod, &luck)).collect();
         let series: Vec<_> = pods.iter().enumerate().flat_map(|(i, p)| p.series(&format!("pod-{i}"), "a")).collect();
         let expected = pods.iter().map(SimPod::observable).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         prop_assert_eq!(sum_of_ticks(&series), expected);

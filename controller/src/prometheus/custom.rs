@@ -19,6 +19,9 @@ use super::counters::{Baseline, Window, growth};
 /// Labels that several servers put on the same series.
 const REPLICA_LABELS: [&str; 4] = ["prometheus_replica", "__replica__", "receive_replica", "prometheus"];
 
+/// One series as each server has it, by those labels.
+type Servers<'a> = BTreeMap<[&'a str; REPLICA_LABELS.len()], &'a Series>;
+
 /// A counter falls when its process begins anew: to little, and seldom.
 const FALLS: usize = 3;
 /// A fall from so much to more than half of it is no new beginning.
@@ -44,7 +47,7 @@ pub(super) struct Wrong {
 
 /// What each pod counted in the tick.
 pub(super) fn count(bad: &[Series], total: &[Series], rules: &Rules) -> BTreeMap<String, Tally> {
-    let (bad, total) = (once(bad), once(total));
+    let (bad, total) = (once(bad, &rules.window), once(total, &rules.window));
     let mut scrapes: BTreeMap<[&str; 2], i64> = BTreeMap::new();
     for one in bad.iter().chain(&total) {
         let seen = one.samples.iter().map(|sample| sample.at);
@@ -119,18 +122,27 @@ fn not_a_counter(samples: &[Sample]) -> Option<String> {
     (fallen >= FALLS).then(|| format!("it fell {fallen} times in a short while"))
 }
 
-/// Each series once, whichever server saw more of it.
-fn once(series: &[Series]) -> Vec<&Series> {
-    let mut best: BTreeMap<Vec<(&str, &str)>, &Series> = BTreeMap::new();
+/// Each series once, though several servers saw it. Servers scrape at different instants, so it is the same one from tick to tick: the
+/// first that has at least three quarters of the best one's samples.
+fn once<'a>(series: &'a [Series], window: &Window) -> Vec<&'a Series> {
+    let mut all: BTreeMap<Vec<(&str, &str)>, Servers<'_>> = BTreeMap::new();
     for one in series {
         let labels = one.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let key = labels.filter(|(name, _)| !REPLICA_LABELS.contains(name)).collect();
-        let known = best.entry(key).or_insert(one);
-        if one.samples.len() > known.samples.len() {
-            *known = one;
-        }
+        let server = REPLICA_LABELS.map(|label| one.label(label));
+        all.entry(key).or_default().entry(server).or_insert(one);
     }
-    best.into_values().collect()
+    let seen = |one: &Series| {
+        let samples = one.samples.iter();
+        samples
+            .filter(|s| window.is_before(s.at) || window.is_inside(s.at))
+            .count()
+    };
+    let chosen = all.into_values().filter_map(|servers| {
+        let best = servers.values().map(|one| seen(one)).max()?;
+        servers.into_values().find(|one| seen(one) * 4 >= best * 3)
+    });
+    chosen.collect()
 }
 
 /// What is scraped together.
@@ -171,6 +183,8 @@ pub(super) fn value_at(series: &[Series], at: i64) -> Result<Option<f64>, String
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TICK: Window = Window {
@@ -220,6 +234,62 @@ mod tests {
             )
         };
         assert_eq!(counted(&[], &[of("0"), of("1")], false), (0, 8));
+    }
+
+    /// What adjoining ticks count of these samples, up to the second 1,000.
+    fn sum_of_ticks(total: &[Series]) -> u64 {
+        let tick = |n: i64| Rules {
+            window: Window {
+                start: n * 20,
+                end: n * 20 + 20,
+                ..TICK
+            },
+            new_pods_from_zero: false,
+        };
+        let ticks = (0..50).map(|n| count(&[], total, &tick(n)));
+        ticks.flat_map(BTreeMap::into_values).map(|tally| tally.total).sum()
+    }
+
+    #[test]
+    fn servers_that_scrape_at_different_instants_count_nothing_twice() {
+        // A call a second. One server misses a scrape now and then, so that each is the one with more samples at times.
+        let server = |replica, offset: i64, misses: i64| {
+            let scrapes = (1..50).map(|n| (n, n * 10 + offset)).filter(|(n, _)| n % misses != 0);
+            let samples: Vec<_> = scrapes
+                .map(|(n, at)| (at, f64::from(i32::try_from(n * 10 + offset).unwrap())))
+                .collect();
+            Series::of(&[("pod", "a"), ("prometheus_replica", replica)], &samples)
+        };
+        let (one, other) = (server("0", 0, 9), server("1", 6, 7));
+        assert_eq!(
+            sum_of_ticks(&[other.clone(), one.clone()]),
+            sum_of_ticks(std::slice::from_ref(&one))
+        );
+        assert_eq!(sum_of_ticks(std::slice::from_ref(&one)), 490 - 10);
+    }
+
+    proptest! {
+        #[test]
+        fn adjoining_ticks_add_up_to_all_that_was_counted(scrapes in prop::collection::vec((1i64..15, 0u32..50, 0u8..10), 1..60)) {
+            let (mut at, mut value, mut all, mut samples) = (0, 0u32, 0u64, Vec::new());
+            for (gap, grown, luck) in scrapes {
+                at += gap;
+                if luck == 0 && value > 0 {
+                    // It began anew, and has counted less since than before.
+                    value = grown % value;
+                    all += u64::from(value);
+                } else {
+                    value += grown;
+                    all += u64::from(grown);
+                }
+                if samples.is_empty() {
+                    // What it counted before it was seen first is not known to be of now.
+                    all = 0;
+                }
+                samples.push((at, f64::from(value)));
+            }
+            prop_assert_eq!(sum_of_ticks(&[Series::of(&[("pod", "a")], &samples)]), all);
+        }
     }
 
     #[test]
