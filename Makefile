@@ -41,6 +41,10 @@ chaos: tools build ## ROUNDS=200 faults from SEED=1 on, while revisions arrive; 
 bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts, singly and together; writes target/bench/git.json.
 	@cargo bench --quiet --profile dev -p serin --bench git # the time is git's
 
+.PHONY: bench-tick
+bench-tick: ## What a tick of one rollout with three metrics costs, and its bar of 5 µs; writes target/bench/tick.json. 1 minute.
+	@cargo bench --quiet -p serin-core --bench tick
+
 .PHONY: bench-service
 bench-service: ## GetUser on SQLite and PostgreSQL beside a bare tonic echo, memory and cold start, with bars; writes target/bench/service.json.
 	@cargo bench --quiet -p user-service --bench service

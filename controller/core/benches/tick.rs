@@ -1,15 +1,24 @@
-//! What one tick of one rollout costs: three metrics, as a trial judges them. The bar is 5 µs.
-#![expect(clippy::unwrap_used, reason = "a benchmark may end at a number that makes no test")]
+//! `make bench-tick`: what one tick of one rollout costs, three metrics, as a trial judges them, and its bar. Writes
+//! target/bench/tick.json, and ends with 1 if the bar is missed.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
+use std::fs;
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
+use serde_json::{Value, json};
 use serin_core::analysis::sequential::{
     Arms, Comparison, MetricSpec, Role, StepInfo, Tally, TestSpec, TestState, bounds,
 };
 
 #[path = "../tests/tick/mod.rs"]
 mod trial;
+
+/// The tick of a trial, and what it may take in nanoseconds.
+const TRIAL: &str = "a tick of a trial with three metrics";
+const MOST: f64 = 5_000.0;
 
 fn metric(name: &str, relative: Comparison, absolute: Option<Comparison>) -> MetricSpec {
     MetricSpec {
@@ -57,10 +66,52 @@ fn tests(criterion: &mut Criterion) {
 fn trial(criterion: &mut Criterion) {
     let mut analysis = trial::analysis();
     let tick = trial::tick();
-    criterion.bench_function("a tick of a trial with three metrics", |bench| {
+    criterion.bench_function(TRIAL, |bench| {
         bench.iter(|| analysis.observe(black_box(&tick)));
     });
 }
 
-criterion_group!(benches, tests, trial);
-criterion_main!(benches);
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target")
+}
+
+/// Nanoseconds on average, with the ends of their interval at 95 %, as criterion has just written them.
+fn measured() -> Value {
+    let file = target().join("criterion").join(TRIAL).join("new/estimates.json");
+    let estimates: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let mean = |pointer: &str| estimates.pointer(pointer).and_then(Value::as_f64).unwrap();
+    json!({
+        "nanoseconds": mean("/mean/point_estimate"),
+        "from": mean("/mean/confidence_interval/lower_bound"),
+        "to": mean("/mean/confidence_interval/upper_bound"),
+    })
+}
+
+fn main() -> ExitCode {
+    let mut criterion = Criterion::default()
+        .output_directory(&target().join("criterion"))
+        .configure_from_args();
+    tests(&mut criterion);
+    trial(&mut criterion);
+    criterion.final_summary();
+    // Cargo says so when it measures; else each is run once, to see that it can be.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    let measured = measured();
+    let took = measured.get("nanoseconds").and_then(Value::as_f64).unwrap();
+    let report = json!({ TRIAL: measured, "bar": MOST });
+    let folder = target().join("bench");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(
+        folder.join("tick.json"),
+        serde_json::to_string_pretty(&report).unwrap() + "\n",
+    )
+    .unwrap();
+    if took > MOST {
+        println!("missed: {TRIAL} takes {took:.0} ns, and the bar is {MOST} ns");
+        return ExitCode::FAILURE;
+    }
+    println!("{TRIAL}: {took:.0} ns; the bar of {MOST} ns is met");
+    ExitCode::SUCCESS
+}

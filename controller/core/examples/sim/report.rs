@@ -87,6 +87,9 @@ impl Report {
     /// The bars that are not met.
     pub(crate) fn missed(&self) -> Vec<String> {
         let mut missed = Vec::new();
+        if self.false_rollbacks.is_empty() {
+            missed.push("no cells of false rollbacks".to_owned());
+        }
         let long = self.long.iter().filter(|cell| cell.is_identical());
         for cell in self.false_rollbacks.iter().chain(long) {
             let false_ones = cell.of_serin().filter(|outcome| outcome.rolled_back > FALSE_ROLLBACKS);
@@ -117,12 +120,11 @@ impl Report {
                 format!("{share:.1} % of steps passed falsely at {} ({rule})", cell.name())
             }));
         }
-        let bar = self.bad_served.iter();
-        for cell in bar.filter(|cell| matches!((cell.rps, cell.tick_seconds), (100.0, 15.0))) {
-            let ratio = cell.fewer_than_flagger(SERIN);
-            if ratio.is_nan() || ratio < FEWER_THAN_FLAGGER {
-                missed.push(format!("{ratio:.1} times fewer bad calls served than Flagger, not 10"));
-            }
+        let mut bar = self.bad_served.iter();
+        let cell = bar.find(|cell| matches!((cell.rps, cell.tick_seconds), (100.0, 15.0)));
+        let ratio = cell.map_or(f64::NAN, |cell| cell.fewer_than_flagger(SERIN));
+        if ratio.is_nan() || ratio < FEWER_THAN_FLAGGER {
+            missed.push(format!("{ratio:.1} times fewer bad calls served than Flagger, not 10"));
         }
         missed
     }
@@ -134,5 +136,105 @@ impl Report {
             let (without, with) = ratios(cell);
             (cell, without, with)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bursts::Factor;
+
+    fn outcome(rule: &str, rolled_back: f64, bad_served: f64, steps_proven: f64) -> Outcome {
+        Outcome {
+            rule: rule.to_owned(),
+            rolled_back,
+            seconds: 0.0,
+            bad_served,
+            steps_proven,
+        }
+    }
+
+    fn cell(canary: f64, outcomes: Vec<Outcome>) -> Cell {
+        let world = World {
+            rps: 100.0,
+            canary,
+            stable: 0.001,
+            bursts: Bursts::None,
+        };
+        Cell::new(world, 15.0, 0.0, outcomes)
+    }
+
+    /// Every figure exactly at its bar.
+    fn report() -> Report {
+        let good = || {
+            cell(
+                0.001,
+                vec![outcome(SERIN, 0.01, 0.0, 0.0), outcome(FLAGGER, 1.0, 0.0, 0.0)],
+            )
+        };
+        let limit = Limit {
+            canary_success: 0.95,
+            weight: 0.1,
+            mean_requests: 18.0,
+            least: 10.0,
+            ratio: 1.8,
+        };
+        let factor = |rolled_back| Factor { phi: 1.0, rolled_back };
+        Report {
+            repetitions: 1_000,
+            baseline_seconds: 14_400.0,
+            false_rollbacks: vec![good()],
+            limits: vec![limit; 12],
+            bad_served: vec![cell(
+                0.05,
+                vec![outcome(SERIN, 1.0, 15.0, 0.0), outcome(FLAGGER, 1.0, 150.0, 0.0)],
+            )],
+            detection: Vec::new(),
+            long: vec![good()],
+            false_passes: vec![cell(0.006, vec![outcome(SERIN, 0.0, 0.0, 0.2)])],
+            bursts: vec![Study {
+                bursts: Bursts::Runs,
+                success: 0.99,
+                rps: 10.0,
+                pause_hours: 8.0,
+                baseline_minutes: 240,
+                baseline_failures: 144.0,
+                factors: [factor(0.3), factor(0.05), factor(0.01)],
+            }],
+            low_traffic: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_exactly_at_its_bar_meets_it() {
+        assert_eq!(report().missed(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_bar_that_is_missed_is_named() {
+        type Spoil = fn(&mut Report);
+        let spoils: [(&str, Spoil); 9] = [
+            ("1.10 % false rollbacks at 99.9 % both, 100 rps", |r| {
+                r.false_rollbacks[0].outcomes[0].rolled_back = 0.011;
+            }),
+            ("1.10 % false rollbacks", |r| r.long[0].outcomes[0].rolled_back = 0.011),
+            ("no cells of false rollbacks", |r| r.false_rollbacks.clear()),
+            ("with bursts", |r| r.bursts[0].factors[2].rolled_back = 0.011),
+            ("1.81 times the limit", |r| r.limits[11].ratio = 1.81),
+            ("11 cells against the limit", |r| r.limits.truncate(11)),
+            ("% of steps passed falsely", |r| {
+                r.false_passes[0].outcomes[0].steps_proven = 0.21;
+            }),
+            ("9.9 times fewer bad calls", |r| {
+                r.bad_served[0].outcomes[1].bad_served = 149.0;
+            }),
+            ("NaN times fewer bad calls", |r| r.bad_served.clear()),
+        ];
+        for (says, spoil) in spoils {
+            let mut report = report();
+            spoil(&mut report);
+            let missed = report.missed();
+            assert!(missed.len() == 1 && missed[0].contains(says), "{says}: {missed:?}");
+        }
     }
 }
