@@ -22,12 +22,12 @@ struct Row {
     judged: usize,
     /// Calls that met the revision until its end, as clients recorded them.
     met: usize,
-    /// From the first weight to the last verdict: the traffic gone, the promotion pushed, or now.
+    /// From the first weight to the last verdict: the traffic gone, the promotion pushed, or now while it waits or is held.
     seconds: f64,
     why: String,
 }
 
-/// Adds how the revision ended, which is the environment's last one; returns how many calls met it.
+/// Adds how the revision ended, which is the environment's last one, or that it is held; returns how many calls met it.
 pub(super) async fn report(
     environment: &Environment,
     canary: &str,
@@ -35,7 +35,10 @@ pub(super) async fn report(
     why: &str,
 ) -> anyhow::Result<usize> {
     let status = environment.status().await?;
-    let ended = status.phase.context("status has no phase")?;
+    let ended = match (status.phase, status.verdict.as_deref()) {
+        (Some(phase), Some("hold")) if phase == "Progressing" => "held".to_owned(),
+        (phase, _) => phase.context("status has no phase")?,
+    };
     let (begin, gone) = last_traffic(&environment.weights()?)?;
     let end = match ended.as_str() {
         "Promoted" => status.promotion.and_then(|promotion| promotion.pushed_at),
