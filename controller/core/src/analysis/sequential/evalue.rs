@@ -39,7 +39,11 @@ struct Parts {
 
 /// A point bet ρ: the canary's odds of being the arm of a bad call, as a multiple of those under the null.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bet(f64);
+pub struct Bet {
+    rho: f64,
+    /// ln ρ, as `ln_1p(ρ − 1)` gives it.
+    ln_rho: f64,
+}
 
 impl Null {
     /// Against θ·p_s + δ: θ from 0.001 to 1000, δ from 0 to 1.
@@ -111,19 +115,20 @@ impl Bet {
     /// ρ from 10⁻⁶ to 10⁶. Above 1 it gains when the canary is worse than the null, below 1 when it is better.
     pub fn new(rho: f64) -> Result<Self, InvalidNumber> {
         if (1e-6..=1e6).contains(&rho) {
-            Ok(Self(rho))
+            Ok(Self::constant(rho, (rho - 1.0).ln_1p()))
         } else {
             Err(InvalidNumber::Bet(rho))
         }
     }
 
-    pub(crate) const fn constant(rho: f64) -> Self {
-        Self(rho)
+    /// A bet that is known beforehand, with its logarithm.
+    pub(crate) const fn constant(rho: f64, ln_rho: f64) -> Self {
+        Self { rho, ln_rho }
     }
 
     /// The bet's ρ.
     pub fn rho(&self) -> f64 {
-        self.0
+        self.rho
     }
 }
 
@@ -142,13 +147,16 @@ pub(crate) fn terms(arms: &Arms, theta: f64, bet: Bet) -> Terms {
     let (nc, ns) = (real(arms.canary.total), real(arms.stable.total));
     let fc = real(arms.canary.bad.min(arms.canary.total));
     let fs = real(arms.stable.bad.min(arms.stable.total));
+    let edge = bet.rho - 1.0;
     let scaled = theta * nc;
-    let (q, rest) = if scaled > 0.0 {
-        (scaled / (scaled + ns), ns / (scaled + ns))
-    } else {
-        (0.0, 1.0)
-    };
-    let edge = bet.0 - 1.0;
+    if scaled <= 0.0 {
+        // Against a share, stable's calls are no matter.
+        return Terms {
+            gain: fc * bet.ln_rho,
+            cost: nc * edge,
+        };
+    }
+    let (q, rest) = (scaled / (scaled + ns), ns / (scaled + ns));
     let u = q * edge;
     // A − 1, the canary's payoff per bad call.
     let payoff = rest * edge / (1.0 + u);

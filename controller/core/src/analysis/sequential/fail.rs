@@ -17,12 +17,12 @@ use super::{Arms, Onset, exact, logspace};
 
 /// The bets of the mixture, one sixth each: from a fifth more bad calls than allowed to fifty times as many.
 pub const BETS: [Bet; 6] = [
-    Bet::constant(1.2),
-    Bet::constant(1.6),
-    Bet::constant(2.5),
-    Bet::constant(5.0),
-    Bet::constant(12.0),
-    Bet::constant(50.0),
+    Bet::constant(1.2, 0.182_321_556_793_954_6),
+    Bet::constant(1.6, 0.470_003_629_245_735_6),
+    Bet::constant(2.5, 0.916_290_731_874_155_1),
+    Bet::constant(5.0, 1.609_437_912_434_100_3),
+    Bet::constant(12.0, 2.484_906_649_788_000_4),
+    Bet::constant(50.0, 3.912_023_005_428_146),
 ];
 
 /// What is fixed for all ticks of one process.
@@ -75,6 +75,17 @@ impl FailProcess {
         let rest = self.onset.remaining(planned_steps).ln();
         self.ln_r
             .map_or(rest, |ln_r| logspace::add(logspace::mean_of_six(ln_r), rest))
+    }
+
+    /// What ln M can't exceed, told without logarithms: M is the mean of six and what is left of 1.
+    pub(crate) fn ln_m_at_most(&self) -> f64 {
+        let ln_r = self.ln_r.iter().flatten().copied();
+        ln_r.fold(0.0, f64::max) + std::f64::consts::LN_2
+    }
+
+    /// Whether ln M has come to a level above ln 2. Most ticks are far from it, and cost no logarithm.
+    pub(crate) fn reaches(&self, level: f64, planned_steps: u32) -> bool {
+        self.ln_m_at_most() >= level && self.ln_m(planned_steps) >= level
     }
 
     /// Drops what has been gathered: R = 0. It only lowers M, and so keeps validity; the onset mixture is not restored.

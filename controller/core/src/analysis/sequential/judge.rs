@@ -166,8 +166,13 @@ impl TestState {
     }
 
     fn crossing(&self, spec: &TestSpec) -> Option<usize> {
+        // The mean of all is no more than the largest.
+        let level = ln_threshold(spec.alpha);
+        if !self.judged(spec).any(|(_, (_, state))| state.ln_m_at_most() >= level) {
+            return None;
+        }
         let combined = combine(self.terms(spec).map(|(_, term)| term))?;
-        if combined.ln_m < ln_threshold(spec.alpha) {
+        if combined.ln_m < level {
             return None;
         }
         self.terms(spec).nth(combined.leading).map(|(metric, _)| metric)

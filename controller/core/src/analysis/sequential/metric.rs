@@ -147,6 +147,12 @@ impl MetricState {
         self.reference.map(|frozen| frozen.0)
     }
 
+    /// What ln M of none of its comparisons can exceed.
+    pub(crate) fn ln_m_at_most(&self) -> f64 {
+        let strands = self.relative.iter().chain(&self.absolute);
+        strands.map(|strand| strand.fail.ln_m_at_most()).fold(0.0, f64::max)
+    }
+
     /// Begins a step: passing starts anew. With `scarce`, stable gets too few calls in it to be compared with, and the
     /// upper bound of its rate in the last step where it had enough stands for it.
     pub(crate) fn begin_step(&mut self, scarce: bool) {
@@ -194,9 +200,9 @@ impl MetricTest<'_> {
         let level = ln_threshold(self.beta);
         guard.tick(&stable, comparison.fail, step, &FailRules { ln_cap: None, ..rules });
         guard.lower_to(level + 2.0);
-        let crosses = strand.fail.ln_m(self.planned_steps) >= ln_threshold(self.alpha);
+        let crosses = strand.fail.reaches(ln_threshold(self.alpha), self.planned_steps);
         let as_bad = state.whole.stable.rate() > comparison.fail.delta();
-        state.held = guard.ln_m(self.planned_steps) >= level || (crosses && as_bad);
+        state.held = guard.reaches(level, self.planned_steps) || (crosses && as_bad);
         if state.held {
             strand.fail.forget();
         }
@@ -213,7 +219,7 @@ impl MetricTest<'_> {
     pub(crate) fn passes(&self, state: &MetricState) -> bool {
         let level = ln_threshold(self.beta);
         let mut strands = state.relative.iter().chain(&state.absolute).peekable();
-        strands.peek().is_some() && strands.all(|strand| strand.pass.ln_l() >= level)
+        strands.peek().is_some() && strands.all(|strand| strand.pass.reaches(level))
     }
 
     /// The FAIL evidence of each comparison, with its weight; of both comparisons each has half of the metric's.

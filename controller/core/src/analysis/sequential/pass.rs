@@ -9,14 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::evalue::{Bet, Null, ln_e};
 use super::{Arms, exact, logspace};
 
+const LN_6: f64 = 1.791_759_469_228_055;
+
 /// The bets of the mixture, one sixth each: from almost no bad calls to a twentieth fewer than the margin.
 pub const BETS: [Bet; 6] = [
-    Bet::constant(0.02),
-    Bet::constant(0.15),
-    Bet::constant(0.4),
-    Bet::constant(0.65),
-    Bet::constant(0.85),
-    Bet::constant(0.95),
+    Bet::constant(0.02, -3.912_023_005_428_145),
+    Bet::constant(0.15, -1.897_119_984_885_881),
+    Bet::constant(0.4, -0.916_290_731_874_155),
+    Bet::constant(0.65, -0.430_782_916_092_454_2),
+    Bet::constant(0.85, -0.162_518_929_497_774_94),
+    Bet::constant(0.95, -0.051_293_294_387_550_58),
 ];
 
 /// L of one null on one metric in one step, in log space.
@@ -38,5 +40,12 @@ impl PassProcess {
     /// ln L; 0 before the first tick.
     pub fn ln_l(&self) -> f64 {
         logspace::mean_of_six(self.sums)
+    }
+
+    /// Whether ln L has come to a level. L is the mean of six, from a sixth of the largest to the largest: most ticks are outside of
+    /// that, and cost no logarithm.
+    pub(crate) fn reaches(&self, level: f64) -> bool {
+        let largest = self.sums.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        largest >= level && (largest - LN_6 >= level || self.ln_l() >= level)
     }
 }

@@ -6,8 +6,8 @@ use super::super::evalue::ln_e;
 use super::super::fail::{FailRules, combine};
 use super::super::interval::Difference;
 use super::super::{
-    Arms, Bet, BurstEstimate, Comparison, FailProcess, MetricSpec, Null, PassProcess, Role, StepInfo, Tally, TestSpec,
-    TestState, bounds, interval, real,
+    Arms, Bet, BurstEstimate, Comparison, Decision, FailProcess, MetricSpec, Null, PassProcess, Role, StepInfo, Tally,
+    TestSpec, TestState, bounds, fail, interval, ln_threshold, pass, real,
 };
 
 const LARGEST: u64 = 1_000_000_000_000;
@@ -79,6 +79,15 @@ fn run(state: &mut TestState, spec: &TestSpec, script: &[Scripted]) {
     }
 }
 
+#[test]
+fn the_bets_logarithms_are_theirs() {
+    for bet in fail::BETS.into_iter().chain(pass::BETS) {
+        // A call that fails, against a share of none: ln e = ln ρ.
+        let found = ln_e(&super::arms([1, 1, 0, 0]), Null::absolute(0.0).unwrap(), bet);
+        super::assert_close(found, bet.rho().ln(), 1e-15, "ln ρ");
+    }
+}
+
 proptest! {
     #[test]
     fn no_counts_make_an_e_value_that_is_no_number(arms in tick(), null in null(), rho in 1e-6..1e6f64) {
@@ -104,6 +113,11 @@ proptest! {
             pass.tick(arms, null, phi);
             difference.tick(arms);
             prop_assert!(fail.ln_m(planned_steps).is_finite() && pass.ln_l().is_finite());
+            prop_assert!(fail.ln_m(planned_steps) <= fail.ln_m_at_most());
+            for level in [0.6, 0.7, 3.0, 100f64.ln()] {
+                prop_assert_eq!(fail.reaches(level, planned_steps), fail.ln_m(planned_steps) >= level);
+                prop_assert_eq!(pass.reaches(level), pass.ln_l() >= level);
+            }
             let both = combine([(1.0, fail.ln_m(planned_steps)), (0.5, 0.0)].into_iter()).unwrap();
             prop_assert!(both.ln_m.is_finite());
         }
@@ -148,6 +162,18 @@ proptest! {
         }
         prop_assert_eq!(&restored, &state);
         prop_assert_eq!(serde_json::to_string(&restored).unwrap(), serde_json::to_string(&state).unwrap());
+    }
+
+    #[test]
+    fn a_failure_is_told_exactly_when_the_evidence_is_there(script in script()) {
+        let spec = three_metrics();
+        let mut state = TestState::start(&spec, &[]);
+        let mut failed = false;
+        for tick in &script {
+            run(&mut state, &spec, std::slice::from_ref(tick));
+            failed |= state.ln_m(&spec) >= ln_threshold(spec.alpha());
+            prop_assert_eq!(matches!(state.decision(&spec), Decision::Fail(_)), failed);
+        }
     }
 
     #[test]
