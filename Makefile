@@ -49,10 +49,6 @@ bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts,
 bench-tick: ## What a tick of one rollout with three metrics costs, and its bar of 5 µs; writes target/bench/tick.json. 1 minute.
 	@cargo bench --quiet -p serin-core --bench tick
 
-.PHONY: bench-tick
-bench-tick: ## What a tick of one rollout with three metrics costs, and its bar of 5 µs; writes target/bench/tick.json. 1 minute.
-	@cargo bench --quiet -p serin-core --bench tick
-
 .PHONY: bench-service
 bench-service: ## GetUser on SQLite and PostgreSQL beside a bare tonic echo, memory and cold start, with bars; writes target/bench/service.json.
 	@cargo bench --quiet -p user-service --bench service
