@@ -7,4 +7,4 @@ exec unshare --net --mount --propagation private bash -euo pipefail -c '
 mount -t tmpfs tmpfs /run/netns
 mount -t tmpfs tmpfs /etc/netns
 ip link set lo up
-exec "$@"' apart "$@"
+SERIN_APART=$(readlink /proc/self/ns/net) exec "$@"' apart "$@"
