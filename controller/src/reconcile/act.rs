@@ -130,6 +130,10 @@ pub(super) async fn act(
                 };
                 cx.desk.ask(&key, Question::Promotion, revision, job);
             }
+            Effect::RunHook(occasion) => {
+                cx.hooks
+                    .ask(rollout, &cx.cluster_name, &world.phase, &world.parsed, occasion);
+            }
             Effect::Refresh => delivered::refresh(cx, rollout).await,
             Effect::Note(Note { kind, reason, message }) => event(cx, rollout, *kind, reason, message).await,
             Effect::RemoveRoute => {

@@ -49,6 +49,7 @@ fn reason(phase: &Phase) -> &'static str {
             PauseReason::WeightContested => "WeightContested",
             PauseReason::MetricUnusable => "MetricUnusable",
             PauseReason::TrafficNotFollowing => "TrafficNotFollowing",
+            PauseReason::Hook => "Hook",
         },
         Phase::RollingBack(back) => match &back.reason {
             RollbackReason::Failed(_) => "Failed",
@@ -56,6 +57,7 @@ fn reason(phase: &Phase) -> &'static str {
             RollbackReason::Aborted(_) => "Aborted",
             RollbackReason::ProgressDeadline => "ProgressDeadline",
             RollbackReason::PromoteDeadline => "PromoteDeadline",
+            RollbackReason::Hook(_) => "Hook",
         },
         Phase::Promoting(promoting) => match promoting.way {
             Way::Trial => "Trial",

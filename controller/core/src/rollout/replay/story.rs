@@ -349,6 +349,7 @@ fn end(plan: &Plan, before: &State, after: &State, now: Timestamp) -> End {
                     | PauseReason::StableChanged
                     | PauseReason::MetricUnusable
                     | PauseReason::TrafficNotFollowing
+                    | PauseReason::Hook
                     | PauseReason::WeightContested => Waiting::Person,
                 },
                 _ => Waiting::Step,
