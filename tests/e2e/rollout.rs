@@ -7,6 +7,7 @@ mod contested;
 mod delivered;
 mod ends;
 mod faults;
+mod hooks;
 mod inside;
 mod kinds;
 mod page;
@@ -88,6 +89,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "a_canary_that_is_never_ready_gets_no_traffic_and_is_rolled_back",
             ends::is_never_ready,
+        ),
+        Story::new(
+            "a_job_and_somebody_who_is_asked_hold_a_rollout_up_once_for_each_occasion",
+            hooks::story,
         ),
         Story::new(
             "prometheus_gone_takes_the_traffic_away_without_a_commit",

@@ -1,6 +1,7 @@
 //! The custom resource `CanaryRollout`: its types, and how a spec becomes a plan of the core. Knows no cluster.
 
 mod command;
+mod hooks;
 mod metrics;
 mod notify;
 mod parse;
@@ -10,6 +11,7 @@ mod trial;
 mod wording;
 
 pub use command::{LONGEST_REASON, Order};
+pub use hooks::{HookCall, HookPointSpec, HookSpec, HookWay, HttpHookSpec, JobHookSpec, OnHookFailureSpec};
 pub use notify::{
     AlertmanagerSpec, Channel, EmailSpec, NotifyOn, NotifySpec, PagerDutySpec, Receiver, SlackSpec, WebhookSpec,
     parse_receivers,

@@ -7,6 +7,7 @@ use serin_core::rollout::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft,
 
 use crate::linkerd::failure;
 
+use super::hooks::{HookCall, parse_hooks};
 use super::metrics;
 use super::notify::{Receiver, parse_receivers};
 use super::rollout::{
@@ -26,6 +27,8 @@ pub struct Parsed {
     pub layout: Layout,
     /// Who is told, as the rollout says.
     pub notify: Vec<Receiver>,
+    /// How the plan's hooks are asked.
+    pub hooks: Vec<HookCall>,
 }
 
 /// Where the arms stand in the config repository: in one of two ways.
@@ -83,6 +86,7 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
         fast_return: i64::from(spec.plan.fast_return),
         warm_up: duration("spec.analysis.warmUp".to_owned(), &spec.analysis.warm_up),
         objectives: Objectives::default(),
+        hooks: vec![],
     };
     let baseline = duration("spec.analysis.baseline".to_owned(), &spec.analysis.baseline);
     let scrape_interval = duration(
@@ -134,13 +138,23 @@ pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, Vec<FieldError>> {
         errors.extend(more);
         Vec::new()
     });
-    match Plan::parse(PlanDraft { objectives, ..draft }) {
+    let (hooks, calls) = parse_hooks(&spec.hooks).unwrap_or_else(|more| {
+        errors.extend(more);
+        Default::default()
+    });
+    let draft = PlanDraft {
+        objectives,
+        hooks,
+        ..draft
+    };
+    match Plan::parse(draft) {
         Ok(plan) if errors.is_empty() => Ok(Parsed {
             plan,
             baseline,
             scrape_interval,
             layout,
             notify,
+            hooks: calls,
         }),
         Ok(_) => Err(errors),
         Err(more) => Err(errors.into_iter().chain(more).collect()),

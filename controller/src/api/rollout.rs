@@ -10,6 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::hooks::HookSpec;
 use super::notify::NotifySpec;
 use super::status::CanaryRolloutStatus;
 
@@ -57,6 +58,10 @@ pub struct CanaryRolloutSpec {
     /// The objects of Flux that apply the config repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flux: Option<FluxSpec>,
+    /// Who is asked on the way, and told of its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub hooks: Vec<HookSpec>,
     /// Who is told what happens, beside the receivers of the controller's own configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

@@ -67,6 +67,9 @@ pub struct Args {
         default_value = "/etc/serin-notify-secrets"
     )]
     notify_secrets: PathBuf,
+    /// Let hooks of rollouts be Jobs in their namespaces. Whoever may edit a rollout can run pods by them.
+    #[arg(long, env = "SERIN_HOOK_JOBS")]
+    hook_jobs: bool,
     /// Author and committer of commits.
     #[arg(long, env = "SERIN_GIT_AUTHOR", default_value = "Serin <serin@serin.dev>")]
     git_author: String,
@@ -215,6 +218,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             access,
             notify,
             notify_secrets: args.notify_secrets,
+            hook_jobs: args.hook_jobs,
             board,
             metrics,
         };

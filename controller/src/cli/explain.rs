@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use serin_core::analysis::sequential::Role;
-use serin_core::rollout::{Capacity, OnInconclusive, Plan, Step};
+use serin_core::rollout::{Capacity, Hook, OnHookFailure, OnInconclusive, Plan, Step};
 
 use super::rollout::{in_cluster, in_file, parsed};
 use super::table::table;
@@ -65,6 +65,7 @@ fn explain(rollout: &CanaryRollout, parsed: &Parsed) -> String {
         plan.progress_deadline
     );
     out += &steps(plan);
+    out += &hooks(plan);
     let (least, most) = (total(plan, |step| step.hold), total(plan, |step| step.at_most));
     let _ = writeln!(
         out,
@@ -124,6 +125,34 @@ fn steps(plan: &Plan) -> String {
         ]);
     }
     table(&rows)
+}
+
+fn hooks(plan: &Plan) -> String {
+    let mut out = String::new();
+    for Hook {
+        name,
+        at,
+        timeout,
+        on_failure,
+    } in &plan.hooks
+    {
+        let points: Vec<_> = at.iter().map(|point| point.word()).collect();
+        let no = match on_failure {
+            _ if !at.iter().any(|point| point.is_gate()) => "nothing waits for it",
+            OnHookFailure::RollBack => "without a yes it is rolled back",
+            OnHookFailure::Pause => "without a yes it waits for a person",
+            OnHookFailure::Continue => "without a yes it goes on all the same",
+        };
+        let _ = write!(
+            out,
+            "\nThe hook {name} is asked at {}, for at most {timeout:#}: {no}.",
+            points.join(", ")
+        );
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out
 }
 
 fn total(plan: &Plan, of: impl Fn(&Step) -> SignedDuration) -> SignedDuration {
@@ -225,6 +254,21 @@ mod tests {
         After the last step it is promoted by a commit to main of https://git.example.com/config.git: canary becomes stable in deploy/environments/prod/values.yaml.
         One of the last 3 promoted revisions that is committed again is promoted without a canary.
         ");
+    }
+
+    #[test]
+    fn says_what_hooks_are_for() {
+        let http = serde_json::json!({"url": "https://a.example.com", "secretRef": {"name": "gates"}});
+        let rollout = minimal(&serde_json::json!({"hooks": [
+            {"name": "window", "at": ["BeforePromotion"], "timeout": "4h", "onFailure": "Pause", "http": http},
+            {"name": "ticket", "at": ["AfterPromotion", "OnRollback"], "http": http},
+        ]}));
+        let told = explain(&rollout, &parsed(&rollout, "user-service").unwrap());
+        let window =
+            "The hook window is asked at BeforePromotion, for at most 4h: without a yes it waits for a person.";
+        assert!(told.contains(window), "{told}");
+        let ticket = "The hook ticket is asked at AfterPromotion, OnRollback, for at most 10m: nothing waits for it.";
+        assert!(told.contains(ticket), "{told}");
     }
 
     #[test]

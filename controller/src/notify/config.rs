@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::guard::Guard;
 use crate::api::{NotifySpec, Receiver, Wording, parse_receivers};
+use crate::callout::Guard;
 
 /// The configuration.
 #[derive(Debug, Clone, Default)]

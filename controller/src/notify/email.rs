@@ -10,11 +10,11 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-use super::guard::{Guard, Inside};
 use super::letter::Letter;
 use super::news::cut;
 use super::post::{Failure, Means, Sent};
 use crate::api::EmailSpec;
+use crate::callout::{Guard, Inside};
 
 /// The longest wait for one answer of the server.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,8 +13,6 @@ mod alertmanager;
 mod channel;
 mod config;
 mod email;
-mod guard;
-mod http;
 mod letter;
 mod news;
 mod outbox;
@@ -23,29 +21,28 @@ mod post;
 mod slack;
 #[cfg(test)]
 mod tests;
-pub mod webhook;
+mod webhook;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use futures::future::BoxFuture;
 use reqwest::Client;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use channel::is_told_of_problems_again;
 pub use config::{Config, Endpoints};
-pub use guard::Guard;
 pub use letter::Letter;
 pub use news::{Moment, Problem, news, problems, standing, trial};
 pub use outbox::{Done, MOST, next};
 pub use post::Patience;
 
 use crate::api::{NotifyStatus, ThreadStatus};
-use post::{Failure, Postman, Round, Way};
+use crate::callout::{self, Guard, Secrets};
+use post::{Postman, Round, Way};
 
 /// Letters that wait to be sorted.
 const QUEUE: usize = 256;
@@ -54,44 +51,6 @@ const TURNS: usize = 32;
 /// How often a problem that goes on is told to who wants that.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// What a Secret holds. It is never printed.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret {
-    name: String,
-    values: BTreeMap<String, Vec<u8>>,
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({}, …)", self.name)
-    }
-}
-
-impl Secret {
-    /// A Secret of this name, with these keys and values.
-    pub fn new(name: impl Into<String>, values: BTreeMap<String, Vec<u8>>) -> Self {
-        Self {
-            name: name.into(),
-            values,
-        }
-    }
-
-    /// The value of a key, without the white space around it.
-    fn text(&self, key: &str) -> Result<String, Failure> {
-        let value = self.values.get(key).and_then(|value| std::str::from_utf8(value).ok());
-        match value.map(str::trim) {
-            Some(text) if !text.is_empty() => Ok(text.to_owned()),
-            // It may be put in yet.
-            _ => Err(Failure::Later {
-                why: format!("the Secret {} has no `{key}`", self.name),
-                after: None,
-            }),
-        }
-    }
-}
-
-/// Reads a Secret of a namespace, or one of the controller's own, by its name.
-pub type Secrets = Arc<dyn Fn(Option<String>, String) -> BoxFuture<'static, anyhow::Result<Secret>> + Send + Sync>;
 /// Called with a rollout's namespace and name when something became of its letters.
 pub type Wake = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
@@ -110,16 +69,16 @@ impl Setup {
     pub fn new(config: Config) -> anyhow::Result<Self> {
         let doing = "making an HTTP client for notifications";
         Ok(Self {
-            open: http::builder().build().context(doing)?,
+            open: callout::builder().build().context(doing)?,
             guarded: config.guard().client().context(doing)?,
             config,
         })
     }
-}
 
-/// Bytes as people and other programs read them.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    /// The client for addresses that rollouts name, and what it keeps to.
+    pub fn guarded(&self) -> (Client, Guard) {
+        (self.guarded.clone(), self.config.guard())
+    }
 }
 
 /// Takes letters, and says what became of them.

@@ -81,7 +81,7 @@ fn key(letter: &Letter) -> String {
         return key;
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
-    let digest = super::hex(digest.as_ref().get(..16).unwrap_or_default());
+    let digest = crate::callout::hex(digest.as_ref().get(..16).unwrap_or_default());
     let mut kept = KEY - digest.len() - 1;
     while !key.is_char_boundary(kept) {
         kept -= 1;

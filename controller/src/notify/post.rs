@@ -19,11 +19,12 @@ use reqwest::{Client, RequestBuilder, Url};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::guard::Guard;
 use super::letter::Letter;
 use super::outbox::Done;
-use super::{Book, Endpoints, Secret, Secrets, alertmanager, email, http, pagerduty, slack, webhook};
+use super::{Book, Endpoints, alertmanager, email, pagerduty, slack, webhook};
 use crate::api::{Channel, ThreadStatus};
+pub(super) use crate::callout::Failure;
+use crate::callout::{self, Guard, Secret, Secrets};
 use crate::runtime::clock;
 
 /// Letters that wait for one receiver; more stay in their outboxes.
@@ -32,19 +33,6 @@ const LANE: usize = 64;
 const TRY: Duration = Duration::from_secs(45);
 /// Longer than this no receiver is left alone.
 const LONGEST: Duration = Duration::from_secs(600);
-
-/// Why a letter was not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It may be taken later.
-    Later {
-        why: String,
-        /// How long the receiver wants to be left alone.
-        after: Option<Duration>,
-    },
-    /// It will never be.
-    Never(String),
-}
 
 /// A letter was taken.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -63,7 +51,7 @@ pub(super) struct Means<'a> {
 
 impl Means<'_> {
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {
-        http::send(request, self.now).await
+        callout::send(request, self.now).await
     }
 
     /// Refuses an address that is written out and may not be called.

@@ -156,6 +156,10 @@ async fn carry_out(
             };
             cx.desk.ask(&key, Question::Promotion, revision, job);
         }
+        Effect::RunHook(occasion) => {
+            cx.hooks
+                .ask(rollout, &cx.cluster_name, &world.phase, &world.parsed, occasion);
+        }
         Effect::Refresh => delivered::refresh(cx, rollout).await,
         Effect::Note(Note { kind, reason, message }) => event(cx, about, *kind, reason, message).await,
         Effect::RemoveRoute => {

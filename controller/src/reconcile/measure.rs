@@ -50,6 +50,7 @@ fn reason(phase: &Phase) -> &'static str {
             PauseReason::MetricUnusable => "MetricUnusable",
             PauseReason::TrafficNotFollowing => "TrafficNotFollowing",
             PauseReason::SpecRefused => "SpecRefused",
+            PauseReason::Hook => "Hook",
         },
         Phase::RollingBack(back) => match &back.reason {
             RollbackReason::Failed(_) => "Failed",
@@ -57,6 +58,7 @@ fn reason(phase: &Phase) -> &'static str {
             RollbackReason::Aborted(_) => "Aborted",
             RollbackReason::ProgressDeadline => "ProgressDeadline",
             RollbackReason::PromoteDeadline => "PromoteDeadline",
+            RollbackReason::Hook(_) => "Hook",
         },
         Phase::Promoting(promoting) => match promoting.way {
             Way::Trial => "Trial",

@@ -24,6 +24,7 @@ mod forecast;
 #[doc(hidden)]
 pub mod fuzz;
 mod git;
+mod hooks;
 mod measure;
 mod observe;
 pub(crate) mod own;
@@ -49,7 +50,9 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, State, refused, transition};
 
-use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, Parsed, parse, parse_receivers};
+use crate::api::{
+    CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, HookWay, Parsed, parse, parse_receivers,
+};
 use crate::board::{Board, Key as BoardKey};
 use crate::gitops::GitOps;
 use crate::metrics::Metrics;
@@ -60,6 +63,7 @@ use crate::runtime::lease::Leadership;
 use crate::traffic::Traffic;
 use cluster::{Cluster, Reads};
 use desk::Desk;
+use hooks::Hooks;
 use observe::{Look, World};
 use tell::Teller;
 use tracing::Instrument as _;
@@ -84,6 +88,7 @@ struct Context {
     prometheus: Prometheus,
     gitops: Arc<GitOps>,
     desk: Desk,
+    hooks: Hooks,
     unwritten: Unwritten,
     leadership: Leadership,
     /// The cluster's name in commit trailers.
@@ -103,6 +108,7 @@ impl Context {
     /// Forgets a rollout that is gone.
     fn forget(&self, key: &ObjectRef<CanaryRollout>) {
         self.desk.forget(key);
+        self.hooks.forget(key);
         self.unwritten.forget(key);
         self.teller.forget(key);
     }
@@ -241,6 +247,10 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
     let state = status::memory(Some(&before)).map_err(Error::Memory)?;
     trace::is_about(trace::trial(&rollout, &state.phase).as_deref(), &state.phase);
+    // Once a revision is on trial it goes on, and such a hook says no.
+    if let (false, Err(error)) = (deleted || state.phase.run().is_some(), may_make_jobs(cx, &parsed)) {
+        return refuse(cx, api, &rollout, Refusal::NotAllowed, &[error]).await;
+    }
 
     if !deleted && rollout.spec.route.adopt.is_some() {
         adopt::stand_arms(cx, &rollout).await?;
@@ -289,6 +299,8 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
 
     let outcome = act::act(cx, &rollout, trial.as_deref(), &world, &decision.effects).await?;
     delivered::ask(cx, &rollout, &decision.state);
+    cx.hooks
+        .keep_only(&rollout, &cx.cluster_name, [&state.phase, &decision.state.phase]);
     if outcome.released {
         release(cx, api, &rollout).await?;
         cx.forget(&key);
@@ -359,6 +371,7 @@ fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
         | Effect::AskOrigin(_)
         | Effect::CommitRollback { .. }
         | Effect::CommitPromotion { .. }
+        | Effect::RunHook(_)
         | Effect::Refresh
         | Effect::Note(_) => false,
     };
@@ -442,6 +455,19 @@ fn may_write(cx: &Context, rollout: &CanaryRollout, parsed: &Parsed) -> Result<(
     let others = cx.rollouts.state();
     access::taken(access, rollout, layout, others.iter().map(|other| &**other))
         .map_err(|error| (Refusal::SubtreeTaken, error))
+}
+
+/// Whether the rollout's hooks are of kinds that the controller's configuration allows.
+fn may_make_jobs(cx: &Context, parsed: &Parsed) -> Result<(), FieldError> {
+    let mut calls = parsed.hooks.iter();
+    match calls.position(|call| matches!(call.way, HookWay::Job(_))) {
+        Some(i) if !cx.hooks.has_jobs() => Err(FieldError::new(
+            format!("spec.hooks[{i}].job"),
+            "Serin makes no Jobs, as whoever edits a rollout could run pods by them; whoever runs Serin may allow it \
+             by `hooks.jobs` of its chart",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A rollout that cannot be worked on: said in status and in an event. What is on trial loses its traffic and pauses; nothing else

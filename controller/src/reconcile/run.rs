@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::{self, Cluster};
 use super::desk::Desk;
+use super::hooks::Hooks;
 use super::observe::route_name;
 use super::tell::Teller;
 use super::unwritten::Unwritten;
@@ -50,6 +51,8 @@ pub struct Options {
     pub notify: notify::Setup,
     /// The folder of the Secrets of receivers in the controller's configuration, one folder each.
     pub notify_secrets: PathBuf,
+    /// Whether hooks may be Jobs.
+    pub hook_jobs: bool,
     /// What the page and the metrics tell of rollouts.
     pub board: Board,
     /// Where looks and transitions are counted.
@@ -72,11 +75,13 @@ pub async fn run(
         access,
         notify,
         notify_secrets,
+        hook_jobs,
         board,
         metrics,
     } = options;
     let (desk, news) = Desk::new();
     let stop = CancellationToken::new();
+    let hooks = Hooks::new(client.clone(), notify.guarded(), hook_jobs, desk.clone());
     let (teller, sending) = Teller::new(&client, &cluster, (notify, notify_secrets), desk.clone(), stop.clone());
     let sending = tokio::spawn(sending);
     let traffic = Traffic::new(client.clone());
@@ -91,6 +96,7 @@ pub async fn run(
         prometheus,
         gitops,
         desk,
+        hooks,
         unwritten: Unwritten::default(),
         leadership,
         cluster_name: cluster,

@@ -90,6 +90,7 @@ fn a_revision_that_ended_is_remembered_once_with_what_it_took() {
         }),
         reason: "20 % of calls failed".to_owned(),
         traffic_at: None,
+        hooks: vec![],
     });
     let mut history = Vec::new();
     remember(&mut history, &after_calls("1.1.0", 120), &ended, at(725));
@@ -126,6 +127,7 @@ fn a_promoted_revision_is_remembered_with_the_calls_that_proved_it() {
         answer: None,
         reason: String::new(),
         traffic_at: None,
+        hooks: vec![],
     });
     let mut history = Vec::new();
     remember(&mut history, &before, &ended, at(60));
@@ -185,6 +187,7 @@ fn conditions_of(before: &[Condition], git: GitView) -> Vec<Condition> {
         sampling_problem: None,
         baseline: None,
         git,
+        hooks: vec![],
         command: None,
         deleted: false,
     };

@@ -17,7 +17,8 @@ use super::access::matches;
 use super::desk::{Desk, Key};
 use super::{Context, act, call, is_forbidden};
 use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, Receiver};
-use crate::notify::{self, Config, Done, Letter, Moment, Notifier, Patience, Secrets, Setup};
+use crate::callout::{self, Secrets};
+use crate::notify::{self, Config, Done, Letter, Moment, Notifier, Patience, Setup};
 
 /// Who is told, and how far that is.
 pub(super) struct Teller {
@@ -173,9 +174,9 @@ fn secrets(client: Client, folder: PathBuf) -> Secrets {
     })
 }
 
-async fn of_namespace(client: Client, namespace: &str, name: &str) -> anyhow::Result<notify::Secret> {
+pub(super) async fn of_namespace(client: Client, namespace: &str, name: &str) -> anyhow::Result<callout::Secret> {
     let api: Api<Secret> = Api::namespaced(client, namespace);
-    let doing = || format!("reading the Secret {namespace}/{name} of a receiver");
+    let doing = || format!("reading the Secret {namespace}/{name} of a receiver or hook");
     let secret = match call(doing, api.get_opt(name)).await {
         Ok(Some(secret)) => secret,
         Ok(None) => anyhow::bail!("there is no Secret {namespace}/{name}; create it"),
@@ -191,10 +192,10 @@ async fn of_namespace(client: Client, namespace: &str, name: &str) -> anyhow::Re
         .unwrap_or_default()
         .into_iter()
         .map(|(key, value)| (key, value.0));
-    Ok(notify::Secret::new(name, values.collect()))
+    Ok(callout::Secret::new(name, values.collect()))
 }
 
-async fn mounted(folder: PathBuf, name: &str) -> anyhow::Result<notify::Secret> {
+async fn mounted(folder: PathBuf, name: &str) -> anyhow::Result<callout::Secret> {
     let reading = || format!("reading the mounted Secret {name}; is it in `notify.secrets` of Serin's chart?");
     let mut values = BTreeMap::new();
     let mut entries = tokio::fs::read_dir(&folder).await.with_context(reading)?;
@@ -206,7 +207,7 @@ async fn mounted(folder: PathBuf, name: &str) -> anyhow::Result<notify::Secret> 
         }
         values.insert(key, tokio::fs::read(entry.path()).await.with_context(reading)?);
     }
-    Ok(notify::Secret::new(name, values))
+    Ok(callout::Secret::new(name, values))
 }
 
 #[cfg(test)]
@@ -223,7 +224,7 @@ mod tests {
         std::os::unix::fs::symlink("..data/slackToken", slack.join("slackToken")).unwrap();
         let read = mounted(slack, "slack").await.unwrap();
         let expected = BTreeMap::from([("slackToken".to_owned(), b"xoxb-1\n".to_vec())]);
-        assert_eq!(read, notify::Secret::new("slack", expected));
+        assert_eq!(read, callout::Secret::new("slack", expected));
         let missing = mounted(folder.path().join("mail"), "mail").await.unwrap_err();
         assert!(
             format!("{missing:#}").starts_with("reading the mounted Secret mail"),

@@ -82,6 +82,7 @@ fn seen(ticks: Vec<Tick>) -> Observation {
         ticks,
         sampling_problem: None,
         baseline: None,
+        hooks: vec![],
         git: GitView::default(),
         command: None,
         deleted: false,

@@ -22,6 +22,7 @@ fn ask(desk: &Desk, key: &Key, question: Question, world: &World) {
             }));
         }
         let request = RollbackRequest {
+            trial: None,
             subject,
             revision: "1.1.0".to_owned(),
             canary_commit: None,

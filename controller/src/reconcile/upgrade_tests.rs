@@ -67,6 +67,7 @@ fn as_it_stood(status: &CanaryRolloutStatus, state: &State) -> Observation {
         sampling_problem: None,
         preflight: None,
         baseline: None,
+        hooks: vec![],
         git: GitView::default(),
         command: None,
         deleted: false,

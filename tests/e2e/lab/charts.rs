@@ -71,6 +71,7 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
         "notify.secrets[0]=serin-slack",
         "notify.allow[0]=10.96.0.0/12",
         "networkPolicy.notifyPorts[0]=587",
+        "hooks.jobs=true",
     ];
     let all = render(&lab, "serin", "charts-serin-all", &["--set", &set.join(",")]).await?;
     let all = all.text()?;

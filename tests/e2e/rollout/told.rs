@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, api::PostParams};
 use lab::{Lab, site::Environment};
 use serde_json::{Value, json};
-use serin::notify::webhook;
+use serin::callout;
 use tokio::net::TcpListener;
 
 use crate::story::{SOON, eventually};
@@ -86,11 +86,11 @@ impl Receiver {
                     .and_then(|value| value.to_str().ok())
                     .unwrap_or_default()
             };
-            let signed = webhook::signature(KEY.as_bytes(), header(webhook::TIMESTAMP), body);
-            ensure!(header(webhook::SIGNATURE) == signed, "a signature is wrong");
+            let signed = callout::signature(KEY.as_bytes(), header(callout::TIMESTAMP), body);
+            ensure!(header(callout::SIGNATURE) == signed, "a signature is wrong");
             let body: Value = serde_json::from_slice(body)?;
             let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            ensure!(text("id") == header(webhook::KEY), "{body}");
+            ensure!(text("id") == header(callout::KEY), "{body}");
             let number: i64 = text("id").rsplit('-').next().unwrap_or_default().parse()?;
             if let Some(condition) = body.pointer("/problem/condition").and_then(Value::as_str) {
                 let over = at_bool(&body, "/problem/over")?;

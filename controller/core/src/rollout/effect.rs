@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::hooks::Occasion;
 use super::state::{Commit, Pushed, Revision, State};
 use crate::Weight;
 
@@ -54,6 +55,8 @@ pub enum Effect {
         /// The commit that brought it, where it was found.
         commit: Option<Commit>,
     },
+    /// Ask a hook, unless that was done for this very occasion; ask again what it said.
+    RunHook(Occasion),
     /// Tell Argo CD to look at Git now.
     Refresh,
     /// Tell people.
@@ -78,6 +81,7 @@ impl Effect {
             Self::AskOrigin(_) => "AskOrigin",
             Self::CommitRollback { .. } => "CommitRollback",
             Self::CommitPromotion { .. } => "CommitPromotion",
+            Self::RunHook(_) => "RunHook",
             Self::Refresh => "Refresh",
             Self::Note(_) => "Note",
             Self::RemoveRoute => "RemoveRoute",

@@ -23,6 +23,8 @@ pub enum Violation {
     RisesBlind,
     /// Fast return: a promotion without a trial begins for what is not among the revisions that were promoted lately.
     ReturnsUnproven,
+    /// 9: a hook is asked for what was not recorded before, or is answered.
+    AsksUnrecorded,
 }
 
 /// The violations of one decision; none, always.
@@ -34,6 +36,9 @@ pub fn violations(before: &State, observation: &Observation, decision: &Decision
             Effect::SetWeight(to) if *to > live => found.extend(rise(before, observation, decision)),
             Effect::SetWeight(to) if to.is_zero() && i > 0 && rolls_back(before, decision) => {
                 found.push(Violation::TrafficNotFirst);
+            }
+            Effect::RunHook(occasion) if !before.phase.open_hooks().any(|run| run.occasion == *occasion) => {
+                found.push(Violation::AsksUnrecorded);
             }
             Effect::CommitRollback { promoted: None, .. } if !live.is_zero() => {
                 found.push(Violation::CommitsBeforeTraffic);

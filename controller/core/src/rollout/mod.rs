@@ -4,6 +4,7 @@
 
 mod absorb;
 pub mod effect;
+pub mod hooks;
 pub mod invariants;
 pub mod observation;
 pub mod outlook;
@@ -14,6 +15,7 @@ pub mod transition;
 
 pub use absorb::looked_at;
 pub use effect::{Decision, Effect, Note, NoteKind};
+pub use hooks::{Hook, HookAnswer, HookPoint, HookRun, HookView, Occasion, OnHookFailure};
 pub use observation::{
     Answer, Arm, Autoscaler, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome,
     RollbackOutcome, Verb,

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::hooks::{HookView, Occasion};
 use super::state::{Commit, Revision};
 use crate::Weight;
 use crate::analysis::{Baseline, Sides, Tick};
@@ -37,6 +38,8 @@ pub struct Observation {
     pub baseline: Option<Answer<Baseline>>,
     /// What the config repository answered so far.
     pub git: GitView,
+    /// What hooks answered so far to [`super::Effect::RunHook`].
+    pub hooks: Vec<(Occasion, HookView)>,
     /// An operator's command that was not answered yet.
     pub command: Option<Command>,
     /// Whether the rollout is being deleted.

@@ -5,6 +5,7 @@
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use super::hooks::{self, Hook};
 use crate::Weight;
 use crate::analysis::{Analysis, Baseline, Objectives};
 
@@ -98,6 +99,8 @@ pub struct Plan {
     pub fast_return: usize,
     /// What a canary has to keep.
     pub objectives: Objectives,
+    /// Who is asked on the way.
+    pub hooks: Vec<Hook>,
 }
 
 /// A spec's field and what is wrong with it.
@@ -168,6 +171,8 @@ pub struct PlanDraft {
     pub fast_return: i64,
     /// See [`Plan::objectives`].
     pub objectives: Objectives,
+    /// See [`Plan::hooks`].
+    pub hooks: Vec<Hook>,
 }
 
 impl Plan {
@@ -255,6 +260,7 @@ impl Plan {
         if let Err(problem) = draft.objectives.test(draft.steps.len().max(1), &[]) {
             errors.push(FieldError::new("spec.analysis", problem.to_string()));
         }
+        errors.extend(hooks::problems(&draft.hooks, draft.steps.len()));
         if draft.idle_replicas < 0 {
             errors.push(FieldError::new("spec.canary.idleReplicas", "it can't be negative"));
         }
@@ -290,6 +296,7 @@ impl Plan {
             warm_up: draft.warm_up,
             fast_return,
             objectives: draft.objectives,
+            hooks: draft.hooks,
         })
     }
 
@@ -368,6 +375,7 @@ pub(crate) mod tests {
                 }],
                 ..Objectives::default()
             },
+            hooks: vec![],
         }
     }
 

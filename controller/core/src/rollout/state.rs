@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::hooks::HookRun;
 use super::plan::Plan;
 use crate::Weight;
 use crate::analysis::{Analysis, Evidence, Following};
@@ -86,6 +87,9 @@ pub struct Run {
     /// Who wrote the weights beside Serin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contest: Option<Contest>,
+    /// The hooks that were asked so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
 }
 
 /// The memory of a rollout.
@@ -274,6 +278,8 @@ pub enum PauseReason {
     TrafficNotFollowing,
     /// The spec made no sense, or named what was not there.
     SpecRefused,
+    /// A hook said no, or said nothing in time.
+    Hook,
 }
 
 /// See [`Phase::Paused`].
@@ -360,6 +366,8 @@ pub enum RollbackReason {
     ProgressDeadline,
     /// Stable did not run the promoted revision in time.
     PromoteDeadline,
+    /// A hook said no, or said nothing in time; which one, and why.
+    Hook(String),
 }
 
 impl fmt::Display for RollbackReason {
@@ -370,6 +378,7 @@ impl fmt::Display for RollbackReason {
             Self::Aborted(why) if why.is_empty() => f.write_str("aborted by an operator"),
             Self::Aborted(why) => write!(f, "aborted by an operator: {why}"),
             Self::ProgressDeadline => f.write_str("the canary's pods were not ready in time"),
+            Self::Hook(why) => f.write_str(why),
             Self::PromoteDeadline => f.write_str("stable did not run the promoted revision in time"),
         }
     }
@@ -433,6 +442,9 @@ pub struct Ending {
     /// When the canary's traffic was gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_at: Option<Timestamp>,
+    /// The hooks that are told of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
 }
 
 /// The name of a phase: what a person reads, and what metrics are labelled with.
@@ -542,6 +554,7 @@ impl Run {
             analysis: plan.analysis(&crate::analysis::Baseline::default()),
             following: Following::default(),
             contest: None,
+            hooks: Vec::new(),
         }
     }
 }

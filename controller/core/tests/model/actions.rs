@@ -22,6 +22,8 @@ pub(crate) enum Action {
     PodsCome(Side),
     Sync,
     Tick(Kind),
+    /// A hook says yes or no.
+    Hook(bool),
     // Faults.
     Crash,
     HoldUp,
@@ -81,7 +83,7 @@ impl Action {
 
     /// Whether it happens when nothing goes wrong and nobody says anything.
     pub(crate) fn is_calm(self) -> bool {
-        let shakes = matches!(self, Self::Tick(kind) if kind != Kind::Good);
+        let shakes = matches!(self, Self::Tick(kind) if kind != Kind::Good) || self == Self::Hook(false);
         !(shakes || self.is_fault() || self.is_peoples())
     }
 
@@ -102,7 +104,14 @@ fn candidates(world: &World, kinds: &[Kind]) -> Vec<Action> {
     for side in [Side::Stable, Side::Canary] {
         all.extend([Action::CatchUp(side), Action::PodsCome(side)]);
     }
-    all.extend([Action::Sync, Action::Tick(Kind::Good)]);
+    all.push(Action::Sync);
+    if world.unanswered().is_some() {
+        all.push(Action::Hook(true));
+    }
+    all.push(Action::Tick(Kind::Good));
+    if world.unanswered().is_some() {
+        all.push(Action::Hook(false));
+    }
     all.extend(kinds.iter().copied().map(Action::Tick));
     if world.budget.faults > 0 {
         all.extend([Action::Act(Fate::Unheard), Action::Act(Fate::Refused)]);
@@ -286,10 +295,16 @@ fn changed(next: &mut World, action: Action) -> bool {
             both && sync(next, side)
         }
         Action::Tick(kind) | Action::LateTick(kind) => tick(next, kind),
+        Action::Hook(passes) => {
+            let occasion = next.unanswered();
+            next.hooks.extend(occasion.clone().map(|about| (about, passes)));
+            occasion.is_some()
+        }
         Action::Crash => {
             let lost = !matches!(next.process, Process::Idle) || next.desk != super::git::Desk::default();
             next.process = Process::Idle;
             next.desk = super::git::Desk::default();
+            next.hooks.clear();
             // A push that is under way may still land; nobody hears of it. Reading does nothing.
             next.jobs.retain(|job| !matches!(job.ask, super::git::Ask::Origin(_)));
             for job in &mut next.jobs {

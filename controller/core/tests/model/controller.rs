@@ -85,6 +85,7 @@ impl World {
             sampling_problem: None,
             baseline: self.desk.baseline.then(|| Answer::Is(Baseline::default())),
             git: self.desk.view(),
+            hooks: self.heard(),
             command: self.order(),
             deleted: self.deleted,
         };
@@ -174,6 +175,8 @@ impl Model<'_> {
             | Effect::AskPreflight(_)
             | Effect::AskCauses(_)
             | Effect::SetMinimum { .. } => true,
+            // Each is asked once; what it says comes by an action.
+            Effect::RunHook(_) => true,
             Effect::SetWeight(_) | Effect::RemoveRoute => world.weight == LiveWeight::Absent,
             Effect::AskBaseline(_) => {
                 asked[3] = true;
@@ -259,6 +262,7 @@ impl Model<'_> {
             Effect::AskBaseline(_)
             | Effect::AskPreflight(_)
             | Effect::AskCauses(_)
+            | Effect::RunHook(_)
             | Effect::Refresh
             | Effect::SetMinimum { .. }
             | Effect::Note(_) => {}
@@ -274,6 +278,8 @@ impl Model<'_> {
         properties::wrote_status(&mut next, acting);
         next.status = Recorded::new(acting.decision.state.clone(), acting.worth);
         next.message = acting.decision.message.clone().into();
+        let open: Vec<_> = next.status.phase.open_hooks().map(|run| run.occasion.clone()).collect();
+        next.hooks.retain(|(about, _)| open.contains(about));
         let answered = next.status.last_command.as_ref().map(|c| c.id.clone());
         if next.command.is_some_and(|(id, _)| Some(id.to_string()) == answered) {
             next.command = None;

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use jiff::Timestamp;
 use serin_core::analysis::Outcome;
 use serin_core::rollout::{
-    Decision, Effect, Ending, LiveWeight, Observation, Paused, Phase, Plan, Preflight, Progressing, PromoteStage,
-    Promoting, RollbackGit, RollbackReason, RollingBack, Run, Starting, State,
+    Decision, Effect, Ending, HookRun, HookView, LiveWeight, Observation, Paused, Phase, Plan, Preflight, Progressing,
+    PromoteStage, Promoting, RollbackGit, RollbackReason, RollingBack, Run, Starting, State,
 };
 
 use serin_core::rollout::state::Pushed;
@@ -35,6 +35,7 @@ pub(crate) fn of(world: &World) -> Fingerprint {
         git,
         jobs,
         desk,
+        hooks,
         process,
         budget,
         witness,
@@ -55,7 +56,7 @@ pub(crate) fn of(world: &World) -> Fingerprint {
     let unread = world.unread().min(ticks.len());
     h.put(ticks.get(ticks.len() - unread..));
     h.put(ticks.last().map(|(kind, _)| kind));
-    h.put((git, jobs, desk));
+    h.put((git, jobs, desk, hooks));
     match process {
         Process::Idle => h.put(0),
         Process::Acting(acting) => h.acting(acting),
@@ -139,6 +140,7 @@ impl Prints {
                 baseline,
                 commit,
             } => self.put((revision, baseline, commit.as_ref().map(|c| &c.id))),
+            Effect::RunHook(occasion) => self.put(occasion),
             Effect::Refresh | Effect::Note(_) | Effect::RemoveRoute | Effect::Release | Effect::SetMinimum { .. } => {}
         }
     }
@@ -170,6 +172,7 @@ impl Prints {
             baseline,
             // It comes from the desk.
             git: _,
+            hooks,
             command,
             deleted,
         } = observation;
@@ -184,6 +187,9 @@ impl Prints {
             baseline.is_some(),
         ));
         self.put(command.as_ref().map(|c| (&c.id, c.verb.name())));
+        for (about, view) in hooks {
+            self.put((about, *view == HookView::Passed));
+        }
         for tick in ticks {
             self.time(tick.end);
             self.put((
@@ -279,7 +285,9 @@ impl Prints {
                     answer,
                     reason: _,
                     traffic_at: _,
+                    hooks,
                 } = ending;
+                self.hooks(hooks);
                 self.put(revision);
                 self.pushed(answer.as_ref());
             }
@@ -297,6 +305,7 @@ impl Prints {
             own_fields_because: _,
             git,
         } = rolling_back;
+        self.hooks(&run.hooks);
         self.put((&run.revision, &run.baseline, run.commit.as_ref().map(|c| &c.id)));
         std::mem::discriminant(reason).hash(&mut self.hasher);
         if let RollbackReason::Failed(evidence) = reason {
@@ -308,6 +317,19 @@ impl Prints {
             RollbackGit::Committing => self.put(0),
             RollbackGit::Applying(pushed) => self.pushed(Some(pushed)),
             RollbackGit::AtRest => self.put(2),
+        }
+    }
+
+    fn hooks(&mut self, hooks: &[HookRun]) {
+        for HookRun {
+            occasion,
+            since,
+            answer,
+        } in hooks
+        {
+            self.put((occasion, answer.as_ref().map(std::mem::discriminant)));
+            // It matters only while it is waited for.
+            self.time_if(answer.is_none().then_some(*since));
         }
     }
 
@@ -324,7 +346,9 @@ impl Prints {
             // Calls follow the weight here.
             following: _,
             contest,
+            hooks,
         } = run;
+        self.hooks(hooks);
         self.put(contest.as_ref().map(|contest| format!("{contest:?}")));
         self.put((revision, baseline, commit.as_ref().map(|c| &c.id)));
         self.time(*as_of);

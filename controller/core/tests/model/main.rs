@@ -21,7 +21,7 @@ use controller::Model;
 use explore::{Report, explore};
 use mutation::Mutation;
 use prometheus::Kind;
-use serin_core::rollout::Plan;
+use serin_core::rollout::{OnHookFailure, Plan};
 use world::Budget;
 
 /// Explores, prints what was seen, and tells the story of what is broken.
@@ -74,6 +74,14 @@ fn every_verdict_ends_a_plan_of_three_steps() {
 fn one_fault_at_any_instant_breaks_nothing() {
     let report = holds("faults", &plans::steps(&[50, 100]), &[Bad], 1, 0);
     assert!(report.worlds >= 50_000, "{}", report.worlds);
+}
+
+/// Hooks that say yes, say no or say nothing, at every point and whatever the canary does meanwhile.
+#[test]
+fn hooks_that_answer_anything_or_nothing_break_nothing() {
+    let plan = plans::gated(&[100], [OnHookFailure::RollBack, OnHookFailure::Pause]);
+    let report = holds("hooks", &plan, &[Bad], 0, 0);
+    assert!(report.worlds >= 1_000, "{}", report.worlds);
 }
 
 /// One thing that people do at any instant: a command, another revision, a hotfix, a canary taken back or promoted by hand, a

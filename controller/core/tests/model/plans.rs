@@ -1,7 +1,9 @@
 //! The plans that are explored. Durations are one or two units, so that every deadline can pass.
 
 use serin_core::analysis::Objectives;
-use serin_core::rollout::{Capacity, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft, Testers};
+use serin_core::rollout::{
+    Capacity, Hook, HookPoint, OnHookFailure, OnInconclusive, Plan, PlanDraft, RouteOrigin, StepDraft, Testers,
+};
 
 use super::world::UNIT;
 
@@ -31,6 +33,7 @@ pub(crate) fn draft(weights: &[i64]) -> PlanDraft {
         fast_return: 0,
         warm_up: jiff::SignedDuration::ZERO,
         objectives: Objectives::default(),
+        hooks: vec![],
     }
 }
 
@@ -43,6 +46,20 @@ pub(crate) fn careful(weights: &[i64]) -> Plan {
     let mut draft = draft(weights);
     draft.on_inconclusive = OnInconclusive::Pause;
     draft.steps[0].approval = true;
+    Plan::parse(draft).unwrap()
+}
+
+/// Two hooks at every point.
+pub(crate) fn gated(weights: &[i64], outcomes: [OnHookFailure; 2]) -> Plan {
+    let mut draft = draft(weights);
+    let hooks = ["a", "b"].into_iter().zip(outcomes);
+    let hook = |(name, on_failure): (&str, OnHookFailure)| Hook {
+        name: name.to_owned(),
+        at: HookPoint::ALL.to_vec(),
+        timeout: UNIT * 2,
+        on_failure,
+    };
+    draft.hooks = hooks.map(hook).collect();
     Plan::parse(draft).unwrap()
 }
 

@@ -5,7 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serin_core::Weight;
 use serin_core::rollout::invariants::{self, Violation};
-use serin_core::rollout::{Decision, Effect, PauseReason, Phase, Plan, Progressing, RollbackReason, State, Verb};
+use serin_core::rollout::{
+    Decision, Effect, Hook, HookAnswer, HookPoint, Occasion, OnHookFailure, PauseReason, Phase, Plan, Progressing,
+    RollbackReason, State, Verb,
+};
 
 use super::controller::{Acting, Seen, need};
 use super::git::{Ask, Entry, Git, What};
@@ -177,6 +180,7 @@ pub(crate) fn decision(world: &World, seen: &Seen, decision: &Decision) -> Resul
             Violation::TrafficNotFirst => broken(2, "something is done before the traffic is taken away"),
             Violation::CommitsBeforeTraffic => broken(2, "a rollback is committed while the canary has traffic"),
             Violation::ReturnsUnproven => broken(1, "a promotion without a trial of what was not promoted lately"),
+            Violation::AsksUnrecorded => broken(9, "a hook is asked before that is recorded, or after it answered"),
             Violation::RisesBlind => broken(5, "the weight rises on a canary that cannot be seen"),
         });
     }
@@ -285,6 +289,9 @@ pub(crate) fn write(plan: &Plan, world: &World, acting: &Acting, effect: &Effect
                 .then_some(())
                 .ok_or(broken(9, "a rollback is asked for before it is recorded"))
         }
+        Effect::CommitPromotion { .. } if !passed(plan, &acting.seen.state.phase, &[HookPoint::BeforePromotion]) => {
+            Err(broken(1, "a promotion begins before a gate is open"))
+        }
         Effect::CommitPromotion { revision, .. } => {
             let recorded = matches!(&acting.seen.state.phase, Phase::Promoting(p) if p.run.revision == *revision);
             recorded
@@ -295,10 +302,43 @@ pub(crate) fn write(plan: &Plan, world: &World, acting: &Acting, effect: &Effect
         | Effect::AskOrigin(_)
         | Effect::AskPreflight(_)
         | Effect::AskCauses(_)
+        | Effect::RunHook(_)
         | Effect::Refresh
         | Effect::SetMinimum { .. }
         | Effect::Note(_) => Ok(()),
     }
+}
+
+/// Whether every gate of these points is open, the steps' ones for the present step.
+fn passed(plan: &Plan, phase: &Phase, points: &[HookPoint]) -> bool {
+    let Some(run) = phase.run() else { return true };
+    let now = match phase {
+        Phase::Progressing(p) => Some(p.step),
+        _ => None,
+    };
+    let opens = |hook: &Hook, point: HookPoint| {
+        let step = now.filter(|_| point.is_of_a_step());
+        run.hooks.iter().any(|asked| {
+            let Occasion {
+                hook: name,
+                point: at,
+                step: of,
+                ..
+            } = &asked.occasion;
+            let is_it = *name == hook.name && *at == point && *of == step;
+            is_it
+                && match &asked.answer {
+                    None => false,
+                    Some(HookAnswer::Passed | HookAnswer::PassedOver) => true,
+                    Some(HookAnswer::Failed(_) | HookAnswer::TimedOut(_)) => hook.on_failure == OnHookFailure::Continue,
+                }
+        })
+    };
+    let mut hooks = plan.hooks.iter();
+    hooks.all(|hook| {
+        let mut at = points.iter().filter(|point| hook.at.contains(point));
+        at.all(|point| opens(hook, *point))
+    })
 }
 
 /// The canary's weight rises.
@@ -306,6 +346,12 @@ fn rises(plan: &Plan, world: &World, acting: &Acting, to: Weight) -> Result<(), 
     let Some(run) = acting.seen.state.phase.run() else {
         return Err(broken(1, "the weight rises with nothing on trial"));
     };
+    let gates = [HookPoint::BeforeRollout, HookPoint::BeforeTrafficIncrease];
+    if matches!(acting.decision.state.phase, Phase::Progressing(_))
+        && !passed(plan, &acting.decision.state.phase, &gates)
+    {
+        return Err(broken(1, "the weight rises before a gate is open"));
+    }
     let rev = rev_of(&run.revision);
     let is_promoted = world.git.log.iter().any(|entry| match entry.what {
         What::Promote(commit) => {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serin_core::Weight;
-use serin_core::rollout::{Arm, Command, LiveWeight, Phase, Plan, Revision, RollbackGit, State, Verb};
+use serin_core::rollout::{
+    Arm, Command, HookView, LiveWeight, Occasion, Phase, Plan, Revision, RollbackGit, State, Verb,
+};
 
 use super::controller::Process;
 use super::fingerprint::Worth;
@@ -144,6 +146,8 @@ pub(crate) struct World {
     /// Questions to Git that are under way, also those of a process that is dead.
     pub(crate) jobs: Vec<Job>,
     pub(crate) desk: Desk,
+    /// What hooks have answered and is not recorded yet.
+    pub(crate) hooks: Vec<(Occasion, bool)>,
     pub(crate) process: Process,
     pub(crate) budget: Budget,
     pub(crate) witness: Witness,
@@ -180,6 +184,7 @@ impl World {
             git,
             jobs: vec![],
             desk: Desk::default(),
+            hooks: vec![],
             process: Process::Idle,
             budget,
             witness: Witness::default(),
@@ -195,6 +200,25 @@ impl World {
             Side::Stable => &mut self.stable,
             Side::Canary => &mut self.canary,
         }
+    }
+
+    /// The first hook that is asked and has not answered.
+    pub(crate) fn unanswered(&self) -> Option<Occasion> {
+        let mut open = self.status.phase.open_hooks().map(|run| &run.occasion);
+        let is_answered = |occasion: &Occasion| self.hooks.iter().any(|(about, _)| about == occasion);
+        open.find(|occasion| !is_answered(occasion)).cloned()
+    }
+
+    pub(crate) fn heard(&self) -> Vec<(Occasion, HookView)> {
+        let view = |passed: bool| {
+            if passed {
+                HookView::Passed
+            } else {
+                HookView::Failed("no".into())
+            }
+        };
+        let hooks = self.hooks.iter();
+        hooks.map(|(about, passed)| (about.clone(), view(*passed))).collect()
     }
 
     pub(crate) fn order(&self) -> Option<Command> {

@@ -38,6 +38,7 @@ impl Cluster {
 
     async fn promote(&self) -> PromoteOutcome {
         let request = PromoteRequest {
+            trial: None,
             subject: self.subject.clone(),
             revision: "1.1.0".to_owned(),
             canary_commit: None,

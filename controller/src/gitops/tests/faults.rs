@@ -237,6 +237,7 @@ async fn a_canary_whose_commit_was_rewritten_while_there_was_no_mirror_is_neithe
         ..super::together::rollback(&subject())
     };
     let promotion = PromoteRequest {
+        trial: None,
         subject: subject(),
         revision: "1.1.0".to_owned(),
         canary_commit: Some(known.clone()),

@@ -3,6 +3,7 @@
 use super::super::*;
 use super::stand::{Office, Stand, UID, began, ok, problem, said};
 use crate::api::NotifyOn;
+use crate::callout::Secret;
 
 fn config(stand: &Stand) -> String {
     format!(
@@ -207,9 +208,9 @@ async fn a_webhook_is_signed_and_has_the_same_key_for_every_try() {
     assert_eq!(office.outcome().await.failed, None);
     let requests = stand.requests(2).await;
     for request in &requests {
-        let signed = webhook::signature(key.as_bytes(), request.header(webhook::TIMESTAMP), &request.body);
-        assert_eq!(request.header(webhook::SIGNATURE), signed);
-        assert_eq!(request.header(webhook::KEY), format!("{UID}-1"));
+        let signed = callout::signature(key.as_bytes(), request.header(callout::TIMESTAMP), &request.body);
+        assert_eq!(request.header(callout::SIGNATURE), signed);
+        assert_eq!(request.header(callout::KEY), format!("{UID}-1"));
         assert_eq!(request.header("content-type"), "application/json");
     }
     insta::assert_json_snapshot!("webhook", requests[1].json());

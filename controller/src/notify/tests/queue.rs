@@ -36,7 +36,7 @@ async fn a_receiver_that_hangs_holds_up_nobody_else() {
     assert_eq!(hangs.so_far(), 1, "the first one is still on its way");
     let keys: Vec<_> = requests
         .iter()
-        .map(|request| request.header(webhook::KEY).to_owned())
+        .map(|request| request.header(callout::KEY).to_owned())
         .collect();
     let in_order: Vec<_> = (1..=20).map(|n| format!("{}-{n}", super::stand::UID)).collect();
     assert_eq!(keys, in_order);

@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::super::*;
 use crate::api::{AnnouncementStatus, NotifyOn, NotifySpec, NotifyStatus, Receiver, parse_receivers};
+use crate::callout::Secret;
 
 /// Longer than anything takes here.
 const DEADLINE: Duration = Duration::from_secs(30);

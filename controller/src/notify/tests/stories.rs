@@ -89,6 +89,7 @@ fn ending(run: &Run) -> Ending {
         answer: None,
         reason: "it is over".to_owned(),
         traffic_at: None,
+        hooks: vec![],
     }
 }
 

@@ -96,6 +96,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.hooks.jobs }}
+{{- /* Hooks of rollouts. */}}
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, create]
+{{- end }}
 {{- with .Values.secrets }}
 - apiGroups: [""]
   resources: [secrets]

@@ -26,6 +26,7 @@ use self::recording::OwnPlaces;
 use self::story::Teller;
 use self::traffic::{Divided, Divider, Weights};
 use super::effect::{Decision, Effect};
+use super::hooks::{HookView, Occasion};
 use super::observation::{Answer, Arm, Command, GitView, LiveWeight, Observation, Verb};
 use super::plan::Plan;
 use super::state::{Baseline, PauseReason, Paused, Phase, Preflight, Revision, Run, Starting, State};
@@ -375,9 +376,16 @@ impl<'a> World<'a> {
             sampling_problem: None,
             baseline: Some(Answer::Is(self.baseline.clone())),
             git: GitView::default(),
+            hooks: self.hooks(),
             command: self.command(),
             deleted: false,
         }
+    }
+
+    /// Nobody knows what hooks would have said: they say yes.
+    fn hooks(&self) -> Vec<(Occasion, HookView)> {
+        let open = self.state.phase.open_hooks();
+        open.map(|hook| (hook.occasion.clone(), HookView::Passed)).collect()
     }
 
     /// The approval that is waited for.

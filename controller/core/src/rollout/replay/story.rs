@@ -350,6 +350,7 @@ fn end(plan: &Plan, before: &State, after: &State, now: Timestamp) -> End {
                     | PauseReason::MetricUnusable
                     | PauseReason::SpecRefused
                     | PauseReason::TrafficNotFollowing
+                    | PauseReason::Hook
                     | PauseReason::WeightContested => Waiting::Person,
                 },
                 _ => Waiting::Step,

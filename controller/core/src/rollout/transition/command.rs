@@ -2,7 +2,7 @@
 
 use super::rest::{Considered, consider};
 use super::trial::{again, enter, next, pause, promote};
-use super::{Context, promoting};
+use super::{Context, hooks, promoting};
 use crate::rollout::effect::NoteKind;
 use crate::rollout::observation::{Answer, Command, Verb};
 use crate::rollout::state::{
@@ -77,6 +77,9 @@ fn aborted(command: &Command) -> RollbackReason {
     })
 }
 
+/// What `promote` says where it only answers for hooks.
+const PASSED_OVER: &str = "the hooks that it waited for are passed over";
+
 enum Done {
     Yes(String),
     NotYet,
@@ -91,9 +94,19 @@ fn carry_out(cx: &mut Context<'_>, phase: Phase, command: &Command) -> (Phase, D
             yes("paused; the weight is held and still judged"),
         ),
         (Verb::Approve, Phase::Paused(p)) if p.reason == PauseReason::Approval => (resume(cx, p), yes("approved")),
-        (Verb::Promote, Phase::Progressing(p)) if p.weight_at.is_some() => {
+        (Verb::Promote, Phase::Progressing(mut p)) if p.weight_at.is_some() => {
+            hooks::pass_over(cx.plan, &mut p.run);
             (next(cx, p.run, p.step), yes("the rest of the step is skipped"))
         }
+        (Verb::Promote, Phase::Progressing(mut p)) if p.run.waits_for_hooks() => {
+            hooks::pass_over(cx.plan, &mut p.run);
+            (Phase::Progressing(p), yes(PASSED_OVER))
+        }
+        (Verb::Promote, Phase::Starting(mut s)) if s.run.waits_for_hooks() => {
+            hooks::pass_over(cx.plan, &mut s.run);
+            (Phase::Starting(s), yes(PASSED_OVER))
+        }
+        (Verb::Promote, Phase::Paused(p)) if p.reason == PauseReason::Hook => go_past(cx, p),
         (Verb::Promote, Phase::Paused(p)) if goes_on(p.reason) => {
             (next(cx, p.run, p.step), yes("the rest of the step is skipped"))
         }
@@ -127,14 +140,19 @@ fn carry_out(cx: &mut Context<'_>, phase: Phase, command: &Command) -> (Phase, D
 fn goes_on(reason: PauseReason) -> bool {
     matches!(
         reason,
-        PauseReason::Operator | PauseReason::Approval | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing
+        PauseReason::Operator
+            | PauseReason::Approval
+            | PauseReason::Inconclusive
+            | PauseReason::TrafficNotFollowing
+            | PauseReason::Hook
     )
 }
 
 /// Straight to the last step's weight and on to the promotion: the last step is entered, so that capacity is there
 /// before all traffic is, and everything it would wait for is a person's word already.
-fn skip_all(cx: &mut Context<'_>, run: Run) -> (Phase, Done) {
+fn skip_all(cx: &mut Context<'_>, mut run: Run) -> (Phase, Done) {
     let last = cx.plan.steps().len().saturating_sub(1);
+    hooks::pass_over_all(cx, &mut run, last);
     let from = cx.live();
     if cx.live() == cx.plan.step(last).weight {
         return (
@@ -148,7 +166,23 @@ fn skip_all(cx: &mut Context<'_>, run: Run) -> (Phase, Done) {
     )
 }
 
-fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
+/// Past the hooks that hold it up: to the weight that they kept back, or over the rest of the step.
+fn go_past(cx: &mut Context<'_>, mut p: Paused) -> (Phase, Done) {
+    let rises = hooks::pass_over(cx.plan, &mut p.run);
+    let phase = if p.weight.is_zero() {
+        again(cx, p.run)
+    } else if rises {
+        enter(cx, p.run, p.step, p.weight)
+    } else {
+        next(cx, p.run, p.step)
+    };
+    (phase, Done::Yes("the hooks that held it up are passed over".to_owned()))
+}
+
+fn resume(cx: &mut Context<'_>, mut p: Paused) -> Phase {
+    if p.reason == PauseReason::Hook {
+        hooks::ask_again(cx, &mut p.run);
+    }
     match p.reason {
         PauseReason::MetricUnusable => {
             cx.take_away();
@@ -163,7 +197,7 @@ fn resume(cx: &mut Context<'_>, p: Paused) -> Phase {
         // Its traffic was taken away meanwhile: what the later steps stood on is gone.
         _ if p.weight.is_zero() => again(cx, p.run),
         PauseReason::Approval => next(cx, p.run, p.step),
-        PauseReason::Operator | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing => {
+        PauseReason::Operator | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing | PauseReason::Hook => {
             enter(cx, p.run, p.step, p.weight)
         }
         PauseReason::Blind | PauseReason::StableChanged | PauseReason::WeightContested | PauseReason::SpecRefused => {

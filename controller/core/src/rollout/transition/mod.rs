@@ -6,6 +6,7 @@
 mod command;
 mod contest;
 mod floor;
+mod hooks;
 mod leave;
 mod promoting;
 mod refused;

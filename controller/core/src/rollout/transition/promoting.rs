@@ -5,6 +5,7 @@ use super::{Context, failure};
 use crate::Weight;
 use crate::analysis::Judged;
 use crate::rollout::effect::{Effect, NoteKind};
+use crate::rollout::hooks::HookPoint;
 use crate::rollout::observation::{Answer, PromotionOutcome};
 use crate::rollout::state::{
     Ending, PauseReason, Phase, PromoteStage, Promoting, Pushed, Revision, RollbackGit, RollbackReason, RollingBack,
@@ -206,8 +207,11 @@ fn draining(cx: &mut Context<'_>, p: Promoting) -> Phase {
             format!("{} runs as stable; the canary is idle", p.run.revision),
         );
         let answer = p.commit.clone();
+        let mut hooks = Vec::new();
+        cx.announce(&mut hooks, HookPoint::AfterPromotion);
         return Phase::Promoted(Ending {
             answer,
+            hooks,
             ..ending(cx, &p.run, reason)
         });
     }

@@ -1,15 +1,16 @@
 //! Nothing is judged: weight 0, canary idle, and an eye on what the canary is to run.
 
-use super::Context;
+use super::{Context, hooks};
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::observation::{Answer, Origin, PriorAnswer};
 use crate::rollout::state::{
     Baseline, Commit, Phase, Preflight, PromoteStage, Promoting, RestNote, Revision, Run, Starting, Way, short,
 };
 
-pub(super) fn rest(cx: &mut Context<'_>, phase: Phase) -> Phase {
+pub(super) fn rest(cx: &mut Context<'_>, mut phase: Phase) -> Phase {
     cx.take_away();
     cx.idle_canary();
+    hooks::afterwards(cx, &mut phase);
     let (Some(canary), Some(stable)) = (cx.obs.canary.revision.clone(), cx.obs.stable.revision.clone()) else {
         cx.say("waiting for the Deployment controller to take up the arms' templates");
         return phase;

@@ -4,6 +4,7 @@ use super::Context;
 use super::trial::ending;
 use crate::Weight;
 use crate::rollout::effect::{Effect, NoteKind};
+use crate::rollout::hooks::HookPoint;
 use crate::rollout::observation::{Answer, RollbackOutcome};
 use crate::rollout::state::{Ending, Phase, Pushed, Revision, RollbackGit, RollingBack, short};
 
@@ -14,6 +15,7 @@ pub(super) fn rolling_back(cx: &mut Context<'_>, mut r: RollingBack) -> Phase {
         r.traffic_at = r.traffic_at.or(Some(cx.now));
     }
     let applied = commit(cx, &mut r);
+    tell_hooks(cx, &mut r);
     let superseded = r.promoted.is_none() && successor(cx, &r);
     // The canary is scaled down only when stable carries all traffic and is able to.
     let down = !r.on_canary && stable_carries(cx, &r) && cx.live().is_zero() && cx.idle_canary();
@@ -47,6 +49,14 @@ pub(super) fn rolling_back(cx: &mut Context<'_>, mut r: RollingBack) -> Phase {
         traffic_at,
         ..ending(cx, &r.run, reason)
     })
+}
+
+/// Once the traffic is gone, and never in the way of anything.
+fn tell_hooks(cx: &mut Context<'_>, r: &mut RollingBack) {
+    cx.hear(&mut r.run.hooks, false);
+    if r.traffic_at.is_some() {
+        cx.announce(&mut r.run.hooks, HookPoint::OnRollback);
+    }
 }
 
 fn own_fields(why: &str) -> String {

@@ -14,12 +14,13 @@ use crate::analysis::{
 };
 use crate::rollout::plan::tests::plan;
 use crate::rollout::{
-    Answer, Arm, Autoscaler, Command, Commit, Decision, Effect, GitView, LiveWeight, Observation, Origin, PauseReason,
-    Phase, PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision, RollbackGit, RollbackOutcome,
-    RollbackReason, RouteOrigin, State, Verb, invariants, transition,
+    Answer, Arm, Autoscaler, Command, Commit, Decision, Effect, GitView, HookView, LiveWeight, Observation, Occasion,
+    Origin, PauseReason, Phase, PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision,
+    RollbackGit, RollbackOutcome, RollbackReason, RouteOrigin, State, Verb, invariants, transition,
 };
 
 mod floor;
+mod hooks;
 mod refused;
 mod restart;
 mod returns;
@@ -60,6 +61,11 @@ struct World {
     causes: Option<Answer<String>>,
     baseline: Option<Answer<Baseline>>,
     git: GitView,
+    /// What hooks answered, and how often each occasion was asked before that.
+    hooks: Vec<(Occasion, HookView)>,
+    asked: Vec<Occasion>,
+    /// What a hook says to an occasion; nothing while it is undecided.
+    hook: fn(&Occasion) -> Option<HookView>,
     git_down: bool,
     own_fields_because: Option<String>,
     origin: Origin,
@@ -113,6 +119,9 @@ impl World {
             causes: None,
             baseline: None,
             git: GitView::default(),
+            hooks: vec![],
+            asked: vec![],
+            hook: |_| Some(HookView::Passed),
             git_down: false,
             own_fields_because: None,
             origin: Origin {
@@ -238,6 +247,7 @@ impl World {
             preflight: self.preflight.clone(),
             baseline: self.baseline.clone(),
             git: self.git.clone(),
+            hooks: self.hooks.clone(),
             command: self.command.clone(),
             deleted: self.deleted,
         }
@@ -257,6 +267,8 @@ impl World {
             self.carry_out(effect);
         }
         self.state = decision.state.clone();
+        let open: Vec<_> = self.state.phase.open_hooks().map(|run| run.occasion.clone()).collect();
+        self.hooks.retain(|(about, _)| open.contains(about));
         if self.pods_come {
             self.canary.ready = self.canary.desired;
         }
@@ -339,6 +351,12 @@ impl World {
             }
             Effect::RemoveRoute => self.weight = LiveWeight::Absent,
             Effect::Release => self.released = true,
+            Effect::RunHook(occasion) => {
+                self.asked.push(occasion.clone());
+                self.hooks.retain(|(about, _)| about != occasion);
+                self.hooks
+                    .extend((self.hook)(occasion).map(|view| (occasion.clone(), view)));
+            }
             Effect::Refresh | Effect::Note(_) => {}
         }
     }
@@ -905,43 +923,72 @@ proptest! {
     /// each kind is made for a revision, and a rollout left alone comes to rest.
     #[test]
     fn keeps_the_invariants_through_any_history(events in prop::collection::vec((0u8..15, 1i64..30), 1..40)) {
-        let mut world = World::new(STEPS).with_canary("1.1.0");
-        let mut hash = 3;
-        for (event, seconds) in events {
-            match event {
-                0 => world.failing = 0.3,
-                1 => world.failing = 0.0,
-                2 => world.sight = Sight::Blind,
-                3 => world.sight = Sight::Fresh,
-                4 => world.pods_come = !world.pods_come,
-                5 => { hash += 1; let name = format!("1.{hash}.0"); world.commit_canary(&name, &format!("c{hash}")); }
-                6 => world.git_down = !world.git_down,
-                7 => world.order(Verb::Pause),
-                8 => world.order(Verb::Resume),
-                9 => world.order(Verb::Abort),
-                10 => world.weight = LiveWeight::At(Weight::ZERO),
-                11 => world.weight = LiveWeight::At(Weight::FULL),
-                12 => { world.canary.revision = None; }
-                13 => world.refuse(),
-                // A restart: nothing but the state survives.
-                _ => world.git = GitView::default(),
-            }
-            for _ in 0..seconds {
-                world.step();
-                world.now += 1;
-                // The Deployment controller catches up.
-                if world.canary.revision.is_none() { world.canary.revision = Some(rev("1.0.0", "c1")); world.origin.at_rest = true; }
-            }
-        }
-        world.git_down = false;
-        world.sight = Sight::Fresh;
-        world.failing = 0.0;
-        world.pods_come = true;
-        world.until("rest, or a person's turn", 3000, |w| {
-            let waits = matches!(w.pause_reason(), Some(reason) if reason != PauseReason::Blind);
-            waits || w.state.phase.run().is_none()
-        });
+        let world = live_through(World::new(STEPS).with_canary("1.1.0"), events);
         let again: State = serde_json::from_str(&serde_json::to_string(&world.state).unwrap()).unwrap();
         prop_assert_eq!(again, world.state);
     }
+
+    /// The same with hooks at every point, whose answers change too.
+    #[test]
+    fn keeps_the_invariants_through_any_history_with_hooks(
+        events in prop::collection::vec((0u8..18, 1i64..30), 1..40),
+        on_failure in 0usize..3,
+    ) {
+        let world = live_through(hooks::everywhere(on_failure).with_canary("1.1.0"), events);
+        let again: State = serde_json::from_str(&serde_json::to_string(&world.state).unwrap()).unwrap();
+        prop_assert_eq!(again, world.state);
+    }
+}
+
+/// Lives through a history, then has everything go well until the rollout rests.
+fn live_through(mut world: World, events: Vec<(u8, i64)>) -> World {
+    let mut hash = 3;
+    for (event, seconds) in events {
+        match event {
+            0 => world.failing = 0.3,
+            1 => world.failing = 0.0,
+            2 => world.sight = Sight::Blind,
+            3 => world.sight = Sight::Fresh,
+            4 => world.pods_come = !world.pods_come,
+            5 => {
+                hash += 1;
+                let name = format!("1.{hash}.0");
+                world.commit_canary(&name, &format!("c{hash}"));
+            }
+            6 => world.git_down = !world.git_down,
+            7 => world.order(Verb::Pause),
+            8 => world.order(Verb::Resume),
+            9 => world.order(Verb::Abort),
+            10 => world.weight = LiveWeight::At(Weight::ZERO),
+            11 => world.weight = LiveWeight::At(Weight::FULL),
+            12 => {
+                world.canary.revision = None;
+            }
+            13 => world.refuse(),
+            15 => world.hook = |_| Some(HookView::Passed),
+            16 => world.hook = |_| Some(HookView::Failed("no".into())),
+            17 => world.hook = |_| None,
+            // A restart: nothing but the state survives.
+            _ => world.git = GitView::default(),
+        }
+        for _ in 0..seconds {
+            world.step();
+            world.now += 1;
+            // The Deployment controller catches up.
+            if world.canary.revision.is_none() {
+                world.canary.revision = Some(rev("1.0.0", "c1"));
+                world.origin.at_rest = true;
+            }
+        }
+    }
+    world.git_down = false;
+    world.sight = Sight::Fresh;
+    world.failing = 0.0;
+    world.pods_come = true;
+    world.hook = |_| Some(HookView::Passed);
+    world.until("rest, or a person's turn", 3000, |w| {
+        let waits = matches!(w.pause_reason(), Some(reason) if reason != PauseReason::Blind);
+        waits || w.state.phase.run().is_none()
+    });
+    world
 }

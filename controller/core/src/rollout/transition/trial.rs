@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 
+use super::hooks::{Gate, closes, held_by, left};
 use super::rest::{Considered, consider};
 use super::{Context, contest, failure, floor, traffic};
 use crate::Weight;
 use crate::analysis::Outcome;
 use crate::rollout::effect::{Effect, NoteKind};
+use crate::rollout::hooks::HookPoint;
 use crate::rollout::observation::{Answer, LiveWeight};
-use crate::rollout::plan::OnInconclusive;
+use crate::rollout::plan::{OnInconclusive, Plan};
 use crate::rollout::state::{
     Baseline, Ending, PauseReason, Paused, Phase, Preflight, Progressing, PromoteStage, Promoting, RestNote, Revision,
     RollbackReason, Run, Starting, Way,
@@ -18,6 +20,7 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
     if let Some(phase) = interrupted(cx, &starting.run, || Phase::Starting(starting.clone())) {
         return phase;
     }
+    cx.hear(&mut starting.run.hooks, true);
     if !cx.take_away() {
         cx.say("taking all traffic from the canary before its pods are exchanged");
         return Phase::Starting(starting);
@@ -35,7 +38,9 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
     }
     let first = cx.plan.step(0).weight;
     let ready = cx.capacity_for(first) && cx.obs.canary.revision.is_some();
-    if !ready && cx.elapsed(starting.since, cx.plan.progress_deadline) {
+    // A gate was asked when they were ready, and has a time of its own.
+    let is_late = !ready && !starting.run.waits_for_hooks();
+    if is_late && cx.elapsed(starting.since, cx.plan.progress_deadline) {
         return cx.roll_back(starting.run, RollbackReason::ProgressDeadline);
     }
     cx.say(format!(
@@ -51,7 +56,16 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
         return Phase::Starting(starting);
     }
     if stands && ready && starting.baseline == Baseline::Frozen {
-        return enter(cx, starting.run, 0, Weight::ZERO);
+        let gate = cx.gate(&mut starting.run, HookPoint::BeforeRollout, None);
+        let (run, waits) = match closes(cx, starting.run, 0, gate) {
+            Ok(goes_on) => goes_on,
+            Err(phase) => return phase,
+        };
+        let Some(waits) = waits else {
+            return enter(cx, run, 0, Weight::ZERO);
+        };
+        cx.say(format!("{} is ready and {waits}", run.revision));
+        return Phase::Starting(Starting { run, ..starting });
     }
     Phase::Starting(starting)
 }
@@ -169,6 +183,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     if let Some(phase) = interrupted(cx, &p.run, || Phase::Progressing(p.clone())) {
         return phase;
     }
+    cx.hear(&mut p.run.hooks, true);
     let step = cx.plan.step(p.step).clone();
     let live = cx.live();
     if live == step.weight && p.weight_at.is_none() {
@@ -214,23 +229,33 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         return pause(cx, p.run, p.step, PauseReason::MetricUnusable);
     }
     let strays = traffic::strays(cx, &p.run);
-    let held = cx.elapsed(weight_at, step.hold);
-    if held && is_proven {
+    let passes = cx.elapsed(weight_at, step.hold) && is_proven;
+    let enough = p.run.analysis.step_requests() >= cx.plan.min_requests;
+    let clear = outcome != Outcome::Hold && !p.run.analysis.verdict().suspect;
+    let may_advance = step.on_inconclusive == OnInconclusive::Advance && strays.is_none() && enough && clear;
+    let advances = is_over && may_advance;
+    let mut gate = cx.gate(&mut p.run, HookPoint::Step, Some(p.step));
+    if gate == Gate::Open && cx.plan.is_last(p.step) && (passes || advances) {
+        gate = cx.gate(&mut p.run, HookPoint::BeforePromotion, None);
+    }
+    let waits;
+    (p.run, waits) = match closes(cx, p.run, p.step, gate) {
+        Ok(goes_on) => goes_on,
+        Err(phase) => return phase,
+    };
+    // Unproven or not: where a person is asked for, a person is asked.
+    if (passes || advances) && waits.is_none() {
         if step.approval {
             return pause(cx, p.run, p.step, PauseReason::Approval);
         }
         return next(cx, p.run, p.step);
     }
-    if is_over {
-        let enough = p.run.analysis.step_requests() >= cx.plan.min_requests;
-        let clear = outcome != Outcome::Hold && !p.run.analysis.verdict().suspect;
-        return match step.on_inconclusive {
-            OnInconclusive::Advance | OnInconclusive::Pause if strays.is_some() => {
-                pause(cx, p.run, p.step, PauseReason::TrafficNotFollowing)
-            }
-            OnInconclusive::Advance if enough && clear => next(cx, p.run, p.step),
-            _ => pause(cx, p.run, p.step, PauseReason::Inconclusive),
+    if is_over && !advances {
+        let reason = match step.on_inconclusive {
+            OnInconclusive::Advance | OnInconclusive::Pause if strays.is_some() => PauseReason::TrafficNotFollowing,
+            _ => PauseReason::Inconclusive,
         };
+        return pause(cx, p.run, p.step, reason);
     }
     let next = if cx.plan.is_last(p.step) {
         "promotion".to_owned()
@@ -244,6 +269,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
         .map(|why| format!("; no samples: {why}"))
         .unwrap_or_default();
     let problem = strays.map(|why| format!("{problem}; {why}")).unwrap_or(problem);
+    let problem = waits.map(|waits| format!("{problem}; {waits}")).unwrap_or(problem);
     cx.say(format!(
         "step {} of {}: {}, verdict {} on {} calls, {next}{problem}",
         p.step + 1,
@@ -289,6 +315,16 @@ fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> Phase {
             return Phase::Progressing(p);
         }
         if !floor::stands(cx) {
+            return Phase::Progressing(p);
+        }
+        let gate = cx.gate(&mut p.run, HookPoint::BeforeTrafficIncrease, Some(p.step));
+        let waits;
+        (p.run, waits) = match closes(cx, p.run, p.step, gate) {
+            Ok(goes_on) => goes_on,
+            Err(phase) => return phase,
+        };
+        if let Some(waits) = waits {
+            cx.say(format!("{weight} for {} {waits}", p.run.revision));
             return Phase::Progressing(p);
         }
         cx.first(weight);
@@ -337,7 +373,7 @@ pub(super) fn pause(cx: &mut Context<'_>, run: Run, step: usize, reason: PauseRe
 
 /// Holds this weight, which is written already or is being written.
 pub(super) fn pause_at(cx: &mut Context<'_>, run: Run, step: usize, reason: PauseReason, weight: Weight) -> Phase {
-    let message = format!("{} waits at {weight}: {}", run.revision, why(&run, reason));
+    let message = format!("{} waits at {weight}: {}", run.revision, why(cx.plan, &run, reason));
     cx.say(message.clone());
     let kind = if reason == PauseReason::Approval {
         NoteKind::Normal
@@ -382,7 +418,10 @@ fn take_out_of_sight(cx: &mut Context<'_>, run: &Run) {
     cx.note(NoteKind::Warning, "Blind", message);
 }
 
-fn why(run: &Run, reason: PauseReason) -> String {
+fn why(plan: &Plan, run: &Run, reason: PauseReason) -> String {
+    if let (PauseReason::Hook, Some(held)) = (reason, held_by(plan, run)) {
+        return format!("{held} (`serin resume` asks again, `serin promote` goes past it)");
+    }
     let unusable = run.analysis.unusable();
     if let (PauseReason::MetricUnusable, Some(unusable)) = (reason, unusable) {
         return format!("{}: {} (`serin resume` starts again)", unusable.field, unusable.problem);
@@ -404,6 +443,7 @@ fn why(run: &Run, reason: PauseReason) -> String {
         PauseReason::TrafficNotFollowing => {
             "its calls do not go where the weight says (`serin resume` tries the step again)"
         }
+        PauseReason::Hook => "a hook held it up; it would not now (`serin resume`)",
     };
     text.to_owned()
 }
@@ -412,6 +452,7 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     if let Some(phase) = interrupted(cx, &p.run, || Phase::Paused(p.clone())) {
         return phase;
     }
+    cx.hear(&mut p.run.hooks, true);
     if cx.live() == p.weight {
         let (since, weight) = (p.since, p.weight);
         traffic::follow(cx, &mut p.run, since, weight);
@@ -450,7 +491,7 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
         "{} waits at {}: {}{strays}",
         p.run.revision,
         p.weight,
-        why(&p.run, p.reason)
+        why(cx.plan, &p.run, p.reason)
     );
     cx.say(message);
     Phase::Paused(p)
@@ -521,5 +562,6 @@ pub(super) fn ending(cx: &Context<'_>, run: &Run, reason: String) -> Ending {
         answer: None,
         reason,
         traffic_at: cx.quiet_since,
+        hooks: left(run),
     }
 }

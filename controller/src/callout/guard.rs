@@ -89,10 +89,7 @@ impl Guard {
     /// # Errors
     /// When no client can be made.
     pub fn client(&self) -> reqwest::Result<Client> {
-        super::http::builder()
-            .no_proxy()
-            .dns_resolver(Resolver(self.clone()))
-            .build()
+        super::builder().no_proxy().dns_resolver(Resolver(self.clone())).build()
     }
 }
 

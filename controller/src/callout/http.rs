@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
 
+use super::Failure;
 use super::guard::Inside;
-use super::post::Failure;
 
 /// The longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -15,38 +15,72 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const LARGEST: usize = 64 * 1024;
 
 /// What all clients have in common.
-pub(super) fn builder() -> ClientBuilder {
+pub fn builder() -> ClientBuilder {
     Client::builder()
         .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("serin/", env!("CARGO_PKG_VERSION")))
 }
 
-/// Sends a request; the body of a good answer.
-pub(super) async fn send(request: RequestBuilder, now: Timestamp) -> Result<Vec<u8>, Failure> {
-    let response = request.send().await.map_err(|error| unsent(&error))?;
-    let (status, later) = (response.status(), later(&response, now));
-    let body = body(response).await;
-    if status.is_success() {
-        return Ok(body);
+/// An answer of any kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// Its status.
+    pub status: StatusCode,
+    /// How long the receiver wants to be left alone.
+    pub after: Option<Duration>,
+    /// Its body, or the beginning of one that is very long.
+    pub body: Vec<u8>,
+}
+
+impl Answered {
+    /// Whether it is none yet: the same may be answered otherwise later.
+    pub fn passes(&self) -> bool {
+        let later = matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY
+        );
+        later || self.status.is_server_error()
     }
-    let words: String = String::from_utf8_lossy(&body)
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect();
-    let why = format!(
-        "HTTP {}{}{words}",
-        status.as_u16(),
-        if words.is_empty() { "" } else { ": " }
-    );
-    let passes =
-        status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-    Err(if passes {
-        Failure::Later { why, after: later }
+
+    /// The status, and the first line of the body.
+    pub fn words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+        let plain = line.unwrap_or_default().chars().filter(|c| !c.is_control());
+        let words: String = plain.take(200).collect();
+        let between = if words.is_empty() { "" } else { ": " };
+        format!("HTTP {}{between}{words}", self.status.as_u16())
+    }
+}
+
+/// Sends a request; the body of a good answer.
+///
+/// # Errors
+/// When it could not be sent, or the answer is not a good one.
+pub async fn send(request: RequestBuilder, now: Timestamp) -> Result<Vec<u8>, Failure> {
+    let answered = exchange(request, now).await?;
+    if answered.status.is_success() {
+        return Ok(answered.body);
+    }
+    let why = answered.words();
+    Err(if answered.passes() {
+        let after = answered.after;
+        Failure::Later { why, after }
     } else {
         Failure::Never(why)
     })
+}
+
+/// Sends a request; any answer.
+///
+/// # Errors
+/// When it could not be sent.
+pub async fn exchange(request: RequestBuilder, now: Timestamp) -> Result<Answered, Failure> {
+    let response = request.send().await.map_err(|error| unsent(&error))?;
+    let (status, after) = (response.status(), later(&response, now));
+    let body = body(response).await;
+    Ok(Answered { status, after, body })
 }
 
 /// A connection that was not made is made later, unless it may not be made. Addresses may hold secrets and are not repeated.
