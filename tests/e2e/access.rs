@@ -84,7 +84,7 @@ async fn given(lab: &Lab) -> anyhow::Result<BTreeSet<Permission>> {
             "--namespace",
             "serin",
             "--set",
-            "clusterId=lab,namespaced=true,flux.namespace=flux-system",
+            "clusterId=lab,namespaced=true,flux.namespace=flux-system,hooks.jobs=true",
         ]);
     let manifests = helm.output(Duration::from_secs(60)).await.and_then(Output::text)?;
     let mut given = BTreeSet::new();

@@ -38,7 +38,8 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
         { "name": "window", "at": ["BeforePromotion"], "timeout": "5m", "onFailure": "Pause", "http": gate.spec() },
         { "name": "told", "at": ["AfterPromotion", "OnRollback"], "timeout": "2m", "http": gate.spec() },
     ]);
-    let plan = json!({ "steps": [
+    // Longer than a controller is gone.
+    let plan = json!({ "blindDeadline": "90s", "steps": [
         { "weight": 50, "hold": "2s", "atMost": "90s" },
         { "weight": 100, "hold": "2s", "atMost": "90s" },
     ] });
