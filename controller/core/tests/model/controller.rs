@@ -174,9 +174,9 @@ impl Model<'_> {
             | Effect::Note(_)
             | Effect::AskPreflight(_)
             | Effect::AskCauses(_)
-            | Effect::SetMinimum { .. } => true,
-            // Each is asked once; what it says comes by an action.
-            Effect::RunHook(_) => true,
+            | Effect::SetMinimum { .. }
+            // What a hook says comes by an action.
+            | Effect::RunHook(_) => true,
             Effect::SetWeight(_) | Effect::RemoveRoute => world.weight == LiveWeight::Absent,
             Effect::AskBaseline(_) => {
                 asked[3] = true;

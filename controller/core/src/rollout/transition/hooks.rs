@@ -126,12 +126,17 @@ impl Context<'_> {
 }
 
 /// A gate said no: what becomes of the trial, or the trial back where it goes on.
-pub(super) fn closes(cx: &mut Context<'_>, run: Run, step: usize, gate: Gate) -> Result<(Run, Option<String>), Phase> {
+pub(super) fn closes(
+    cx: &mut Context<'_>,
+    run: Run,
+    step: usize,
+    gate: Gate,
+) -> Result<(Run, Option<String>), Box<Phase>> {
     match gate {
         Gate::Open => Ok((run, None)),
         Gate::Waiting(why) => Ok((run, Some(why))),
-        Gate::RollBack(why) => Err(cx.roll_back(run, RollbackReason::Hook(why))),
-        Gate::Pause => Err(pause(cx, run, step, PauseReason::Hook)),
+        Gate::RollBack(why) => Err(Box::new(cx.roll_back(run, RollbackReason::Hook(why)))),
+        Gate::Pause => Err(Box::new(pause(cx, run, step, PauseReason::Hook))),
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
         let gate = cx.gate(&mut starting.run, HookPoint::BeforeRollout, None);
         let (run, waits) = match closes(cx, starting.run, 0, gate) {
             Ok(goes_on) => goes_on,
-            Err(phase) => return phase,
+            Err(phase) => return *phase,
         };
         let Some(waits) = waits else {
             return enter(cx, run, 0, Weight::ZERO);
@@ -241,7 +241,7 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     let waits;
     (p.run, waits) = match closes(cx, p.run, p.step, gate) {
         Ok(goes_on) => goes_on,
-        Err(phase) => return phase,
+        Err(phase) => return *phase,
     };
     // Unproven or not: where a person is asked for, a person is asked.
     if (passes || advances) && waits.is_none() {
@@ -321,7 +321,7 @@ fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> Phase {
         let waits;
         (p.run, waits) = match closes(cx, p.run, p.step, gate) {
             Ok(goes_on) => goes_on,
-            Err(phase) => return phase,
+            Err(phase) => return *phase,
         };
         if let Some(waits) = waits {
             cx.say(format!("{weight} for {} {waits}", p.run.revision));
