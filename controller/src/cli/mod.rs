@@ -54,7 +54,7 @@ enum Command {
         shell: clap_complete::Shell,
     },
     /// Run the controller.
-    Controller(controller::Args),
+    Controller(Box<controller::Args>),
     /// Print the manifest of the custom resource definition.
     Crd,
     /// Say in words what a rollout's spec means: steps, times, what fails it, what happens then.
@@ -108,7 +108,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "serin", &mut std::io::stdout());
             Ok(())
         }
-        Command::Controller(args) => controller::run(args).await,
+        Command::Controller(args) => controller::run(*args).await,
         Command::Crd => crd::run(),
         Command::Explain(args) => explain::run(args).await,
         Command::Health(args) => health::run(args).await,
