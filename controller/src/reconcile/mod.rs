@@ -246,7 +246,8 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let key = ObjectRef::from_obj(&rollout);
     let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
     let state = status::memory(Some(&before)).map_err(Error::Memory)?;
-    trace::is_about(trace::trial(&rollout, &state.phase).as_deref(), &state.phase);
+    let trial_before = trace::trial(&rollout, &state.phase);
+    trace::begins_with(trial_before.as_deref());
     // Once a revision is on trial it goes on, and such a hook says no.
     if let (false, Err(error)) = (deleted || state.phase.run().is_some(), may_make_jobs(cx, &parsed)) {
         return refuse(cx, api, &rollout, Refusal::NotAllowed, &[error]).await;
@@ -294,7 +295,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         decision = transition(&parsed.plan, &state, &world.observation, now);
     }
     let trial = trace::trial(&rollout, &decision.state.phase);
-    trace::is_about(trial.as_deref(), &decision.state.phase);
+    trace::led_to(trial_before.as_deref(), trial.as_deref(), &decision.state.phase);
     tracing::debug!(effects = ?decision.effects, "decided");
 
     let outcome = act::act(cx, &rollout, trial.as_deref(), &world, &decision.effects).await?;

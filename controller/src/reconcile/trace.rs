@@ -28,12 +28,18 @@ pub(super) fn trial(rollout: &CanaryRollout, phase: &Phase) -> Option<String> {
     began.map(|began| trial_id(&rollout.uid().unwrap_or_default(), began))
 }
 
-/// Says in the present decision's span what it is about.
-pub(super) fn is_about(trial: Option<&str>, phase: &Phase) {
-    let span = Span::current();
-    span.record("phase", phase.name().word());
+/// Says in the present decision's span which trial it begins with.
+pub(super) fn begins_with(trial: Option<&str>) {
     if let Some(trial) = trial {
-        span.record("trial", trial);
+        Span::current().record("trial", trial);
+    }
+}
+
+/// Says in it where it led, from the trial that it began with. A field that is said twice is in the trace twice.
+pub(super) fn led_to(before: Option<&str>, trial: Option<&str>, phase: &Phase) {
+    Span::current().record("phase", phase.name().word());
+    if trial != before {
+        begins_with(trial);
     }
 }
 
