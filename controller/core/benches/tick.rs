@@ -1,7 +1,7 @@
 //! `make bench-tick`: what one tick of one rollout costs, three metrics, as a trial judges them, and its bar. Writes
 //! target/bench/tick.json, and ends with 1 if the bar is missed.
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
+use std::error::Error;
 use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -32,9 +32,9 @@ fn metric(name: &str, relative: Comparison, absolute: Option<Comparison>) -> Met
 }
 
 /// The tests by themselves.
-fn tests(criterion: &mut Criterion) {
-    let against_stable = Comparison::against_stable(1.0, 0.002, 0.005).unwrap();
-    let objective = Some(Comparison::objective(0.01).unwrap());
+fn tests(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
+    let against_stable = Comparison::against_stable(1.0, 0.002, 0.005)?;
+    let objective = Some(Comparison::objective(0.01)?);
     let metrics = [
         ("three metrics against stable", None),
         ("three metrics, one with an objective as well", objective),
@@ -42,10 +42,10 @@ fn tests(criterion: &mut Criterion) {
     for (name, objective) in metrics {
         let metrics = vec![
             metric("success-rate", against_stable, objective),
-            metric("latency-100ms", bounds::comparison().unwrap(), None),
+            metric("latency-100ms", bounds::comparison()?, None),
             metric("checkout-errors", against_stable, None),
         ];
-        let spec = TestSpec::new(0.01, 0.05, 4, metrics).unwrap();
+        let spec = TestSpec::new(0.01, 0.05, 4, metrics)?;
         let mut state = TestState::start(&spec, &[]);
         state.begin_step(StepInfo {
             index: 0,
@@ -59,6 +59,7 @@ fn tests(criterion: &mut Criterion) {
             bench.iter(|| state.observe(&spec, black_box([arms; 3])));
         });
     }
+    Ok(())
 }
 
 /// All that a trial does with a tick: success with its objective, a latency objective, a pair of counters of the user's own, and
@@ -76,42 +77,42 @@ fn target() -> PathBuf {
 }
 
 /// Nanoseconds on average, with the ends of their interval at 95 %, as criterion has just written them.
-fn measured() -> Value {
+fn measured() -> Result<[f64; 3], Box<dyn Error>> {
     let file = target().join("criterion").join(TRIAL).join("new/estimates.json");
-    let estimates: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    let mean = |pointer: &str| estimates.pointer(pointer).and_then(Value::as_f64).unwrap();
-    json!({
-        "nanoseconds": mean("/mean/point_estimate"),
-        "from": mean("/mean/confidence_interval/lower_bound"),
-        "to": mean("/mean/confidence_interval/upper_bound"),
-    })
+    let doing = |what: &str| format!("reading {}: {what}", file.display());
+    let text = fs::read(&file).map_err(|error| doing(&error.to_string()))?;
+    let estimates: Value = serde_json::from_slice(&text).map_err(|error| doing(&error.to_string()))?;
+    let mean = |pointer: &str| {
+        let number = estimates.pointer(pointer).and_then(Value::as_f64);
+        number.ok_or_else(|| doing(&format!("{pointer} is no number")))
+    };
+    Ok([
+        mean("/mean/point_estimate")?,
+        mean("/mean/confidence_interval/lower_bound")?,
+        mean("/mean/confidence_interval/upper_bound")?,
+    ])
 }
 
-fn main() -> ExitCode {
+fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut criterion = Criterion::default()
         .output_directory(&target().join("criterion"))
         .configure_from_args();
-    tests(&mut criterion);
+    tests(&mut criterion)?;
     trial(&mut criterion);
     criterion.final_summary();
     // Cargo says so when it measures; else each is run once, to see that it can be.
     if !std::env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
-    let measured = measured();
-    let took = measured.get("nanoseconds").and_then(Value::as_f64).unwrap();
-    let report = json!({ TRIAL: measured, "bar": MOST });
+    let [took, from, to] = measured()?;
+    let report = json!({ TRIAL: { "nanoseconds": took, "from": from, "to": to }, "bar": MOST });
     let folder = target().join("bench");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(
-        folder.join("tick.json"),
-        serde_json::to_string_pretty(&report).unwrap() + "\n",
-    )
-    .unwrap();
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("tick.json"), format!("{report:#}\n"))?;
     if took > MOST {
         println!("missed: {TRIAL} takes {took:.0} ns, and the bar is {MOST} ns");
-        return ExitCode::FAILURE;
+        return Ok(ExitCode::FAILURE);
     }
     println!("{TRIAL}: {took:.0} ns; the bar of {MOST} ns is met");
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }

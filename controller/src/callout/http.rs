@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
+use serin_core::rollout::first_line;
 
 use super::Failure;
 use super::guard::Inside;
@@ -45,10 +46,7 @@ impl Answered {
 
     /// The status, and the first line of the body.
     pub fn words(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-        let plain = line.unwrap_or_default().chars().filter(|c| !c.is_control());
-        let words: String = plain.take(200).collect();
+        let words = first_line(&String::from_utf8_lossy(&self.body));
         let between = if words.is_empty() { "" } else { ": " };
         format!("HTTP {}{between}{words}", self.status.as_u16())
     }

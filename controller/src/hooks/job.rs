@@ -127,7 +127,7 @@ fn name(question: &Question) -> String {
 }
 
 /// What the containers are told.
-pub fn environment(question: &Question) -> Vec<(&'static str, String)> {
+fn environment(question: &Question) -> Vec<(&'static str, String)> {
     let commit = question.commit.as_ref().map(|commit| commit.id.clone());
     vec![
         ("SERIN_HOOK", question.occasion.hook.clone()),
@@ -136,6 +136,7 @@ pub fn environment(question: &Question) -> Vec<(&'static str, String)> {
         ("SERIN_CLUSTER", question.cluster.clone()),
         ("SERIN_NAMESPACE", question.namespace.clone()),
         ("SERIN_ROLLOUT", question.rollout.clone()),
+        ("SERIN_TRIAL", question.trial()),
         ("SERIN_REVISION", question.revision.name.clone()),
         ("SERIN_COMMIT", commit.unwrap_or_default()),
         (

@@ -58,6 +58,7 @@ fn a_job_is_the_template_with_a_name_of_its_occasion_an_owner_and_an_environment
             .collect()
     };
     assert_eq!(of("SERIN_REVISION"), ["1.1.0"]);
+    assert_eq!(of("SERIN_TRIAL"), [&json!(question(0).trial())]);
     assert_eq!(
         (of("SERIN_STEP"), of("SERIN_WEIGHT"), of("SERIN_POINT")),
         (vec![&json!("2")], vec![&json!("25")], vec![&json!("Step")])

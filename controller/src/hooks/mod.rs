@@ -16,10 +16,11 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use serin_core::rollout::{Commit, Occasion, Revision};
 
+use crate::api::trial_id;
 use crate::callout::hex;
 
 pub use http::Post;
-pub use job::{Job, environment};
+pub use job::Job;
 
 /// What one try came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub struct Question {
     /// The commit that brought it, where it was found.
     pub commit: Option<Commit>,
     /// When its trial began.
-    pub trial: Timestamp,
+    pub began: Timestamp,
     /// Which hook, and when.
     pub occasion: Occasion,
     /// The step's weight in percent, at points of a step.
@@ -79,7 +80,7 @@ impl Question {
         let step = step.map_or_else(String::new, |step| step.to_string());
         let parts = [
             self.uid.as_str(),
-            &self.trial.to_string(),
+            &self.began.to_string(),
             &self.revision.hash,
             hook,
             point.word(),
@@ -105,8 +106,14 @@ impl Question {
             "rollout": self.rollout,
             "revision": self.revision.name,
             "commit": self.commit.as_ref().map(|commit| &commit.id),
-            "trial": self.trial,
+            "trial": self.trial(),
+            "began": self.began,
         })
+    }
+
+    /// The trial's id, as in status, events and commits.
+    fn trial(&self) -> String {
+        trial_id(&self.uid, self.began)
     }
 
     /// The number of the step, from 1.

@@ -34,7 +34,7 @@ pub(super) fn question(attempt: u32) -> Question {
             author: "jenkins".into(),
             subject: "canary 1.1.0".into(),
         }),
-        trial: Timestamp::UNIX_EPOCH,
+        began: Timestamp::UNIX_EPOCH,
         occasion: Occasion {
             hook: "smoke".into(),
             point: HookPoint::Step,
@@ -106,7 +106,7 @@ async fn a_hook_is_sent_what_it_has_to_know_signed_and_with_the_id_of_the_occasi
     let expected = json!({
         "version": 1, "id": question(0).id(), "hook": "smoke", "point": "Step", "step": 2, "weight": 25, "attempt": 0,
         "cluster": "prod", "namespace": "shop", "rollout": "web", "revision": "1.1.0", "commit": "c".repeat(40),
-        "trial": "1970-01-01T00:00:00Z",
+        "trial": crate::api::trial_id("0c5a", Timestamp::UNIX_EPOCH), "began": "1970-01-01T00:00:00Z",
     });
     assert_eq!(sent, expected);
 }
@@ -188,7 +188,7 @@ fn an_id_is_of_one_occasion_alone() {
         other(|q| q.occasion.step = None),
         other(|q| q.occasion.point = HookPoint::OnRollback),
         other(|q| q.occasion.hook = "other".into()),
-        other(|q| q.trial = Timestamp::from_second(1).unwrap()),
+        other(|q| q.began = Timestamp::from_second(1).unwrap()),
         other(|q| q.uid = "0c5b".into()),
         other(|q| q.revision.hash = "abd".into()),
     ];

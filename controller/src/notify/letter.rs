@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::api::{AnnouncementStatus, NotifyOn, Receiver, Wording};
+use crate::api::{AnnouncementStatus, NotifyOn, Receiver, Wording, trial_id};
 
 use super::news::Problem;
 
@@ -46,8 +46,13 @@ impl Letter {
         format!("{}-{}", self.uid, self.announcement.id)
     }
 
-    /// The trial in this cluster: `<cluster>/<namespace>/<name>/<revision>`.
-    pub fn trial(&self) -> String {
+    /// The trial's id, where the announcement is about one.
+    pub fn trial(&self) -> Option<String> {
+        self.announcement.trial.map(|began| trial_id(&self.uid, began))
+    }
+
+    /// The revision in this cluster: `<cluster>/<namespace>/<name>/<revision>`.
+    pub fn about(&self) -> String {
         format!(
             "{}/{}/{}/{}",
             self.cluster, self.namespace, self.rollout, self.announcement.revision

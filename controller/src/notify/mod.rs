@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 pub use channel::is_told_of_problems_again;
 pub use config::{Config, Endpoints};
 pub use letter::Letter;
-pub use news::{Moment, Problem, news, problems, standing, trial};
+pub use news::{Moment, Problem, news, problems, standing};
 pub use outbox::{Done, MOST, next};
 pub use post::Patience;
 

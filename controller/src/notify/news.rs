@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use serin_core::rollout::{Commit, Ending, Phase, State, Way};
+use serin_core::rollout::{Ending, Phase, State, Trial, Way};
 
 use crate::api::{AnnouncementStatus, CanaryRolloutStatus, NotifyOn};
 
@@ -71,11 +71,11 @@ pub struct Moment<'a> {
 
 /// What happened, in its order; numbers and receivers are not filled in.
 pub fn news(before: Moment<'_>, after: Moment<'_>, now: Timestamp) -> Vec<AnnouncementStatus> {
-    let (was, is) = (Trial::of(&before.state.phase), Trial::of(&after.state.phase));
+    let (was, is) = (before.state.phase.trial(), after.state.phase.trial());
     let mut all = Vec::new();
     let mut tell = |trial: Option<Trial<'_>>, event: NotifyOn, message: &str, more: AnnouncementStatus| {
         let commit = trial.and_then(|trial| trial.commit);
-        let revision = trial.map(|trial| trial.revision.to_owned());
+        let revision = trial.map(|trial| trial.revision.name.clone());
         let revision = revision.or_else(|| after.status.revision.as_ref().map(|revision| revision.name.clone()));
         all.push(AnnouncementStatus {
             event: event.name().to_owned(),
@@ -113,11 +113,6 @@ pub fn news(before: Moment<'_>, after: Moment<'_>, now: Timestamp) -> Vec<Announ
     all
 }
 
-/// The trial that a phase is about, by when it began.
-pub fn trial(phase: &Phase) -> Option<Timestamp> {
-    Trial::of(phase).map(|trial| trial.began)
-}
-
 /// The problems that there are.
 pub fn problems(conditions: &[Condition]) -> impl Iterator<Item = (Problem, &Condition)> {
     let true_ones = conditions.iter().filter(|condition| condition.status == "True");
@@ -126,11 +121,11 @@ pub fn problems(conditions: &[Condition]) -> impl Iterator<Item = (Problem, &Con
 
 /// An announcement of a problem that there is, as it is told again and again to who wants that.
 pub fn standing(problem: Problem, condition: &Condition, moment: Moment<'_>, now: Timestamp) -> AnnouncementStatus {
-    let trial = Trial::of(&moment.state.phase);
+    let trial = moment.state.phase.trial();
     AnnouncementStatus {
         event: NotifyOn::Problem.name().to_owned(),
         at: Some(now),
-        revision: cut(trial.map_or("", |trial| trial.revision), 128),
+        revision: cut(trial.map_or("", |trial| &trial.revision.name), 128),
         trial: trial.map(|trial| trial.began),
         message: cut(&condition.message, LONGEST),
         ..about(problem, Some(condition.last_transition_time.0), false)
@@ -162,51 +157,15 @@ fn turned<'a>(
     })
 }
 
-/// What is on trial, or was.
-#[derive(Debug, Clone, Copy)]
-struct Trial<'a> {
-    revision: &'a str,
-    began: Timestamp,
-    commit: Option<&'a Commit>,
-}
-
-impl<'a> Trial<'a> {
-    fn of(phase: &'a Phase) -> Option<Self> {
-        let run = phase.run().map(|run| Self {
-            revision: &run.revision.name,
-            began: run.began,
-            commit: run.commit.as_ref(),
-        });
-        run.or_else(|| {
-            ending(phase).map(|ending| Self {
-                revision: &ending.revision.name,
-                began: ending.began,
-                commit: ending.commit.as_ref(),
-            })
-        })
-    }
-
-    fn is(&self, other: Self) -> bool {
-        (self.revision, self.began) == (other.revision, other.began)
-    }
-}
-
-fn ending(phase: &Phase) -> Option<&Ending> {
-    match phase {
-        Phase::Withdrawn(ending) | Phase::Promoted(ending) | Phase::RolledBack(ending) => Some(ending),
-        _ => None,
-    }
-}
-
 /// Where the rollout went, and why.
 fn moved(before: Moment<'_>, after: Moment<'_>) -> Option<(NotifyOn, String)> {
     let (was, is) = (&before.state.phase, &after.state.phase);
-    let same = Trial::of(was).zip(Trial::of(is)).is_some_and(|(was, is)| was.is(is));
+    let same = was.trial().zip(is.trial()).is_some_and(|(was, is)| was.is(is));
     // Ends that were read again from Git at the first look are nobody's news.
     let first = before.status.phase.is_none();
     let message = || after.status.message.clone().unwrap_or_default();
     let ended = |event: NotifyOn, end: &Ending| {
-        let news = ending(was) != Some(end) && !first;
+        let news = was.ending() != Some(end) && !first;
         news.then(|| (event, end.reason.clone()))
     };
     match (was, is) {

@@ -76,7 +76,7 @@ pub(super) fn request(letter: &Letter, routing_key: &str) -> (&'static str, Valu
 /// The trial: what pages never does so for two reasons at once, and each is over before the other begins. A long one ends in what
 /// tells it apart.
 fn key(letter: &Letter) -> String {
-    let key = letter.trial();
+    let key = letter.about();
     if key.len() <= KEY {
         return key;
     }

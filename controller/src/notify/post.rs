@@ -25,6 +25,7 @@ use super::{Book, Endpoints, alertmanager, email, pagerduty, slack, webhook};
 use crate::api::{Channel, ThreadStatus};
 pub(super) use crate::callout::Failure;
 use crate::callout::{self, Guard, Secret, Secrets};
+use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 
 /// Letters that wait for one receiver; more stay in their outboxes.
@@ -65,10 +66,8 @@ impl Means<'_> {
 /// How often and how soon a letter is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// After the first failure; doubled after each.
-    pub first: Duration,
-    /// The longest wait that is not the receiver's own wish.
-    pub longest: Duration,
+    /// Between two tries, unless the receiver wishes more.
+    pub backoff: Backoff,
     /// How often in all.
     pub tries: u32,
     /// Between two messages to Slack, which takes about one a second.
@@ -79,8 +78,10 @@ impl Default for Patience {
     /// Half an hour in all.
     fn default() -> Self {
         Self {
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(120),
+            backoff: Backoff {
+                first: Duration::from_secs(1),
+                longest: Duration::from_secs(120),
+            },
             tries: 22,
             pace: Duration::from_secs(1),
         }
@@ -90,11 +91,11 @@ impl Default for Patience {
 impl Patience {
     /// How long to wait after so many failures; `jitter` is between 0 and 1.
     fn after(self, failures: u32, wish: Option<Duration>, jitter: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        // Those that failed together are not to come back together.
-        let own = doubled.min(self.longest).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
+        let own = self.backoff.jittered(failures, jitter);
         // What the receiver asks for is the least, not the whole.
-        wish.map_or(own, |wish| wish.min(LONGEST).saturating_add(own.min(self.first)))
+        wish.map_or(own, |wish| {
+            wish.min(LONGEST).saturating_add(own.min(self.backoff.first))
+        })
     }
 }
 
@@ -181,11 +182,10 @@ impl Postman {
                 Err(why) => (None, Some(why)),
             };
             let (id, receiver) = (letter.announcement.id, letter.receiver.id.clone());
+            let (about, trial, event) = (letter.about(), letter.trial(), &letter.announcement.event);
             match &failed {
-                None => tracing::info!(trial = %letter.trial(), receiver, event = letter.announcement.event, "told"),
-                Some(why) => {
-                    tracing::warn!(trial = %letter.trial(), receiver, event = letter.announcement.event, "not told: {why}");
-                }
+                None => tracing::info!(about, trial, receiver, event, "told"),
+                Some(why) => tracing::warn!(about, trial, receiver, event, "not told: {why}"),
             }
             let is_slack = matches!(letter.receiver.channel, Channel::Slack(_));
             round.book.done(
@@ -225,7 +225,7 @@ impl Round {
                 return Err(format!("{why}; given up after {failures} tries"));
             }
             let wait = self.patience.after(failures, wish, rand::random());
-            tracing::debug!(trial = %letter.trial(), receiver = letter.receiver.id, ?wait, "not told yet: {why}");
+            tracing::debug!(about = %letter.about(), trial = letter.trial(), receiver = letter.receiver.id, ?wait, "not told yet: {why}");
             tokio::time::sleep(wait).await;
         }
     }
@@ -299,6 +299,6 @@ mod tests {
         assert_eq!(patience.after(4, None, 1.0), seconds(8));
         assert_eq!(patience.after(40, None, 1.0), seconds(120));
         assert!(patience.after(1, Some(seconds(30)), 0.5) >= seconds(30));
-        assert!(patience.after(1, Some(seconds(86_400)), 0.5) <= LONGEST + patience.first);
+        assert!(patience.after(1, Some(seconds(86_400)), 0.5) <= LONGEST + patience.backoff.first);
     }
 }

@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use serin_core::Weight;
-use serin_core::rollout::{Effect, Note, NoteKind};
+use serin_core::rollout::{Effect, Note, NoteKind, Phase};
 use tracing::Instrument as _;
 
 use super::arms;
@@ -35,20 +35,24 @@ pub(super) struct Outcome {
 }
 
 /// Carries out the effects in their order. The first one that fails ends it: the decision is made again.
-pub(super) async fn act(
-    cx: &Context,
-    rollout: &CanaryRollout,
-    trial: Option<&str>,
-    world: &World,
-    effects: &[Effect],
-) -> Result<Outcome, Error> {
+pub(super) async fn act(cx: &Context, about: About<'_>, world: &World, effects: &[Effect]) -> Result<Outcome, Error> {
     let mut done = Done::default();
     for effect in effects {
-        let doing = carry_out(cx, (rollout, trial), world, effect, &mut done);
+        let doing = carry_out(cx, about, world, effect, &mut done);
         doing.instrument(trace::effect(effect)).await?;
     }
-    cx.desk.keep_only(&ObjectRef::from_obj(rollout), &done.asked);
+    cx.desk.keep_only(&ObjectRef::from_obj(about.rollout), &done.asked);
     Ok(done.outcome)
+}
+
+/// What effects are about.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) rollout: &'a CanaryRollout,
+    /// The id of the trial that was decided about.
+    pub(super) trial: Option<&'a str>,
+    /// What stands in status.
+    pub(super) phase: &'a Phase,
 }
 
 /// What was done of several effects.
@@ -60,12 +64,12 @@ struct Done {
 
 async fn carry_out(
     cx: &Context,
-    about: (&CanaryRollout, Option<&str>),
+    about: About<'_>,
     world: &World,
     effect: &Effect,
     Done { outcome, asked }: &mut Done,
 ) -> Result<(), Error> {
-    let (rollout, trial) = about;
+    let About { rollout, trial, phase } = about;
     let key = ObjectRef::from_obj(rollout);
     let aside = || trace::aside(rollout, trial, effect);
     match effect {
@@ -157,11 +161,12 @@ async fn carry_out(
             cx.desk.ask(&key, Question::Promotion, revision, job);
         }
         Effect::RunHook(occasion) => {
-            cx.hooks
-                .ask(rollout, &cx.cluster_name, &world.phase, &world.parsed, occasion);
+            // Others do something on it.
+            fence(cx)?;
+            cx.hooks.ask(rollout, &cx.cluster_name, phase, &world.parsed, occasion);
         }
         Effect::Refresh => delivered::refresh(cx, rollout).await,
-        Effect::Note(Note { kind, reason, message }) => event(cx, about, *kind, reason, message).await,
+        Effect::Note(Note { kind, reason, message }) => event(cx, (rollout, trial), *kind, reason, message).await,
         Effect::RemoveRoute => {
             fence(cx)?;
             if let Some(live) = &world.live {

@@ -17,6 +17,7 @@ use crate::api::CanaryRollout;
 use crate::delivery::Blocked;
 use crate::gitops;
 use crate::prometheus::SampleError;
+use crate::runtime::backoff::Backoff;
 
 /// Nothing is known to keep a commit from the cluster.
 pub(super) const ON_ITS_WAY: &str = "OnItsWay";
@@ -24,36 +25,18 @@ pub(super) const ON_ITS_WAY: &str = "OnItsWay";
 /// The rollout that asks.
 pub(super) type Key = ObjectRef<CanaryRollout>;
 
-/// How long it takes until what failed is asked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Patience {
-    /// After the first failure; doubled after each.
-    first: Duration,
-    longest: Duration,
-}
-
-impl Default for Patience {
-    /// A host that is gone is asked twice a minute, and has its commit within half a minute of its return.
-    fn default() -> Self {
-        Self {
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Patience {
-    fn after(self, failures: u32) -> Duration {
-        self.first.saturating_mul(1 << failures.min(16)).min(self.longest)
-    }
-}
+/// A host that is gone is asked twice a minute, and has its commit within half a minute of its return.
+const PATIENCE: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(30),
+};
 
 /// Answers so far, and a way to wake the rollouts that wait for them.
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
     files: Arc<Mutex<HashMap<Key, File>>>,
     wake: mpsc::UnboundedSender<Key>,
-    patience: Patience,
+    patience: Backoff,
 }
 
 #[derive(Debug, Default)]
@@ -125,10 +108,10 @@ pub(super) enum Reply {
 impl Desk {
     /// A desk, and the stream of rollouts that have news.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Key>) {
-        Self::with(Patience::default())
+        Self::with(PATIENCE)
     }
 
-    fn with(patience: Patience) -> (Self, mpsc::UnboundedReceiver<Key>) {
+    fn with(patience: Backoff) -> (Self, mpsc::UnboundedReceiver<Key>) {
         let (wake, news) = mpsc::unbounded_channel();
         (
             Self {
@@ -240,7 +223,7 @@ impl Desk {
                 Err(panic) => Err(anyhow::Error::new(panic).context("answering, which is a bug of Serin's")),
             };
             let wait = desk.file(&key, |file| {
-                let wait = desk.patience.after(failures);
+                let wait = desk.patience.after(failures.saturating_add(1));
                 file.finish(question, &about, reply, (failures, wait))
             });
             drop(desk.wake.send(key.clone()));

@@ -10,19 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Client, Resource as _, ResourceExt as _};
-use serin_core::rollout::{Commit, HookView, Occasion, Phase, Plan, Revision};
+use serin_core::rollout::{HookView, Occasion, Phase, Plan};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::desk::{Desk, Key};
-use super::tell;
 use crate::api::{CanaryRollout, HookCall, HookWay, HttpHookSpec, Parsed};
-use crate::callout::{Guard, Secret};
+use crate::callout::{Guard, Secrets};
 use crate::hooks::{Job, Post, Question, Reply};
+use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 
 /// Requests to hooks at the same time, of all rollouts.
@@ -31,29 +29,15 @@ const TURNS: usize = 32;
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// How soon it is asked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Patience {
-    /// After the first time; doubled after each.
-    first: Duration,
-    longest: Duration,
-}
+const PATIENCE: Backoff = Backoff {
+    first: Duration::from_secs(2),
+    longest: Duration::from_secs(30),
+};
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            first: Duration::from_secs(2),
-            longest: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Patience {
-    /// How long to wait after so many times; `jitter` is between 0 and 1. What the hook wishes is the least.
-    fn after(self, times: u32, wish: Option<Duration>, jitter: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1 << times.saturating_sub(1).min(16));
-        let own = doubled.min(self.longest).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
-        wish.map_or(own, |wish| wish.min(LONGEST).max(own))
-    }
+/// How long to wait after so many times; `jitter` is between 0 and 1. What the hook wishes is the least.
+fn wait(patience: Backoff, times: u32, wish: Option<Duration>, jitter: f64) -> Duration {
+    let own = patience.jittered(times, jitter);
+    wish.map_or(own, |wish| wish.min(LONGEST).max(own))
 }
 
 /// Who asks.
@@ -64,9 +48,6 @@ pub(super) struct Hooks {
     desk: Desk,
 }
 
-/// Reads a Secret of a namespace by its name.
-type Secrets = Arc<dyn Fn(String, String) -> BoxFuture<'static, anyhow::Result<Secret>> + Send + Sync>;
-
 struct Asker {
     client: Client,
     secrets: Secrets,
@@ -76,7 +57,7 @@ struct Asker {
     /// Whether Jobs may be made.
     jobs: bool,
     turns: Semaphore,
-    patience: Patience,
+    patience: Backoff,
 }
 
 struct Task {
@@ -91,12 +72,13 @@ impl Drop for Task {
 }
 
 impl Hooks {
-    pub(super) fn new(client: Client, (http, guard): (reqwest::Client, Guard), jobs: bool, desk: Desk) -> Self {
-        let reads = client.clone();
-        let secrets: Secrets = Arc::new(move |namespace: String, name: String| {
-            let client = reads.clone();
-            Box::pin(async move { tell::of_namespace(client, &namespace, &name).await })
-        });
+    pub(super) fn new(
+        client: Client,
+        secrets: Secrets,
+        (http, guard): (reqwest::Client, Guard),
+        jobs: bool,
+        desk: Desk,
+    ) -> Self {
         let asker = Asker {
             client,
             secrets,
@@ -104,7 +86,7 @@ impl Hooks {
             guard,
             jobs,
             turns: Semaphore::new(TURNS),
-            patience: Patience::default(),
+            patience: PATIENCE,
         };
         Self {
             tasks: Arc::default(),
@@ -121,6 +103,9 @@ impl Hooks {
     /// What was answered so far to what a phase waits for.
     pub(super) fn view(&self, rollout: &CanaryRollout, cluster: &str, phase: &Phase) -> Vec<(Occasion, HookView)> {
         let questions = questions(rollout, cluster, phase, None);
+        if questions.is_empty() {
+            return Vec::new();
+        }
         self.tasks(&Key::from_obj(rollout), |tasks| {
             let seen = questions.into_iter().filter_map(|question| {
                 let view = tasks.get(&question.id())?.view.clone()?;
@@ -275,7 +260,7 @@ impl Errand {
                     (why, after)
                 }
             };
-            let wait = asker.patience.after(times, after, rand::random());
+            let wait = wait(asker.patience, times, after, rand::random());
             tracing::debug!(hook = self.id, ?wait, "asked again: {why}");
             self.settle(HookView::Pending(why));
             tokio::time::sleep(wait).await;
@@ -301,7 +286,8 @@ impl Asker {
 
     async fn post(&self, question: &Question, spec: &HttpHookSpec) -> Reply {
         // Read anew for each request: one that was exchanged is used at once.
-        let secret = match (self.secrets)(question.namespace.clone(), spec.secret_ref.name.clone()).await {
+        let (namespace, name) = (question.namespace.clone(), spec.secret_ref.name.clone());
+        let secret = match (self.secrets)(Some(namespace), name).await {
             Ok(secret) => secret,
             Err(error) => {
                 return Reply::Trouble {
@@ -322,7 +308,7 @@ impl Asker {
 
 /// What a phase waits for.
 fn questions(rollout: &CanaryRollout, cluster: &str, phase: &Phase, plan: Option<&Plan>) -> Vec<Question> {
-    let Some((revision, commit, trial)) = trial(phase) else {
+    let Some(trial) = phase.trial() else {
         return Vec::new();
     };
     let question = |occasion: &Occasion| Question {
@@ -330,25 +316,15 @@ fn questions(rollout: &CanaryRollout, cluster: &str, phase: &Phase, plan: Option
         namespace: rollout.namespace().unwrap_or_default(),
         rollout: rollout.name_any(),
         uid: rollout.uid().unwrap_or_default(),
-        revision: revision.clone(),
-        commit: commit.cloned(),
-        trial,
+        revision: trial.revision.clone(),
+        commit: trial.commit.cloned(),
+        began: trial.began,
         weight: plan
             .zip(occasion.step)
             .map(|(plan, step)| plan.step(step).weight.percent()),
         occasion: occasion.clone(),
     };
     phase.open_hooks().map(|run| question(&run.occasion)).collect()
-}
-
-/// What is on trial, or came to its end.
-fn trial(phase: &Phase) -> Option<(&Revision, Option<&Commit>, Timestamp)> {
-    match phase {
-        Phase::Promoted(ending) | Phase::RolledBack(ending) => {
-            Some((&ending.revision, ending.commit.as_ref(), ending.began))
-        }
-        phase => phase.run().map(|run| (&run.revision, run.commit.as_ref(), run.began)),
-    }
 }
 
 #[cfg(test)]

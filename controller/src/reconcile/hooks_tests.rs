@@ -2,12 +2,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use serde_json::json;
-use serin_core::rollout::{Baseline, HookAnswer, HookPoint, HookRun, Preflight, Run, Starting};
+use serin_core::rollout::{Baseline, HookAnswer, HookPoint, HookRun, Preflight, Revision, Run, Starting};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
 use crate::api::parse;
+use crate::callout::Secret;
 
 /// Longer than anything takes here.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -78,7 +80,7 @@ fn hooks() -> (Hooks, UnboundedReceiver<Key>) {
         guard,
         jobs: false,
         turns: Semaphore::new(TURNS),
-        patience: Patience {
+        patience: Backoff {
             first: Duration::from_millis(1),
             longest: Duration::from_millis(10),
         },
@@ -169,13 +171,12 @@ async fn no_job_is_made_where_none_may_be() {
 
 #[test]
 fn waits_double_up_to_a_limit_and_a_wish_is_the_least() {
-    let patience = Patience::default();
     let seconds = Duration::from_secs;
-    assert_eq!(patience.after(1, None, 1.0), seconds(2));
-    assert_eq!(patience.after(3, None, 1.0), seconds(8));
-    assert_eq!(patience.after(40, None, 1.0), seconds(30));
-    assert_eq!(patience.after(40, None, 0.0), seconds(15));
-    assert_eq!(patience.after(1, Some(seconds(7)), 1.0), seconds(7));
-    assert_eq!(patience.after(40, Some(seconds(1)), 1.0), seconds(30));
-    assert_eq!(patience.after(1, Some(seconds(86_400)), 1.0), LONGEST);
+    assert_eq!(wait(PATIENCE, 1, None, 1.0), seconds(2));
+    assert_eq!(wait(PATIENCE, 3, None, 1.0), seconds(8));
+    assert_eq!(wait(PATIENCE, 40, None, 1.0), seconds(30));
+    assert_eq!(wait(PATIENCE, 40, None, 0.0), seconds(15));
+    assert_eq!(wait(PATIENCE, 1, Some(seconds(7)), 1.0), seconds(7));
+    assert_eq!(wait(PATIENCE, 40, Some(seconds(1)), 1.0), seconds(30));
+    assert_eq!(wait(PATIENCE, 1, Some(seconds(86_400)), 1.0), LONGEST);
 }

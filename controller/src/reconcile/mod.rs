@@ -30,6 +30,7 @@ mod observe;
 pub(crate) mod own;
 mod repository;
 mod run;
+mod secrets;
 mod status;
 mod streams;
 mod tell;
@@ -298,7 +299,12 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     trace::led_to(trial_before.as_deref(), trial.as_deref(), &decision.state.phase);
     tracing::debug!(effects = ?decision.effects, "decided");
 
-    let outcome = act::act(cx, &rollout, trial.as_deref(), &world, &decision.effects).await?;
+    let about = act::About {
+        rollout: &rollout,
+        trial: trial.as_deref(),
+        phase: &state.phase,
+    };
+    let outcome = act::act(cx, about, &world, &decision.effects).await?;
     delivered::ask(cx, &rollout, &decision.state);
     cx.hooks
         .keep_only(&rollout, &cx.cluster_name, [&state.phase, &decision.state.phase]);

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serin_core::analysis::{FailureCodes, Sides, Tick};
-use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, Phase, PhaseName, State};
+use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, PhaseName, State};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::cluster::Reads;
@@ -42,8 +42,6 @@ pub(super) struct World {
     pub(super) autoscaler: Option<Arc<HorizontalPodAutoscaler>>,
     /// What the spec was parsed to.
     pub(super) parsed: Parsed,
-    /// What the decision is made from.
-    pub(super) phase: Phase,
     /// A metric of the user's own that keeps a trial from its start.
     pub(super) unusable: Option<FieldError>,
     /// Something is on its way that no watch tells.
@@ -148,7 +146,6 @@ pub(super) async fn observe(
         live,
         autoscaler,
         parsed: parsed.clone(),
-        phase: state.phase.clone(),
         unusable: cx.desk.unusable(&ObjectRef::from_obj(rollout)),
         waiting,
     })))

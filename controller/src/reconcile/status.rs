@@ -6,7 +6,7 @@ use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
     Answer, Decision, Ending, FieldError, NoteKind, Observation, PauseReason, Phase, Plan, Preflight, RestNote,
-    RollbackGit, Run, Starting, State, Way,
+    RollbackGit, Run, Starting, State, Trial, Way,
 };
 
 use super::desk::ON_ITS_WAY;
@@ -79,16 +79,12 @@ pub(super) fn after(
         phase: Some(phase.name().to_string()),
         message: None,
         next: *wake,
-        revision: phase
-            .run()
-            .map(revision)
-            .or_else(|| ended(phase).map(ended_revision))
-            .or_else(|| {
-                observation.canary.revision.as_ref().map(|r| RevisionStatus {
-                    name: r.name.clone(),
-                    ..Default::default()
-                })
-            }),
+        revision: phase.trial().map(revision).or_else(|| {
+            observation.canary.revision.as_ref().map(|r| RevisionStatus {
+                name: r.name.clone(),
+                ..Default::default()
+            })
+        }),
         trial: trial.map(str::to_owned),
         stable: observation.stable.revision.as_ref().map(|r| r.name.clone()),
         step: step(phase, plan),
@@ -222,28 +218,12 @@ fn step(phase: &Phase, plan: &Plan) -> Option<String> {
     Some(format!("{}/{}", index + 1, plan.steps().len()))
 }
 
-fn revision(run: &Run) -> RevisionStatus {
+fn revision(trial: Trial<'_>) -> RevisionStatus {
     RevisionStatus {
-        name: run.revision.name.clone(),
-        commit: run.commit.as_ref().map(|c| c.id.clone()),
-        author: run.commit.as_ref().map(|c| c.author.clone()),
-        subject: run.commit.as_ref().map(|c| c.subject.clone()),
-    }
-}
-
-fn ended(phase: &Phase) -> Option<&Ending> {
-    match phase {
-        Phase::Withdrawn(e) | Phase::Promoted(e) | Phase::RolledBack(e) => Some(e),
-        _ => None,
-    }
-}
-
-fn ended_revision(ending: &Ending) -> RevisionStatus {
-    RevisionStatus {
-        name: ending.revision.name.clone(),
-        commit: ending.commit.as_ref().map(|c| c.id.clone()),
-        author: ending.commit.as_ref().map(|c| c.author.clone()),
-        subject: ending.commit.as_ref().map(|c| c.subject.clone()),
+        name: trial.revision.name.clone(),
+        commit: trial.commit.map(|c| c.id.clone()),
+        author: trial.commit.map(|c| c.author.clone()),
+        subject: trial.commit.map(|c| c.subject.clone()),
     }
 }
 
@@ -339,7 +319,7 @@ fn remember(history: &mut Vec<HistoryEntry>, before: &State, phase: &Phase, now:
     let requests =
         |run: Option<&Run>| i64::try_from(run.map_or(0, |run| run.analysis.canary_requests())).unwrap_or(i64::MAX);
     let took_its_place = superseded(before, phase);
-    let entry = match (ended(phase), took_its_place) {
+    let entry = match (phase.ending(), took_its_place) {
         (_, Some(run)) => HistoryEntry {
             revision: run.revision.name.clone(),
             outcome: "Superseded".to_owned(),
@@ -352,7 +332,7 @@ fn remember(history: &mut Vec<HistoryEntry>, before: &State, phase: &Phase, now:
             commit: None,
         },
         // It stays in this phase until the next revision comes.
-        (Some(e), None) if ended(&before.phase) != Some(e) => HistoryEntry {
+        (Some(e), None) if before.phase.ending() != Some(e) => HistoryEntry {
             revision: e.revision.name.clone(),
             outcome: phase.name().to_string(),
             began: e.began,
@@ -373,7 +353,7 @@ fn remember(history: &mut Vec<HistoryEntry>, before: &State, phase: &Phase, now:
 fn superseded<'a>(before: &'a State, phase: &Phase) -> Option<&'a Run> {
     let run = before.phase.run()?;
     let goes_on = phase.run().is_some_and(|now| now.revision == run.revision);
-    let has_ended = ended(phase).is_some_and(|ending| ending.revision == run.revision);
+    let has_ended = phase.ending().is_some_and(|ending| ending.revision == run.revision);
     (!goes_on && !has_ended).then_some(run)
 }
 

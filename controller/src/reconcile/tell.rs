@@ -1,23 +1,19 @@
 //! Has told what a decision did: written into the outbox with its status, offered once that stands, and taken out when it was told.
 //! It must not know how anything is told.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, ResourceExt as _};
 use serin_core::rollout::{NoteKind, State};
 use tokio_util::sync::CancellationToken;
 
 use super::access::matches;
 use super::desk::{Desk, Key};
-use super::{Context, act, call, is_forbidden};
+use super::{Context, act};
 use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, Receiver};
-use crate::callout::{self, Secrets};
+use crate::callout::Secrets;
 use crate::notify::{self, Config, Done, Letter, Moment, Notifier, Patience, Setup};
 
 /// Who is told, and how far that is.
@@ -30,14 +26,12 @@ pub(super) struct Teller {
 impl Teller {
     /// A teller, and the task that sends.
     pub(super) fn new(
-        client: &Client,
         cluster: &str,
-        (setup, folder): (Setup, PathBuf),
+        (setup, secrets): (Setup, Secrets),
         desk: Desk,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let wake = move |namespace: &str, name: &str| desk.wake(ObjectRef::new(name).within(namespace));
-        let secrets = secrets(client.clone(), folder);
         let (notifier, sending) = Notifier::new(&setup, secrets, Arc::new(wake), Patience::default(), stop);
         let teller = Self {
             config: setup.config,
@@ -104,7 +98,7 @@ impl Telling<'_> {
         };
         let is = Moment { state, status: after };
         let news = notify::news(was, is, now);
-        let trial = notify::trial(&state.phase);
+        let trial = state.phase.trial().map(|trial| trial.began);
         let (outbox, dropped) = notify::next(before.notify.as_ref(), news, &self.receivers, &self.done, trial);
         after.notify = outbox;
         dropped
@@ -158,77 +152,5 @@ impl Telling<'_> {
             announcement,
             link: self.teller.config.link.clone(),
         })
-    }
-}
-
-/// Secrets of rollouts' receivers stand in their namespaces, those of the controller's own are mounted.
-fn secrets(client: Client, folder: PathBuf) -> Secrets {
-    Arc::new(move |namespace, name| {
-        let (client, folder) = (client.clone(), folder.clone());
-        Box::pin(async move {
-            match namespace {
-                Some(namespace) => of_namespace(client, &namespace, &name).await,
-                None => mounted(folder.join(&name), &name).await,
-            }
-        })
-    })
-}
-
-pub(super) async fn of_namespace(client: Client, namespace: &str, name: &str) -> anyhow::Result<callout::Secret> {
-    let api: Api<Secret> = Api::namespaced(client, namespace);
-    let doing = || format!("reading the Secret {namespace}/{name} of a receiver or hook");
-    let secret = match call(doing, api.get_opt(name)).await {
-        Ok(Some(secret)) => secret,
-        Ok(None) => anyhow::bail!("there is no Secret {namespace}/{name}; create it"),
-        Err(error) if is_forbidden(&error) => {
-            anyhow::bail!(
-                "Serin may not read the Secret {namespace}/{name}; add its name to `secrets` of Serin's chart"
-            )
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let values = secret
-        .data
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(key, value)| (key, value.0));
-    Ok(callout::Secret::new(name, values.collect()))
-}
-
-async fn mounted(folder: PathBuf, name: &str) -> anyhow::Result<callout::Secret> {
-    let reading = || format!("reading the mounted Secret {name}; is it in `notify.secrets` of Serin's chart?");
-    let mut values = BTreeMap::new();
-    let mut entries = tokio::fs::read_dir(&folder).await.with_context(reading)?;
-    while let Some(entry) = entries.next_entry().await.with_context(reading)? {
-        let key = entry.file_name().to_string_lossy().into_owned();
-        // The kubelet's own: links to the present version.
-        if key.starts_with("..") || !tokio::fs::metadata(entry.path()).await.is_ok_and(|file| file.is_file()) {
-            continue;
-        }
-        values.insert(key, tokio::fs::read(entry.path()).await.with_context(reading)?);
-    }
-    Ok(callout::Secret::new(name, values))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_mounted_secret_is_read_as_the_kubelet_lays_it_out_and_a_missing_one_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let slack = folder.path().join("slack");
-        std::fs::create_dir_all(slack.join("..2026")).unwrap();
-        std::fs::write(slack.join("..2026/slackToken"), "xoxb-1\n").unwrap();
-        std::os::unix::fs::symlink("..2026", slack.join("..data")).unwrap();
-        std::os::unix::fs::symlink("..data/slackToken", slack.join("slackToken")).unwrap();
-        let read = mounted(slack, "slack").await.unwrap();
-        let expected = BTreeMap::from([("slackToken".to_owned(), b"xoxb-1\n".to_vec())]);
-        assert_eq!(read, callout::Secret::new("slack", expected));
-        let missing = mounted(folder.path().join("mail"), "mail").await.unwrap_err();
-        assert!(
-            format!("{missing:#}").starts_with("reading the mounted Secret mail"),
-            "{missing:#}"
-        );
     }
 }

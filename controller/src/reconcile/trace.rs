@@ -21,11 +21,8 @@ pub(super) fn decision(rollout: &CanaryRollout) -> Span {
 
 /// The id of the trial that a phase belongs to, or ended.
 pub(super) fn trial(rollout: &CanaryRollout, phase: &Phase) -> Option<String> {
-    let began = match phase {
-        Phase::Withdrawn(ending) | Phase::Promoted(ending) | Phase::RolledBack(ending) => Some(ending.began),
-        other => other.run().map(|run| run.began),
-    };
-    began.map(|began| trial_id(&rollout.uid().unwrap_or_default(), began))
+    let trial = phase.trial()?;
+    Some(trial_id(&rollout.uid().unwrap_or_default(), trial.began))
 }
 
 /// Says in the present decision's span which trial it begins with.

@@ -1,5 +1,6 @@
-//! What the controller runs on: clock, client, lease, telemetry. Knows nothing of rollouts.
+//! What the controller runs on: clock, client, lease, telemetry, backoff. Knows nothing of rollouts.
 
+pub mod backoff;
 pub mod client;
 pub mod clock;
 pub mod crash;

@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, env, time::Duration};
 use anyhow::ensure;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Namespace, Pod, ServiceAccount},
+    core::v1::{Namespace, Pod, Service, ServiceAccount},
 };
 use kube::{
     Api, Client, Resource,
-    api::{ListParams, PostParams},
+    api::{DynamicObject, ListParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
 };
 use lab::{Lab, kubelet::images::Image};
 use serde::de::DeserializeOwned;
@@ -58,7 +59,6 @@ pub(super) async fn deploy(
     replicas: i32,
     probes: &Value,
 ) -> anyhow::Result<Api<Deployment>> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let mut container = json!({
         "name": "web",
         "image": image,
@@ -74,8 +74,20 @@ pub(super) async fn deploy(
         container.extend(probes.clone());
     }
     let labels = json!({"app.kubernetes.io/name": "web"});
+    deploy_meshed(client, namespace, ("web", &labels), replicas, &container).await
+}
+
+/// Pods of one container, meshed.
+async fn deploy_meshed(
+    client: &Client,
+    namespace: &str,
+    (name, labels): (&str, &Value),
+    replicas: i32,
+    container: &Value,
+) -> anyhow::Result<Api<Deployment>> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let object = json!({
-        "metadata": {"name": "web"},
+        "metadata": {"name": name},
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": labels},
@@ -87,6 +99,53 @@ pub(super) async fn deploy(
     });
     create(&deployments, object).await?;
     Ok(deployments)
+}
+
+/// One meshed pod of an arm, or of a client.
+pub(super) async fn deploy_arm(client: &Client, namespace: &str, arm: &str, container: &Value) -> anyhow::Result<()> {
+    let labels = json!({"arm": arm});
+    deploy_meshed(client, namespace, (arm, &labels), 1, container)
+        .await
+        .map(drop)
+}
+
+/// The apex Service, which selects stable's pods, and one for each arm.
+pub(super) async fn arm_services(client: &Client, namespace: &str, name: &str, port: &Value) -> anyhow::Result<()> {
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    for (suffix, arm) in [("", "stable"), ("-stable", "stable"), ("-canary", "canary")] {
+        let spec = json!({"selector": {"arm": arm}, "ports": [port]});
+        create(
+            &services,
+            json!({"metadata": {"name": format!("{name}{suffix}")}, "spec": spec}),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// The Gateway API's routes of a kind.
+pub(super) fn routes(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", kind);
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
+}
+
+/// A route that divides the calls of a Service between those of its arms.
+pub(super) fn route(
+    kind: &str,
+    namespace: &str,
+    (name, port): (&str, u16),
+    [stable, canary]: [u32; 2],
+) -> anyhow::Result<DynamicObject> {
+    let backend = |arm: &str, weight: u32| json!({"group": "", "kind": "Service", "namespace": namespace, "name": format!("{name}-{arm}"), "port": port, "weight": weight});
+    let object = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "parentRefs": [{"group": "core", "kind": "Service", "name": name, "port": port}],
+            "rules": [{"backendRefs": [backend("stable", stable), backend("canary", canary)]}],
+        },
+    });
+    Ok(serde_json::from_value(object)?)
 }
 
 pub(super) async fn list(client: &Client, namespace: &str) -> anyhow::Result<Vec<Pod>> {

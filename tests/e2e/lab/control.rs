@@ -31,7 +31,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tonic::{Code, Streaming, transport::Channel};
 
-use super::cluster::{create, deploy, image, namespace};
+use super::cluster::{create, deploy, image, namespace, route, routes};
 use crate::story::{SOON, eventually};
 
 const NAMESPACE: &str = "told";
@@ -64,20 +64,9 @@ async fn next<T>(stream: &mut Streaming<T>) -> anyhow::Result<T> {
 
 /// Each write of weights is one message, in order, with both of them.
 async fn weights(client: &Client, channel: &Channel) -> anyhow::Result<()> {
-    let resource = kind("gateway.networking.k8s.io", "v1", "GRPCRoute");
-    let routes: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &resource);
-    let backend = |name: &str, weight: u32| json!({"kind": "Service", "namespace": NAMESPACE, "name": name, "port": 8080, "weight": weight});
-    let route = json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GRPCRoute",
-        "metadata": {"name": "web", "namespace": NAMESPACE},
-        "spec": {
-            "parentRefs": [{"group": "core", "kind": "Service", "name": "web", "port": 8080}],
-            "rules": [{"backendRefs": [backend("web-stable", 100), backend("web-canary", 0)]}],
-        },
-    });
-    routes
-        .create(&PostParams::default(), &serde_json::from_value(route)?)
-        .await?;
+    let routes = routes(client, NAMESPACE, "GRPCRoute");
+    let divided = route("GRPCRoute", NAMESPACE, ("web", 8080), [100, 0])?;
+    routes.create(&PostParams::default(), &divided).await?;
     let spec = TrafficSpec {
         source_workload: json!({"ns": NAMESPACE, "pod": "client"}).to_string(),
         target: Some(traffic_spec::Target::Authority(APEX.to_owned())),

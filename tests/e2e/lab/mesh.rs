@@ -5,17 +5,16 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
-    core::{ApiResource, GroupVersionKind},
 };
 use lab::{Lab, binary, clock, kubelet::images::Image};
 use serde_json::{Value, json};
 use user_client::load::record::{Call, records};
 
-use super::cluster::{create, namespace, ready_pods};
+use super::cluster::{arm_services, deploy_arm, namespace, ready_pods, route, routes};
 use crate::story::{SOON, eventually};
 
 const NAMESPACE: &str = "meshed";
@@ -34,18 +33,11 @@ pub(super) async fn splits(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 async fn story(lab: &Lab, client: &Client) -> anyhow::Result<()> {
-    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
-    for (name, arm) in [
-        ("users", "stable"),
-        ("users-stable", "stable"),
-        ("users-canary", "canary"),
-    ] {
-        let ports = json!([{"port": 50051, "targetPort": "grpc"}]);
-        let spec = json!({"selector": {"arm": arm}, "ports": ports});
-        create(&services, json!({"metadata": {"name": name}, "spec": spec})).await?;
-    }
-    let routes = routes(client);
-    routes.create(&PostParams::default(), &route(90, 10)?).await?;
+    let port = json!({"port": 50051, "targetPort": "grpc"});
+    arm_services(client, NAMESPACE, "users", &port).await?;
+    let routes = routes(client, NAMESPACE, "GRPCRoute");
+    let divided = route("GRPCRoute", NAMESPACE, ("users", 50051), [90, 10])?;
+    routes.create(&PostParams::default(), &divided).await?;
     let work = tempfile::tempdir()?;
     let calls = work.path().join("calls");
     let service = Image::new(binary("user-service")?)
@@ -144,27 +136,6 @@ fn share_of(calls: &[Call], revision: &str) -> usize {
     theirs * 1_000 / answered.max(1)
 }
 
-fn routes(client: &Client) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), NAMESPACE, &kind())
-}
-
-fn kind() -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "GRPCRoute"))
-}
-
-fn route(stable: u32, canary: u32) -> anyhow::Result<DynamicObject> {
-    let backend = |name: &str, weight: u32| json!({"group": "", "kind": "Service", "namespace": NAMESPACE, "name": name, "port": 50051, "weight": weight});
-    let object = json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GRPCRoute",
-        "metadata": {"name": "users", "namespace": NAMESPACE},
-        "spec": {
-            "parentRefs": [{"group": "core", "kind": "Service", "name": "users", "port": 50051}],
-            "rules": [{"backendRefs": [backend("users-stable", stable), backend("users-canary", canary)]}],
-        },
-    });
-    Ok(serde_json::from_value(object)?)
-}
-
 async fn deploy(client: &Client, arm: &str, image: &str, arguments: &Value) -> anyhow::Result<()> {
     let mut container = json!({"name": "main", "image": image, "args": arguments});
     if arm != "load"
@@ -174,18 +145,5 @@ async fn deploy(client: &Client, arm: &str, image: &str, arguments: &Value) -> a
         let probe = json!({"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1});
         container.insert("readinessProbe".to_owned(), probe);
     }
-    let labels = json!({"arm": arm});
-    let object = json!({
-        "metadata": {"name": arm},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels, "annotations": {"linkerd.io/inject": "enabled"}},
-                "spec": {"containers": [container]},
-            },
-        },
-    });
-    create(&Api::<Deployment>::namespaced(client.clone(), NAMESPACE), object).await?;
-    Ok(())
+    deploy_arm(client, NAMESPACE, arm, &container).await
 }

@@ -10,19 +10,15 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Pod, Service},
-};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
-    core::{ApiResource, GroupVersionKind},
 };
 use lab::{Lab, Options, PROXY, process::Program, project_root};
 use serde_json::{Value, json};
 
-use super::cluster::{at, create, image, ip, namespace, ready_pods};
+use super::cluster::{arm_services, at, deploy_arm, image, ip, namespace, ready_pods, route, routes};
 use crate::{
     pod::ROLE,
     story::{SOON, eventually},
@@ -61,13 +57,11 @@ pub(crate) async fn tell() -> anyhow::Result<()> {
 
 async fn story(lab: &Lab) -> anyhow::Result<()> {
     let client = namespace(lab, NAMESPACE).await?;
-    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
-    for (name, arm) in [("web", "stable"), ("web-stable", "stable"), ("web-canary", "canary")] {
-        let spec = json!({"selector": {"arm": arm}, "ports": [{"port": 80, "targetPort": "http"}]});
-        create(&services, json!({"metadata": {"name": name}, "spec": spec})).await?;
-    }
-    let routes = routes(&client);
-    routes.create(&PostParams::default(), &route()?).await?;
+    let port = json!({"port": 80, "targetPort": "http"});
+    arm_services(&client, NAMESPACE, "web", &port).await?;
+    let routes = routes(&client, NAMESPACE, "HTTPRoute");
+    let divided = route("HTTPRoute", NAMESPACE, ("web", 80), [1, 0])?;
+    routes.create(&PostParams::default(), &divided).await?;
     let image = image(lab, "apart:1")?;
     for arm in ["stable", "canary", "client"] {
         deploy(&client, arm, &image).await?;
@@ -196,36 +190,5 @@ async fn deploy(client: &Client, arm: &str, image: &str) -> anyhow::Result<()> {
         "ports": [{"name": "http", "containerPort": 8080}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1},
     });
-    let labels = json!({"arm": arm});
-    let object = json!({
-        "metadata": {"name": arm},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels, "annotations": {"linkerd.io/inject": "enabled"}},
-                "spec": {"containers": [container]},
-            },
-        },
-    });
-    create(&Api::<Deployment>::namespaced(client.clone(), NAMESPACE), object).await?;
-    Ok(())
-}
-
-fn routes(client: &Client) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
-    Api::namespaced_with(client.clone(), NAMESPACE, &ApiResource::from_gvk(&kind))
-}
-
-fn route() -> anyhow::Result<DynamicObject> {
-    let backend = |name: &str, weight: u32| json!({"kind": "Service", "namespace": NAMESPACE, "name": name, "port": 80, "weight": weight});
-    let object = json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-        "metadata": {"name": "web", "namespace": NAMESPACE},
-        "spec": {
-            "parentRefs": [{"group": "", "kind": "Service", "name": "web", "port": 80}],
-            "rules": [{"backendRefs": [backend("web-stable", 1), backend("web-canary", 0)]}],
-        },
-    });
-    Ok(serde_json::from_value(object)?)
+    deploy_arm(client, NAMESPACE, arm, &container).await
 }

@@ -186,8 +186,8 @@ impl HookRun {
     }
 }
 
-/// What others say, in one line and no longer than status has room for.
-pub(super) fn words(text: &str) -> String {
+/// What others say: the first line that says something, without control characters, and no longer than status has room for.
+pub fn first_line(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     let plain = line.unwrap_or_default().chars().filter(|c| !c.is_control());
     plain.take(LONGEST_WORDS).collect()
@@ -267,9 +267,9 @@ mod tests {
 
     #[test]
     fn words_of_others_are_one_short_line() {
-        assert_eq!(words("\n  no:\u{7} closed \nmore"), "no: closed");
-        assert_eq!(words(&"x".repeat(500)).len(), LONGEST_WORDS);
-        assert_eq!(words(""), "");
+        assert_eq!(first_line("\n  no:\u{7} closed \nmore"), "no: closed");
+        assert_eq!(first_line(&"x".repeat(500)).len(), LONGEST_WORDS);
+        assert_eq!(first_line(""), "");
     }
 
     #[test]

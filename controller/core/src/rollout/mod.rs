@@ -15,7 +15,7 @@ pub mod transition;
 
 pub use absorb::looked_at;
 pub use effect::{Decision, Effect, Note, NoteKind};
-pub use hooks::{Hook, HookAnswer, HookPoint, HookRun, HookView, Occasion, OnHookFailure};
+pub use hooks::{Hook, HookAnswer, HookPoint, HookRun, HookView, Occasion, OnHookFailure, first_line};
 pub use observation::{
     Answer, Arm, Autoscaler, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome,
     RollbackOutcome, Verb,
@@ -25,6 +25,6 @@ pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigi
 pub use state::{
     Baseline, CommandAnswer, Commit, Contest, Ending, Floor, PauseReason, Paused, Phase, PhaseName, Preflight,
     Progressing, PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting,
-    State, Way, short,
+    State, Trial, Way, short,
 };
 pub use transition::{refused, transition};

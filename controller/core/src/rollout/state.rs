@@ -447,6 +447,24 @@ pub struct Ending {
     pub hooks: Vec<HookRun>,
 }
 
+/// What is known of a trial to its end and beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial<'a> {
+    /// On trial.
+    pub revision: &'a Revision,
+    /// The commit that brought it, where it was found.
+    pub commit: Option<&'a Commit>,
+    /// When it began.
+    pub began: Timestamp,
+}
+
+impl Trial<'_> {
+    /// Whether it is the same: a revision may be tried again, and its commit be found later.
+    pub fn is(self, other: Trial<'_>) -> bool {
+        (&self.revision.name, self.began) == (&other.revision.name, other.began)
+    }
+}
+
 /// The name of a phase: what a person reads, and what metrics are labelled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the phases are described at Phase")]
@@ -511,6 +529,30 @@ impl Phase {
             | Self::RollingBack(RollingBack { run, .. }) => Some(run),
             Self::Idle(_) | Self::Withdrawn(_) | Self::Promoted(_) | Self::RolledBack(_) => None,
         }
+    }
+
+    /// How the last revision ended.
+    pub fn ending(&self) -> Option<&Ending> {
+        match self {
+            Self::Withdrawn(ending) | Self::Promoted(ending) | Self::RolledBack(ending) => Some(ending),
+            _ => None,
+        }
+    }
+
+    /// The trial that is under way, or that ended.
+    pub fn trial(&self) -> Option<Trial<'_>> {
+        let run = self.run().map(|run| Trial {
+            revision: &run.revision,
+            commit: run.commit.as_ref(),
+            began: run.began,
+        });
+        run.or_else(|| {
+            self.ending().map(|ending| Trial {
+                revision: &ending.revision,
+                commit: ending.commit.as_ref(),
+                began: ending.began,
+            })
+        })
     }
 
     fn run_mut(&mut self) -> Option<&mut Run> {

@@ -14,7 +14,11 @@ const SOON: Housekeeping = Housekeeping {
 fn objects(world: &World) -> (Vec<std::path::PathBuf>, usize) {
     let (mut loose, mut packs) = (Vec::new(), 0);
     for folder in fs::read_dir(mirror(world).join("objects")).unwrap().map(Result::unwrap) {
-        let files = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+        // Git takes folders away that it has emptied, while they are looked at too.
+        let Ok(files) = fs::read_dir(folder.path()) else {
+            continue;
+        };
+        let files = files.map(|file| file.unwrap().path());
         match folder.file_name().to_str().unwrap() {
             "pack" => {
                 packs += files

@@ -132,8 +132,10 @@ impl Office {
             wake.send(()).unwrap();
         });
         let patience = Patience {
-            first: Duration::from_millis(5),
-            longest: Duration::from_millis(20),
+            backoff: crate::runtime::backoff::Backoff {
+                first: Duration::from_millis(5),
+                longest: Duration::from_millis(20),
+            },
             tries: 3,
             pace: Duration::ZERO,
         };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::Context;
 use super::trial::pause;
 use crate::rollout::effect::{Effect, NoteKind};
-use crate::rollout::hooks::{Hook, HookAnswer, HookPoint, HookRun, HookView, Occasion, OnHookFailure, words};
+use crate::rollout::hooks::{Hook, HookAnswer, HookPoint, HookRun, HookView, Occasion, OnHookFailure, first_line};
 use crate::rollout::plan::Plan;
 use crate::rollout::state::{Ending, PauseReason, Phase, RollbackReason, Run, after};
 
@@ -16,6 +16,13 @@ pub(super) enum Gate {
     Open,
     /// For whom it waits, and until when.
     Waiting(String),
+    Closed(Closed),
+}
+
+/// What a no does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// With the reason.
     RollBack(String),
     Pause,
 }
@@ -51,8 +58,8 @@ impl Context<'_> {
         };
         let why = match self.view(&run.occasion) {
             Some(HookView::Passed) => return Some(HookAnswer::Passed),
-            Some(HookView::Failed(why)) => return Some(HookAnswer::Failed(words(why))),
-            Some(HookView::Pending(why)) => words(why),
+            Some(HookView::Failed(why)) => return Some(HookAnswer::Failed(first_line(why))),
+            Some(HookView::Pending(why)) => first_line(why),
             None => String::new(),
         };
         let timeout = hook.timeout;
@@ -66,7 +73,7 @@ impl Context<'_> {
 
     /// Asks all hooks of a point, and says what their answers mean. A no of any comes before the waiting for others.
     pub(super) fn gate(&mut self, run: &mut Run, point: HookPoint, step: Option<usize>) -> Gate {
-        let (mut waits, mut closed) = (Vec::new(), None);
+        let (mut waits, mut pauses) = (Vec::new(), false);
         let plan = self.plan;
         for hook in plan.hooks.iter().filter(|hook| hook.at.contains(&point)) {
             let Some(asked) = run.hooks.iter().find(|asked| asked.is_of(hook, point, step)) else {
@@ -77,14 +84,16 @@ impl Context<'_> {
             match (asked.failure(), hook.on_failure) {
                 (None, _) if asked.answer.is_none() => waits.push(self.wait(hook, asked)),
                 (None, _) | (Some(_), OnHookFailure::Continue) => {}
-                (Some(why), OnHookFailure::RollBack) => return Gate::RollBack(why),
-                (Some(_), OnHookFailure::Pause) => closed = Some(Gate::Pause),
+                (Some(why), OnHookFailure::RollBack) => return Gate::Closed(Closed::RollBack(why)),
+                (Some(_), OnHookFailure::Pause) => pauses = true,
             }
         }
-        match closed {
-            Some(closed) => closed,
-            None if waits.is_empty() => Gate::Open,
-            None => Gate::Waiting(format!("waits for {}", waits.join(", "))),
+        if pauses {
+            Gate::Closed(Closed::Pause)
+        } else if waits.is_empty() {
+            Gate::Open
+        } else {
+            Gate::Waiting(format!("waits for {}", waits.join(", ")))
         }
     }
 
@@ -108,7 +117,7 @@ impl Context<'_> {
         let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
         match self.view(&asked.occasion) {
             Some(HookView::Pending(why)) if !why.is_empty() => {
-                format!("hook {} until {until} ({})", hook.name, words(why))
+                format!("hook {} until {until} ({})", hook.name, first_line(why))
             }
             _ => format!("hook {} until {until}", hook.name),
         }
@@ -125,18 +134,11 @@ impl Context<'_> {
     }
 }
 
-/// A gate said no: what becomes of the trial, or the trial back where it goes on.
-pub(super) fn closes(
-    cx: &mut Context<'_>,
-    run: Run,
-    step: usize,
-    gate: Gate,
-) -> Result<(Run, Option<String>), Box<Phase>> {
-    match gate {
-        Gate::Open => Ok((run, None)),
-        Gate::Waiting(why) => Ok((run, Some(why))),
-        Gate::RollBack(why) => Err(Box::new(cx.roll_back(run, RollbackReason::Hook(why)))),
-        Gate::Pause => Err(Box::new(pause(cx, run, step, PauseReason::Hook))),
+/// What becomes of a trial whose gate said no.
+pub(super) fn closed(cx: &mut Context<'_>, run: Run, step: usize, closed: Closed) -> Phase {
+    match closed {
+        Closed::RollBack(why) => cx.roll_back(run, RollbackReason::Hook(why)),
+        Closed::Pause => pause(cx, run, step, PauseReason::Hook),
     }
 }
 

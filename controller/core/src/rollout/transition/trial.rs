@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::hooks::{Gate, closes, held_by, left};
+use super::hooks::{Gate, closed, held_by, left};
 use super::rest::{Considered, consider};
 use super::{Context, contest, failure, floor, traffic};
 use crate::Weight;
@@ -56,16 +56,11 @@ pub(super) fn starting(cx: &mut Context<'_>, mut starting: Starting) -> Phase {
         return Phase::Starting(starting);
     }
     if stands && ready && starting.baseline == Baseline::Frozen {
-        let gate = cx.gate(&mut starting.run, HookPoint::BeforeRollout, None);
-        let (run, waits) = match closes(cx, starting.run, 0, gate) {
-            Ok(goes_on) => goes_on,
-            Err(phase) => return *phase,
-        };
-        let Some(waits) = waits else {
-            return enter(cx, run, 0, Weight::ZERO);
-        };
-        cx.say(format!("{} is ready and {waits}", run.revision));
-        return Phase::Starting(Starting { run, ..starting });
+        match cx.gate(&mut starting.run, HookPoint::BeforeRollout, None) {
+            Gate::Open => return enter(cx, starting.run, 0, Weight::ZERO),
+            Gate::Waiting(waits) => cx.say(format!("{} is ready and {waits}", starting.run.revision)),
+            Gate::Closed(how) => return closed(cx, starting.run, 0, how),
+        }
     }
     Phase::Starting(starting)
 }
@@ -238,10 +233,10 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     if gate == Gate::Open && cx.plan.is_last(p.step) && (passes || advances) {
         gate = cx.gate(&mut p.run, HookPoint::BeforePromotion, None);
     }
-    let waits;
-    (p.run, waits) = match closes(cx, p.run, p.step, gate) {
-        Ok(goes_on) => goes_on,
-        Err(phase) => return *phase,
+    let waits = match gate {
+        Gate::Open => None,
+        Gate::Waiting(waits) => Some(waits),
+        Gate::Closed(how) => return closed(cx, p.run, p.step, how),
     };
     // Unproven or not: where a person is asked for, a person is asked.
     if (passes || advances) && waits.is_none() {
@@ -317,15 +312,13 @@ fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> Phase {
         if !floor::stands(cx) {
             return Phase::Progressing(p);
         }
-        let gate = cx.gate(&mut p.run, HookPoint::BeforeTrafficIncrease, Some(p.step));
-        let waits;
-        (p.run, waits) = match closes(cx, p.run, p.step, gate) {
-            Ok(goes_on) => goes_on,
-            Err(phase) => return *phase,
-        };
-        if let Some(waits) = waits {
-            cx.say(format!("{weight} for {} {waits}", p.run.revision));
-            return Phase::Progressing(p);
+        match cx.gate(&mut p.run, HookPoint::BeforeTrafficIncrease, Some(p.step)) {
+            Gate::Open => {}
+            Gate::Waiting(waits) => {
+                cx.say(format!("{weight} for {} {waits}", p.run.revision));
+                return Phase::Progressing(p);
+            }
+            Gate::Closed(how) => return closed(cx, p.run, p.step, how),
         }
         cx.first(weight);
         cx.say(format!("raising {} to {weight}", p.run.revision));
