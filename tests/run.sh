@@ -27,7 +27,8 @@ stage "findings in the charts" tests/lab/setup/checkov.sh
 # All of these ask for the whole workspace: with other packages or targets selected, dependencies get other features and are built again.
 stage "programs and tests" tests/images/build.sh
 # All but e2e: it is told apart by its second character.
-stage "unit and integration tests" cargo test --workspace --lib --bins --example sim --test '?[!2]*' --locked
+# Many wait for a program or a deadline.
+stage "unit and integration tests" env RUST_TEST_THREADS=$(($(nproc) * 3)) cargo test --workspace --lib --bins --example sim --test '?[!2]*' --locked
 stage "doc tests" cargo test --workspace --doc --locked --quiet
 stage "end-to-end tests" cargo test --workspace --test e2e --locked
 stage "chaos, 20 rounds" cargo test --workspace --test e2e --locked -- --ignored chaos

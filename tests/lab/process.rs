@@ -30,6 +30,9 @@ use tokio::{
 /// The lab may have died before the death signal was arranged for; then another process has become the parent.
 const STILL_OURS: &str = r#"[ "$PPID" = "$0" ] && exec "$@""#;
 
+/// How nice programs are that are not urgent. All calls go through proxies in the lab's own process, and those hold deadlines.
+const YIELDING: &str = "10";
+
 /// By its path: a name is looked up in the child's own `PATH`, for which the standard library forks. The lab is large, and the copy
 /// of its page tables took a third of its time.
 static SETPRIV: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -50,6 +53,7 @@ pub struct Program {
     dir: Option<PathBuf>,
     log: Option<PathBuf>,
     network: Option<String>,
+    urgent: bool,
 }
 
 impl Program {
@@ -63,6 +67,7 @@ impl Program {
             dir: None,
             log: None,
             network: None,
+            urgent: false,
         }
     }
 
@@ -123,6 +128,13 @@ impl Program {
         self
     }
 
+    /// Runs before all that is not urgent when there are too few cores: for what answers calls that have a deadline.
+    #[must_use]
+    pub fn urgent(mut self) -> Self {
+        self.urgent = true;
+        self
+    }
+
     /// Another command in the same folder, environment and network; its output goes nowhere unless it is asked for.
     #[must_use]
     pub fn with_command(&self, path: impl Into<PathBuf>, args: &[String]) -> Self {
@@ -134,12 +146,14 @@ impl Program {
             dir,
             log: _,
             network,
+            urgent,
         } = self;
         Self {
             env: env.clone(),
             clean_env: *clean_env,
             dir: dir.clone(),
             network: network.clone(),
+            urgent: *urgent,
             ..Self::new(path)
         }
         .args(args)
@@ -207,6 +221,9 @@ impl Program {
             .arg(std::process::id().to_string());
         if let Some(namespace) = &self.network {
             command.args(["ip", "netns", "exec", namespace]);
+        }
+        if !self.urgent {
+            command.args(["nice", "-n", YIELDING]);
         }
         command.arg(&self.path).args(&self.args).process_group(0);
         if self.clean_env {

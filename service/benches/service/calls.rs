@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use user_proto::user_service_client::UserServiceClient;
 use user_proto::{CreateUserRequest, GetUserRequest, User};
@@ -96,32 +97,55 @@ pub(crate) async fn at_will(channels: &[Channel], ids: &[String], time: Duration
     Measured::of(tasks.join_all().await, time)
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a positive number far below 2^52 calls"
+)]
+fn calls_in(rate: f64, time: Duration) -> u64 {
+    (rate * time.as_secs_f64()) as u64
+}
+
 /// Calls are due at a fixed rate, whoever is slow: a call that waits for a free connection has waited since it was due.
 pub(crate) async fn at_rate(channels: &[Channel], ids: &[String], rate: f64, time: Duration) -> Measured {
-    let (ids, begun) = (Arc::new(ids.to_vec()), Instant::now());
+    let (ids, due) = (Arc::new(ids.to_vec()), Arc::new(Semaphore::new(0)));
+    let begun = Instant::now();
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 calls")]
+    let due_at = move |call: u64| begun + Duration::from_secs_f64(call as f64 / rate);
+    // A thread of its own: the runtime's timers tell milliseconds, and calls that are due within one would come in a burst.
+    let (calls, connections) = (calls_in(rate, time), channels.len());
+    let pacer = std::thread::spawn({
+        let due = Arc::clone(&due);
+        move || {
+            for at in (0..calls).map(due_at) {
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                due.add_permits(1);
+            }
+            // Each connection learns that there are no more.
+            due.add_permits(connections);
+        }
+    });
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     for (seed, channel) in (0..).zip(channels) {
-        let (mut client, ids, next) = (
-            UserServiceClient::new(channel.clone()),
-            Arc::clone(&ids),
-            Arc::clone(&next),
-        );
+        let (mut client, ids) = (UserServiceClient::new(channel.clone()), Arc::clone(&ids));
+        let (due, next) = (Arc::clone(&due), Arc::clone(&next));
         tasks.spawn(async move {
             let mut rng = SmallRng::seed_from_u64(seed);
             let (mut latency, mut failed) = (Histogram::new(3).unwrap(), 0);
             loop {
-                #[expect(clippy::cast_precision_loss, reason = "far below 2^52 calls")]
-                let due = Duration::from_secs_f64(next.fetch_add(1, Ordering::Relaxed) as f64 / rate);
-                if due >= time {
+                due.acquire().await.unwrap().forget();
+                let call = next.fetch_add(1, Ordering::Relaxed);
+                if call >= calls {
                     return (latency, failed);
                 }
-                let due = begun + due;
-                sleep_until(due).await;
+                let due = due_at(call);
                 failed += u64::from(!get(&mut client, &ids, &mut rng).await);
                 latency.record(micros(due)).unwrap();
             }
         });
     }
-    Measured::of(tasks.join_all().await, time)
+    let measured = Measured::of(tasks.join_all().await, time);
+    pacer.join().unwrap();
+    measured
 }

@@ -185,7 +185,7 @@ pub(super) async fn finds_a_bad_pod(lab: Arc<Lab>) -> anyhow::Result<()> {
     let pods = &evidence(&status, "success-rate")?.pods;
     ensure!(
         pods.first()
-            .is_some_and(|worst| worst.pod.starts_with("user-service-canary-") && worst.bad * 3 > worst.total),
+            .is_some_and(|worst| worst.pod.starts_with("user-service-canary-") && worst.bad * 4 > worst.total),
         "the bad pod is not told apart: {pods:?}"
     );
     Ok(())

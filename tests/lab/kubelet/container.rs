@@ -232,7 +232,12 @@ impl Runner {
             .dir
             .join("logs/pods")
             .join(format!("{place}_{}.log", container.name));
-        let program = program.in_network(info.network.clone()).clean_env().dir(dir).log(log);
+        let program = program
+            .in_network(info.network.clone())
+            .clean_env()
+            .dir(dir)
+            .log(log)
+            .urgent();
         let program = program.env("HOSTNAME", &info.name);
         let baked = image.env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let program = baked
