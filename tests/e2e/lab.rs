@@ -10,6 +10,7 @@ mod pods;
 mod repositories;
 mod services;
 mod side_by_side;
+mod versions;
 
 use crate::story::Story;
 
@@ -68,6 +69,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "lab_pods_in_networks_of_their_own_are_reached_by_the_proxy_beside_them",
             networks::are_apart,
+        ),
+        Story::new(
+            "a_next_version_of_the_definition_takes_along_what_is_stored_and_the_old_one_goes",
+            versions::moves_on,
         ),
         Story::new("lab_the_kinds_of_others_are_served", services::serves_kinds),
         Story::new(
