@@ -10,6 +10,7 @@ mod faults;
 mod hooks;
 mod inside;
 mod kinds;
+mod lost_pods;
 mod page;
 mod preflight;
 mod refused;
@@ -53,6 +54,7 @@ pub(crate) fn stories() -> Vec<Story> {
             "testers_are_judged_at_weight_0_then_everything_goes_over_and_dead_pods_fail_no_call",
             blue_green::story,
         ),
+        Story::new("weight_follows_the_canary_pods_that_are_left", lost_pods::story),
         Story::new(
             "streams_stay_where_they_are_which_is_said_and_a_maximum_age_moves_them",
             blue_green::streams,

@@ -38,6 +38,12 @@ impl Progressing {
             weight_at
         }
     }
+
+    /// Whether there is something to judge while the step's weight is not on the route yet: the weight from which it rises, or
+    /// what the canary did before its pods were lost.
+    pub(super) fn had_traffic(&self) -> bool {
+        !self.from.is_zero() || self.run.footing.lowered.is_some()
+    }
 }
 
 /// The ticks that a decision looked at, and whether each went into the analysis: one that straddles a change of weight, or
@@ -59,7 +65,7 @@ fn counts_since(plan: &Plan, phase: &Phase) -> Option<Timestamp> {
     match phase {
         Phase::Progressing(p) => match p.weight_at {
             Some(weight_at) => Some(p.counts_from(plan, weight_at)),
-            None => (!p.from.is_zero()).then_some(Timestamp::MIN),
+            None => p.had_traffic().then_some(Timestamp::MIN),
         },
         Phase::Paused(Paused { since, .. }) => Some(*since),
         Phase::Promoting(Promoting { stage, since, .. }) => match stage {
