@@ -1,5 +1,7 @@
 //! A revision on trial: from waiting for its pods, through the steps, to the verdict.
 
+use jiff::Timestamp;
+
 use super::hooks::{Gate, closed, held_by, left};
 use super::rest::{Considered, consider};
 use super::rise::{lower, rise};
@@ -184,11 +186,18 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     // One that is to be lowered, as pods were lost, is not there to stay; unless they came back before it was.
     let lowered = p.run.footing.lowered.is_some();
     if live == step.weight && p.weight_at.is_none() && (!lowered || cx.carries(&p.run, live)) {
-        p.run.footing.lowered = None;
         if lowered {
             let message = format!("{} has its pods again and stands at {live}", p.run.revision);
             cx.note(NoteKind::Normal, "PodsReturned", message);
         }
+        // Ticks that nobody counted, as the controller that wrote the weight was killed before it saw it.
+        if p.had_traffic() {
+            let outcome = cx.absorb(&mut p.run, Timestamp::MIN);
+            if let Some(reason) = failure(&p.run, outcome) {
+                return cx.roll_back(p.run, reason);
+            }
+        }
+        p.run.footing.lowered = None;
         p.weight_at = Some(cx.now);
         p.run.as_of = cx.now;
         if p.from.is_zero() {
