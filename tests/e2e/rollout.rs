@@ -10,6 +10,7 @@ mod faults;
 mod hooks;
 mod inside;
 mod kinds;
+mod lost_pods;
 mod page;
 mod preflight;
 mod refused;
@@ -39,6 +40,7 @@ pub(crate) fn stories() -> Vec<Story> {
             "an_outage_of_both_arms_holds_and_blames_nobody",
             verdicts::blames_nobody,
         ),
+        Story::new("weight_follows_the_canary_pods_that_are_left", lost_pods::story),
         Story::new(
             "a_route_that_stands_in_git_keeps_all_but_the_two_weights",
             adopted::route,

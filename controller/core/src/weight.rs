@@ -32,6 +32,13 @@ impl Weight {
         self.0 == 0
     }
 
+    /// So many of so many, rounded down; all of nothing is everything.
+    pub fn share_of(part: i32, whole: i32) -> Self {
+        let (part, whole) = (i64::from(part.max(0)), i64::from(whole.max(0)));
+        let percent = part.saturating_mul(100).checked_div(whole).unwrap_or(100);
+        Self(u8::try_from(percent).unwrap_or(100).min(100))
+    }
+
     /// The two weights to write, as `(stable, canary)`. They are never both zero.
     ///
     /// Full weight is 1 to 99,999: Linkerd never sends an unready backend's share to a backend of weight 0, so a stable
@@ -112,6 +119,14 @@ mod tests {
         fn reads_a_share_that_is_not_zero_as_not_zero(stable in 0i64..1_000_000, canary in 1i64..1_000_000) {
             prop_assert!(!Weight::from_backends(stable, canary).unwrap().is_zero());
         }
+    }
+
+    #[test]
+    fn a_share_of_something_is_never_more_than_it_is() {
+        let percent = |part, whole| Weight::share_of(part, whole).percent();
+        assert_eq!((percent(1, 3), percent(2, 3), percent(3, 3)), (33, 66, 100));
+        assert_eq!((percent(5, 3), percent(0, 3), percent(-1, 3)), (100, 0, 0));
+        assert_eq!((percent(0, 0), percent(i32::MAX, 1)), (100, 100));
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub struct CanaryRolloutStatus {
     pub history: Vec<HistoryEntry>,
     /// The answer to the last command.
     pub last_command: Option<CommandStatus>,
-    /// Ready, SpecValid, PreflightFailed, MetricsReadable, TrafficNotFollowing, WeightContested, GitPending, RollbackBlocked,
-    /// DeliveryBlocked, CanaryStale, Blind.
+    /// Ready, SpecValid, PreflightFailed, MetricsReadable, TrafficNotFollowing, PodsLost, WeightContested, GitPending,
+    /// RollbackBlocked, DeliveryBlocked, CanaryStale, Blind.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// What receivers of notifications still have to be told, and where it goes on.

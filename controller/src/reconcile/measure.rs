@@ -51,6 +51,7 @@ fn reason(phase: &Phase) -> &'static str {
             PauseReason::TrafficNotFollowing => "TrafficNotFollowing",
             PauseReason::SpecRefused => "SpecRefused",
             PauseReason::Hook => "Hook",
+            PauseReason::PodsLost => "PodsLost",
         },
         Phase::RollingBack(back) => match &back.reason {
             RollbackReason::Failed(_) => "Failed",

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
-    Answer, Decision, Ending, FieldError, NoteKind, Observation, PauseReason, Phase, Plan, Preflight, RestNote,
-    RollbackGit, Run, Starting, State, Trial, Way,
+    Answer, Arm, Decision, Ending, FieldError, Lowered, NoteKind, Observation, PauseReason, Phase, Plan, Preflight,
+    RestNote, RollbackGit, Run, Starting, State, Trial, Way,
 };
 
 use super::desk::ON_ITS_WAY;
@@ -183,8 +183,24 @@ pub(super) fn refused(
     Ok(status)
 }
 
-/// The canary's share that a phase wants.
+/// The canary's share that a phase wants: no more than the pods that are left can carry.
 fn wanted(phase: &Phase, plan: &Plan) -> Weight {
+    let planned = planned(phase, plan);
+    match lowered(phase) {
+        Some(lowered) => planned.min(lowered.to),
+        None => planned,
+    }
+}
+
+/// What its weight was lowered to, as pods were lost, while it is.
+fn lowered(phase: &Phase) -> Option<Lowered> {
+    match phase {
+        Phase::Progressing(_) | Phase::Paused(_) | Phase::Promoting(_) => phase.run()?.footing.lowered,
+        _ => None,
+    }
+}
+
+fn planned(phase: &Phase, plan: &Plan) -> Weight {
     match phase {
         Phase::Progressing(p) => plan.step(p.step).weight,
         Phase::Paused(p) => p.weight,
@@ -436,6 +452,25 @@ fn conditions(
         strays
             .as_deref()
             .unwrap_or("no share of the calls is proven to be off its weight"),
+    );
+    let lowered = lowered(&state.phase).map(|lowered| {
+        let Arm { ready, desired, .. } = observation.canary;
+        format!(
+            "the weight was lowered to {}, as canary pods were lost; {ready} of {desired} are ready",
+            lowered.to
+        )
+    });
+    put(
+        "PodsLost",
+        lowered.is_some(),
+        if lowered.is_some() {
+            "WeightLowered"
+        } else {
+            "NothingLost"
+        },
+        lowered
+            .as_deref()
+            .unwrap_or("no weight is lower than wanted for want of pods"),
     );
     let contest = match &state.phase {
         Phase::Paused(p) if p.reason == PauseReason::WeightContested => {

@@ -38,19 +38,23 @@ impl Progressing {
             weight_at
         }
     }
+
+    /// Whether there is something to judge while the step's weight is not on the route yet: the weight from which it rises, or
+    /// what the canary did before its pods were lost.
+    pub(super) fn had_traffic(&self) -> bool {
+        !self.from.is_zero() || self.run.footing.lowered.is_some()
+    }
 }
 
-/// The ticks that a decision looked at, and whether each went into the analysis: one that straddles a change of weight, or
+/// The ticks that a decision looked at, and whether each went into the analysis: one that straddles the first weight, or
 /// falls into the warm-up, does not.
 pub fn looked_at<'t>(plan: &Plan, before: &Phase, after: &Phase, ticks: &'t [Tick]) -> Vec<(&'t Tick, bool)> {
     let (Some(was), Some(is)) = (before.run(), after.run()) else {
         return Vec::new();
     };
     let since = counts_since(plan, before);
-    // What came before the weight was seen is of another one.
-    let sees_weight = is_without_weight(before) && !is_without_weight(after);
     let seen = ticks.iter().filter(|tick| was.as_of < tick.end && tick.end <= is.as_of);
-    seen.map(|tick| (tick, !sees_weight && since.is_some_and(|since| tick.start >= since)))
+    seen.map(|tick| (tick, since.is_some_and(|since| tick.start >= since)))
         .collect()
 }
 
@@ -59,7 +63,7 @@ fn counts_since(plan: &Plan, phase: &Phase) -> Option<Timestamp> {
     match phase {
         Phase::Progressing(p) => match p.weight_at {
             Some(weight_at) => Some(p.counts_from(plan, weight_at)),
-            None => (!p.from.is_zero()).then_some(Timestamp::MIN),
+            None => p.had_traffic().then_some(Timestamp::MIN),
         },
         Phase::Paused(Paused { since, .. }) => Some(*since),
         Phase::Promoting(Promoting { stage, since, .. }) => match stage {
@@ -74,8 +78,4 @@ fn counts_since(plan: &Plan, phase: &Phase) -> Option<Timestamp> {
         | Phase::Promoted(_)
         | Phase::RolledBack(_) => None,
     }
-}
-
-fn is_without_weight(phase: &Phase) -> bool {
-    matches!(phase, Phase::Progressing(Progressing { weight_at: None, .. }))
 }

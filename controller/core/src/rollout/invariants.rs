@@ -13,6 +13,8 @@ pub enum Violation {
     RisesWithoutRecordedStep,
     /// 1: the canary's weight rises beyond its ready pods.
     RisesWithoutCapacity,
+    /// 1: the canary keeps its weight without any ready pod, though stable has some.
+    StaysWithoutPods,
     /// Capacity: the canary's weight rises while stable could not take everything back.
     RisesWithoutFloor,
     /// 2: after a fail verdict something is done before weight 0 is written.
@@ -52,6 +54,9 @@ pub fn violations(before: &State, observation: &Observation, decision: &Decision
     {
         found.push(Violation::ReturnsUnproven);
     }
+    if stays_without_pods(before, observation, decision) {
+        found.push(Violation::StaysWithoutPods);
+    }
     if rolls_back(before, decision) && !live.is_zero() {
         let first = decision.effects.first();
         let away = matches!(first, Some(Effect::SetWeight(_)));
@@ -65,6 +70,29 @@ pub fn violations(before: &State, observation: &Observation, decision: &Decision
 
 fn rolls_back(before: &State, decision: &Decision) -> bool {
     matches!(decision.state.phase, Phase::RollingBack(_)) && !matches!(before.phase, Phase::RollingBack(_))
+}
+
+/// Of decisions in which nothing else happens: what begins in this one is decided on by the next.
+fn stays_without_pods(before: &State, observation: &Observation, decision: &Decision) -> bool {
+    let live = observation.weight.canary();
+    let (canary, stable) = (&observation.canary, &observation.stable);
+    let is_tried = matches!(
+        before.phase,
+        Phase::Progressing(_) | Phase::Paused(_) | Phase::Promoting(_)
+    );
+    let is_gone = canary.revision.is_some()
+        && canary.revision.as_ref() == before.phase.run().map(|run| &run.revision)
+        && canary.ready == 0
+        && stable.ready_any > 0;
+    let goes_on = before.phase.name() == decision.state.phase.name()
+        && before.last_command == decision.state.last_command
+        && !observation.deleted;
+    let is_lowered = decision
+        .effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::SetWeight(to) if *to < live));
+    let will_be = matches!(&decision.state.phase, Phase::Progressing(p) if p.weight_at.is_none() && p.from < live);
+    is_tried && is_gone && goes_on && !live.is_zero() && !is_lowered && !will_be
 }
 
 fn rise(before: &State, observation: &Observation, decision: &Decision) -> Vec<Violation> {

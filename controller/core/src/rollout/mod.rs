@@ -23,8 +23,8 @@ pub use observation::{
 pub use outlook::{Outlook, StepOutlook};
 pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft, Testers};
 pub use state::{
-    Baseline, CommandAnswer, Commit, Contest, Ending, Floor, PauseReason, Paused, Phase, PhaseName, Preflight,
-    Progressing, PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting,
-    State, Trial, Way, short,
+    Baseline, CommandAnswer, Commit, Contest, Ending, Floor, Footing, Lowered, PauseReason, Paused, Phase, PhaseName,
+    Preflight, Progressing, PromoteStage, Promoting, RestNote, Revision, RollbackGit, RollbackReason, RollingBack, Run,
+    Starting, State, Trial, Way, short,
 };
 pub use transition::{refused, transition};

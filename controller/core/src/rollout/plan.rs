@@ -334,6 +334,15 @@ impl Plan {
         }
         .max(1)
     }
+
+    /// The most that so many canary pods can carry beside this many stable ones: each as much as one of stable's.
+    pub fn carried_by(&self, ready: i32, stable: i32) -> Weight {
+        match self.capacity {
+            Capacity::Proportional | Capacity::Full => Weight::share_of(ready, stable.max(1)),
+            Capacity::External if ready > 0 => Weight::FULL,
+            Capacity::External => Weight::ZERO,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -418,6 +427,30 @@ pub(crate) mod tests {
         assert_eq!(fields(with(&[0])), ["spec.plan.steps"]);
         let [error] = Plan::parse(draft(&[0, 100])).unwrap_err().try_into().unwrap();
         assert!(error.problem.contains("spec.route.testers"), "{error}");
+    }
+
+    #[test]
+    fn pods_carry_a_weight_just_when_there_are_as_many_as_it_needs() {
+        let plan = plan(&[5, 100]);
+        for stable in 1..40 {
+            for weight in (1..=100).map(|w| Weight::try_from(w).unwrap()) {
+                let need = plan.replicas_for(weight, stable);
+                assert!(
+                    plan.carried_by(need, stable) >= weight,
+                    "{need} of {stable} for {weight}"
+                );
+                assert!(
+                    plan.carried_by(need - 1, stable) < weight,
+                    "{need} of {stable} for {weight}"
+                );
+            }
+        }
+        let external = Plan {
+            capacity: Capacity::External,
+            ..plan
+        };
+        assert_eq!(external.carried_by(1, 30), Weight::FULL);
+        assert_eq!(external.carried_by(0, 30), Weight::ZERO);
     }
 
     #[test]

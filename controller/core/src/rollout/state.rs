@@ -62,6 +62,45 @@ pub struct Contest {
     pub times: u32,
 }
 
+/// What the canary's weight stands on: pods that are ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Footing {
+    /// Stable's replicas when the canary last had the pods for its weight: what it lacks is counted beside these. A stable
+    /// that grows takes nothing from a canary that grows after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<i32>,
+    /// Since when too few of its pods are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_since: Option<Timestamp>,
+    /// What the weight was lowered to for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lowered: Option<Lowered>,
+    /// How often that was in the trial, since a person last said that it goes on.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub times: u32,
+}
+
+impl Footing {
+    fn is_new(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_none_yet(times: &u32) -> bool {
+    *times == 0
+}
+
+/// A weight that is lower than wanted, as pods were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lowered {
+    /// What the ready pods could carry.
+    pub to: Weight,
+    /// When that was decided.
+    pub at: Timestamp,
+}
+
 /// One trial of one revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,6 +123,9 @@ pub struct Run {
     /// Whether traffic follows the step's weight.
     #[serde(default)]
     pub following: Following,
+    /// What its weight stands on.
+    #[serde(default, skip_serializing_if = "Footing::is_new")]
+    pub footing: Footing,
     /// Who wrote the weights beside Serin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contest: Option<Contest>,
@@ -280,6 +322,8 @@ pub enum PauseReason {
     SpecRefused,
     /// A hook said no, or said nothing in time.
     Hook,
+    /// Its pods were lost again and again.
+    PodsLost,
 }
 
 /// See [`Phase::Paused`].
@@ -570,8 +614,11 @@ impl Phase {
     pub fn samples_since(&self) -> Option<Timestamp> {
         match self {
             Self::Progressing(Progressing {
-                weight_at: None, from, ..
-            }) if from.is_zero() => None,
+                weight_at: None,
+                from,
+                run,
+                ..
+            }) if from.is_zero() && run.footing.lowered.is_none() => None,
             Self::Starting(_)
             | Self::RollingBack(_)
             | Self::Promoting(Promoting {
@@ -595,6 +642,7 @@ impl Run {
             fresh_at: now,
             analysis: plan.analysis(&crate::analysis::Baseline::default()),
             following: Following::default(),
+            footing: Footing::default(),
             contest: None,
             hooks: Vec::new(),
         }

@@ -37,6 +37,8 @@ pub(crate) enum Action {
     /// Argo CD has applied one arm and not the other.
     SyncOnly(Side),
     PodsDie(Side),
+    /// One of them.
+    PodDies(Side),
     Tamper(i64),
     // People.
     Order(Verb),
@@ -76,6 +78,7 @@ impl Action {
             | Self::SyncSlowly
             | Self::SyncOnly(_)
             | Self::PodsDie(_)
+            | Self::PodDies(_)
             | Self::Tamper(_) => true,
             _ => false,
         }
@@ -126,7 +129,7 @@ fn candidates(world: &World, kinds: &[Kind]) -> Vec<Action> {
         ]);
         all.extend(kinds.iter().copied().map(Action::LateTick));
         for side in [Side::Stable, Side::Canary] {
-            all.extend([Action::SyncOnly(side), Action::PodsDie(side)]);
+            all.extend([Action::SyncOnly(side), Action::PodsDie(side), Action::PodDies(side)]);
         }
         all.extend([Action::Tamper(0), Action::Tamper(100)]);
     }
@@ -338,6 +341,16 @@ fn changed(next: &mut World, action: Action) -> bool {
             let arm = next.deployed(side);
             let dies = arm.ready_any > 0;
             (arm.ready, arm.ready_any) = (0, 0);
+            dies
+        }
+        Action::PodDies(side) => {
+            let arm = next.deployed(side);
+            // The last one is all of them.
+            let dies = arm.ready > 1;
+            if dies {
+                arm.ready -= 1;
+                arm.ready_any -= 1;
+            }
             dies
         }
         Action::Tamper(to) => {

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use jiff::Timestamp;
 use serin_core::analysis::Outcome;
 use serin_core::rollout::{
-    Decision, Effect, Ending, HookRun, HookView, LiveWeight, Observation, Paused, Phase, Plan, Preflight, Progressing,
-    PromoteStage, Promoting, RollbackGit, RollbackReason, RollingBack, Run, Starting, State,
+    Decision, Effect, Ending, Footing, HookRun, HookView, LiveWeight, Observation, Paused, Phase, Plan, Preflight,
+    Progressing, PromoteStage, Promoting, RollbackGit, RollbackReason, RollingBack, Run, Starting, State,
 };
 
 use serin_core::rollout::state::Pushed;
@@ -345,9 +345,19 @@ impl Prints {
             analysis: _,
             // Calls follow the weight here.
             following: _,
+            footing:
+                Footing {
+                    beside,
+                    short_since,
+                    lowered,
+                    times,
+                },
             contest,
             hooks,
         } = run;
+        self.put((beside, lowered.map(|lowered| lowered.to), times));
+        self.time_if(*short_since);
+        self.time_if(lowered.map(|lowered| lowered.at));
         self.hooks(hooks);
         self.put(contest.as_ref().map(|contest| format!("{contest:?}")));
         self.put((revision, baseline, commit.as_ref().map(|c| &c.id)));

@@ -15,6 +15,10 @@ pub(crate) enum Mutation {
     RaisesWithoutVerdict,
     /// 1: raises the weight before the pods for it are ready.
     RaisesWithoutPods,
+    /// 1: takes pods that died for ready ones.
+    IgnoresLostPods,
+    /// 1: gives a weight that was lowered for lost pods again, before anything was seen at the lower one.
+    ReturnsUnseen,
     /// 2: rolls back without taking the traffic away first.
     KeepsTraffic,
     /// 2: gives a weight that somebody lowered again by itself.
@@ -45,9 +49,16 @@ pub(crate) fn decide(
     observation: &Observation,
     now: Timestamp,
 ) -> Decision {
-    let mut decision = controller::decide(plan, state, observation, now);
+    let mut decision = match ignores_lost_pods(mutation, state, observation) {
+        Some(believed) => controller::decide(plan, state, &believed, now),
+        None => controller::decide(plan, state, observation, now),
+    };
     match mutation {
-        Mutation::None | Mutation::ForgetsWhatItPushed | Mutation::PushesByForce | Mutation::OverwritesHotfixes => {}
+        Mutation::None
+        | Mutation::IgnoresLostPods
+        | Mutation::ForgetsWhatItPushed
+        | Mutation::PushesByForce
+        | Mutation::OverwritesHotfixes => {}
         Mutation::RaisesWithoutVerdict => {
             if let Phase::Progressing(p) = &mut decision.state.phase
                 && p.weight_at.is_some()
@@ -63,6 +74,16 @@ pub(crate) fn decide(
                 && let Phase::Progressing(_) = &state.phase
                 && p.weight_at.is_none()
                 && observation.weight.canary() < plan.step(p.step).weight
+            {
+                let weight = plan.step(p.step).weight;
+                decision.effects.insert(0, Effect::SetWeight(weight));
+            }
+        }
+        Mutation::ReturnsUnseen => {
+            if let Phase::Progressing(p) = &decision.state.phase
+                && p.run.footing.lowered.is_some()
+                && observation.weight.canary() == p.from
+                && observation.canary.ready >= controller::need(plan, plan.step(p.step).weight, observation)
             {
                 let weight = plan.step(p.step).weight;
                 decision.effects.insert(0, Effect::SetWeight(weight));
@@ -128,4 +149,15 @@ pub(crate) fn decide(
         }
     }
     decision
+}
+
+/// What is believed of a canary that was at its step's weight.
+fn ignores_lost_pods(mutation: Mutation, state: &State, observation: &Observation) -> Option<Observation> {
+    let at_weight = matches!(&state.phase, Phase::Progressing(p) if p.weight_at.is_some());
+    let believes = mutation == Mutation::IgnoresLostPods && at_weight && observation.canary.revision.is_some();
+    believes.then(|| {
+        let mut believed = observation.clone();
+        believed.canary.ready = believed.canary.desired;
+        believed
+    })
 }

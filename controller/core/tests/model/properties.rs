@@ -60,6 +60,8 @@ pub(crate) struct Witness {
     pub(crate) raised: bool,
     /// What people made stable themselves.
     pub(crate) promoted_by_hand: Option<Rev>,
+    /// The weight that was given, since lowered by Serin alone, as pods were lost.
+    pub(crate) given: u8,
     /// Both arms failed alike in this trial: the analysis holds, and may go on to.
     pub(crate) both_failed: bool,
 }
@@ -97,11 +99,25 @@ pub(crate) fn tampered(world: &mut World, to: Weight) {
         to < world.live(),
         world.witness.recorded && world.witness.blind + 1 < LONG,
     );
+    // To lower it to what status says already is nobody's word but Serin's.
+    let says = match &world.status.phase {
+        Phase::Progressing(p) => p.run.footing.lowered.map(|lowered| lowered.to),
+        _ => None,
+    };
+    let is_foreign = is_known && says.is_none_or(|says| to < says);
     if lowers {
         another_weight(&mut world.witness);
     }
-    world.witness.lowered |= lowers && is_known;
+    if lowers && is_foreign {
+        world.witness.given = 0;
+    }
+    world.witness.lowered |= lowers && is_foreign;
     world.witness.raised |= !lowers;
+}
+
+/// Whether Serin lowers the weight, as pods were lost: what was given may come back.
+fn is_for_pods(acting: &Acting) -> bool {
+    matches!(&acting.seen.state.phase, Phase::Progressing(p) if p.run.footing.lowered.is_some() && !p.from.is_zero())
 }
 
 /// What the witness notes of a weight that Serin writes.
@@ -110,6 +126,9 @@ pub(crate) fn wrote_weight(world: &mut World, acting: &Acting, to: Weight) {
         let raises = to > world.live();
         if raises {
             world.witness.word = false;
+            world.witness.given = to.percent();
+        } else if !is_for_pods(acting) {
+            world.witness.given = 0;
         }
         // A weight that somebody raised is brought back to what it was.
         let corrects = !raises && world.witness.raised && !to.is_zero();
@@ -176,6 +195,7 @@ pub(crate) fn decision(world: &World, seen: &Seen, decision: &Decision) -> Resul
         return Err(match violation {
             Violation::RisesWithoutRecordedStep => broken(1, "the weight rises outside of a recorded step"),
             Violation::RisesWithoutCapacity => broken(1, "the weight rises without ready pods"),
+            Violation::StaysWithoutPods => broken(1, "the weight stays where no pod is ready"),
             Violation::RisesWithoutFloor => broken(1, "the weight rises although stable could not take it all back"),
             Violation::TrafficNotFirst => broken(2, "something is done before the traffic is taken away"),
             Violation::CommitsBeforeTraffic => broken(2, "a rollback is committed while the canary has traffic"),
@@ -386,7 +406,9 @@ fn rises(plan: &Plan, world: &World, acting: &Acting, to: Weight) -> Result<(), 
             .ok_or(broken(1, "the first weight is not the first step's"));
     }
     let unproven = witness.proof >= Proof::Calls && witness.at_weight >= 2;
-    if witness.word || witness.proof == Proof::Good || unproven {
+    // What Serin itself lowered comes back when something was seen since, and nothing against it.
+    let returns = to.percent() <= witness.given && witness.at_weight >= 1;
+    if witness.word || witness.proof == Proof::Good || unproven || returns {
         Ok(())
     } else {
         Err(broken(1, "the weight rises without a verdict or a person's word"))

@@ -351,6 +351,7 @@ fn end(plan: &Plan, before: &State, after: &State, now: Timestamp) -> End {
                     | PauseReason::SpecRefused
                     | PauseReason::TrafficNotFollowing
                     | PauseReason::Hook
+                    | PauseReason::PodsLost
                     | PauseReason::WeightContested => Waiting::Person,
                 },
                 _ => Waiting::Step,

@@ -183,6 +183,7 @@ fn resume(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     if p.reason == PauseReason::Hook {
         hooks::ask_again(cx, &mut p.run);
     }
+    p.run.footing.times = 0;
     match p.reason {
         PauseReason::MetricUnusable => {
             cx.take_away();
@@ -197,9 +198,11 @@ fn resume(cx: &mut Context<'_>, mut p: Paused) -> Phase {
         // Its traffic was taken away meanwhile: what the later steps stood on is gone.
         _ if p.weight.is_zero() => again(cx, p.run),
         PauseReason::Approval => next(cx, p.run, p.step),
-        PauseReason::Operator | PauseReason::Inconclusive | PauseReason::TrafficNotFollowing | PauseReason::Hook => {
-            enter(cx, p.run, p.step, p.weight)
-        }
+        PauseReason::Operator
+        | PauseReason::Inconclusive
+        | PauseReason::TrafficNotFollowing
+        | PauseReason::Hook
+        | PauseReason::PodsLost => enter(cx, p.run, p.step, p.weight),
         PauseReason::Blind | PauseReason::StableChanged | PauseReason::WeightContested | PauseReason::SpecRefused => {
             cx.take_away();
             again(cx, p.run)

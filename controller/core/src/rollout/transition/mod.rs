@@ -3,6 +3,7 @@
 //! Two rules hold for all of them. Traffic is taken away in the very decision that says so, before anything else. What
 //! gives traffic, and what changes Git, is decided only in a later call, when the state that wants it has been written.
 
+mod capacity;
 mod command;
 mod contest;
 mod floor;
@@ -11,6 +12,7 @@ mod leave;
 mod promoting;
 mod refused;
 mod rest;
+mod rise;
 mod rolling_back;
 mod traffic;
 mod trial;
@@ -201,21 +203,6 @@ impl<'a> Context<'a> {
     fn first(&mut self, weight: Weight) {
         self.effects.retain(|effect| !matches!(effect, Effect::SetWeight(_)));
         self.effects.insert(0, Effect::SetWeight(weight));
-    }
-
-    fn scale(&mut self, replicas: i32) {
-        if self.plan.capacity != Capacity::External && self.obs.canary.desired != replicas {
-            self.effects.push(Effect::ScaleCanary(replicas));
-        }
-    }
-
-    /// Sees that the canary has the pods for a weight; never scales it down. Says whether they are ready.
-    fn capacity_for(&mut self, weight: Weight) -> bool {
-        let need = self.plan.replicas_for(weight, self.obs.stable.desired);
-        if self.obs.canary.desired < need {
-            self.scale(need);
-        }
-        self.obs.canary.ready >= need
     }
 
     /// Scales the canary down once its calls in flight had their time. Says whether it is down.

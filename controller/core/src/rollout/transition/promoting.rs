@@ -1,7 +1,7 @@
 //! From the last step to the end of the hand-over: commit, stable runs the revision, traffic returns share by share.
 
 use super::trial::{ending, pause};
-use super::{Context, failure};
+use super::{Context, capacity, failure};
 use crate::Weight;
 use crate::analysis::Judged;
 use crate::rollout::effect::{Effect, NoteKind};
@@ -24,12 +24,17 @@ pub(super) fn promoting(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
     if let Some(reason) = failure(&p.run, outcome) {
         return fail(cx, p, reason);
     }
-    match p.stage.clone() {
+    if p.way == Way::Trial && matches!(p.stage, PromoteStage::Committing | PromoteStage::Applying) {
+        cx.keep_capacity(&p.run, Weight::FULL);
+    }
+    let mut phase = match p.stage.clone() {
         PromoteStage::Committing => committing(cx, p),
         PromoteStage::Applying => applying(cx, p),
         PromoteStage::Returning { share, weight_at } => returning(cx, p, share, weight_at),
         PromoteStage::Draining => draining(cx, p),
-    }
+    };
+    capacity::while_promoting(cx, &mut phase);
+    phase
 }
 
 fn committing(cx: &mut Context<'_>, mut p: Promoting) -> Phase {

@@ -21,6 +21,7 @@ use crate::rollout::{
 
 mod floor;
 mod hooks;
+mod pods;
 mod refused;
 mod restart;
 mod returns;
@@ -922,7 +923,7 @@ proptest! {
     /// Whatever happens in whatever order, no decision breaks an invariant (`step` checks them), at most one commit of
     /// each kind is made for a revision, and a rollout left alone comes to rest.
     #[test]
-    fn keeps_the_invariants_through_any_history(events in prop::collection::vec((0u8..15, 1i64..30), 1..40)) {
+    fn keeps_the_invariants_through_any_history(events in prop::collection::vec((0u8..20, 1i64..30), 1..40)) {
         let world = live_through(World::new(STEPS).with_canary("1.1.0"), events);
         let again: State = serde_json::from_str(&serde_json::to_string(&world.state).unwrap()).unwrap();
         prop_assert_eq!(again, world.state);
@@ -931,7 +932,7 @@ proptest! {
     /// The same with hooks at every point, whose answers change too.
     #[test]
     fn keeps_the_invariants_through_any_history_with_hooks(
-        events in prop::collection::vec((0u8..18, 1i64..30), 1..40),
+        events in prop::collection::vec((0u8..20, 1i64..30), 1..40),
         on_failure in 0usize..3,
     ) {
         let world = live_through(hooks::everywhere(on_failure).with_canary("1.1.0"), events);
@@ -968,6 +969,9 @@ fn live_through(mut world: World, events: Vec<(u8, i64)>) -> World {
             15 => world.hook = |_| Some(HookView::Passed),
             16 => world.hook = |_| Some(HookView::Failed("no".into())),
             17 => world.hook = |_| None,
+            // Pods die, and may stay away.
+            18 => world.canary.ready = 0,
+            19 => world.canary.ready /= 2,
             // A restart: nothing but the state survives.
             _ => world.git = GitView::default(),
         }

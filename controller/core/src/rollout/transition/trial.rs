@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::hooks::{Gate, closed, held_by, left};
 use super::rest::{Considered, consider};
-use super::{Context, contest, failure, floor, traffic};
+use super::rise::{lower, rise};
+use super::{Context, contest, failure, traffic};
 use crate::Weight;
 use crate::analysis::Outcome;
 use crate::rollout::effect::{Effect, NoteKind};
@@ -154,7 +155,7 @@ fn freeze(cx: &mut Context<'_>, starting: &mut Starting, ready: bool) {
 }
 
 /// Enters a step. Its weight is written by the next decision, when this one is in status.
-pub(super) fn enter(cx: &mut Context<'_>, run: Run, step: usize, from: Weight) -> Phase {
+pub(super) fn enter(cx: &mut Context<'_>, mut run: Run, step: usize, from: Weight) -> Phase {
     let weight = cx.plan.step(step).weight;
     cx.say(format!("step {} of {}: {weight}", step + 1, cx.plan.steps().len()));
     let message = format!(
@@ -165,6 +166,7 @@ pub(super) fn enter(cx: &mut Context<'_>, run: Run, step: usize, from: Weight) -
     );
     cx.note(NoteKind::Normal, "StepEntered", message);
     cx.wake = Some(cx.now);
+    run.footing.lowered = None;
     Phase::Progressing(Progressing {
         run,
         step,
@@ -181,7 +183,21 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     cx.hear(&mut p.run.hooks, true);
     let step = cx.plan.step(p.step).clone();
     let live = cx.live();
-    if live == step.weight && p.weight_at.is_none() {
+    // One that is to be lowered, as pods were lost, is not there to stay; unless they came back before it was.
+    let lowered = p.run.footing.lowered.is_some();
+    if live == step.weight && p.weight_at.is_none() && (!lowered || cx.carries(&p.run, live)) {
+        if lowered {
+            let message = format!("{} has its pods again and stands at {live}", p.run.revision);
+            cx.note(NoteKind::Normal, "PodsReturned", message);
+        }
+        // Ticks that nobody counted, as the controller that wrote the weight was killed before it saw it.
+        if p.had_traffic() {
+            let outcome = cx.absorb(&mut p.run, Timestamp::MIN);
+            if let Some(reason) = failure(&p.run, outcome) {
+                return cx.roll_back(p.run, reason);
+            }
+        }
+        p.run.footing.lowered = None;
         p.weight_at = Some(cx.now);
         p.run.as_of = cx.now;
         if p.from.is_zero() {
@@ -219,6 +235,10 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     }
     if live < step.weight {
         return contest::lowered(cx, p.run, p.step);
+    }
+    cx.keep_capacity(&p.run, step.weight);
+    if let Some(to) = cx.lost(&mut p.run, step.weight) {
+        return lower(cx, p, step.weight, to);
     }
     if p.run.analysis.unusable().is_some() {
         return pause(cx, p.run, p.step, PauseReason::MetricUnusable);
@@ -276,61 +296,6 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     Phase::Progressing(p)
 }
 
-/// The step's weight is not on the route yet: write it as soon as the pods for it are ready. What traffic the canary has
-/// meanwhile is judged as part of the step that gave it.
-fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> Phase {
-    if !p.from.is_zero() {
-        let outcome = cx.absorb(&mut p.run, Timestamp::MIN);
-        if let Some(reason) = failure(&p.run, outcome) {
-            return cx.roll_back(p.run, reason);
-        }
-        if cx.is_blind(&p.run) {
-            return go_blind(cx, p.run, p.step);
-        }
-    }
-    let need = cx.plan.replicas_for(weight, cx.obs.stable.desired);
-    let has_pods = cx.obs.canary.revision.is_some() && cx.obs.canary.ready >= need;
-    // Before the question who lowered the weight: it may have been this very rollback, by a controller that was killed.
-    if !has_pods && cx.elapsed(p.since, cx.plan.progress_deadline) {
-        return cx.roll_back(p.run, RollbackReason::ProgressDeadline);
-    }
-    if cx.live() < p.from {
-        return contest::lowered(cx, p.run, p.step);
-    }
-    if cx.live() > weight {
-        return contest::raised(cx, p, weight);
-    }
-    if !cx.baseline_holds(&p.run) {
-        return pause(cx, p.run, p.step, PauseReason::StableChanged);
-    }
-    if cx.obs.canary.revision.is_some() && cx.capacity_for(weight) {
-        let out_of_sight = p.run.fresh_at < p.run.as_of || cx.obs.sampling_problem.is_some();
-        if out_of_sight && !p.from.is_zero() {
-            cx.say(format!("{weight} waits for a fresh scrape of {}", p.run.revision));
-            return Phase::Progressing(p);
-        }
-        if !floor::stands(cx) {
-            return Phase::Progressing(p);
-        }
-        match cx.gate(&mut p.run, HookPoint::BeforeTrafficIncrease, Some(p.step)) {
-            Gate::Open => {}
-            Gate::Waiting(waits) => {
-                cx.say(format!("{weight} for {} {waits}", p.run.revision));
-                return Phase::Progressing(p);
-            }
-            Gate::Closed(how) => return closed(cx, p.run, p.step, how),
-        }
-        cx.first(weight);
-        cx.say(format!("raising {} to {weight}", p.run.revision));
-        return Phase::Progressing(p);
-    }
-    cx.say(format!(
-        "{weight} waits for canary pods: {} of {need} ready",
-        cx.obs.canary.ready
-    ));
-    Phase::Progressing(p)
-}
-
 /// The step passed, by a verdict or by a person's word.
 pub(super) fn next(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
     if cx.plan.is_last(step) {
@@ -383,7 +348,7 @@ pub(super) fn pause_at(cx: &mut Context<'_>, run: Run, step: usize, reason: Paus
     })
 }
 
-fn go_blind(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
+pub(super) fn go_blind(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
     take_out_of_sight(cx, &run);
     Phase::Paused(Paused {
         run,
@@ -437,6 +402,7 @@ fn why(plan: &Plan, run: &Run, reason: PauseReason) -> String {
             "its calls do not go where the weight says (`serin resume` tries the step again)"
         }
         PauseReason::Hook => "a hook held it up; it would not now (`serin resume`)",
+        PauseReason::PodsLost => "its pods were lost again and again (`serin resume` tries the step again)",
     };
     text.to_owned()
 }
@@ -447,7 +413,8 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     }
     cx.hear(&mut p.run.hooks, true);
     if cx.live() == p.weight {
-        let (since, weight) = (p.since, p.weight);
+        let lowered_at = p.run.footing.lowered.map_or(p.since, |lowered| lowered.at);
+        let (since, weight) = (p.since.max(lowered_at), p.weight);
         traffic::follow(cx, &mut p.run, since, weight);
     }
     let outcome = cx.absorb(&mut p.run, p.since);
@@ -461,6 +428,14 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
         cx.first(weight);
     } else {
         p.weight = live;
+    }
+    let held = p.weight;
+    cx.keep_capacity(&p.run, held);
+    if let Some(to) = cx.lost(&mut p.run, held) {
+        // Nothing rises here by itself, so a lower weight is nobody's word; it may be written before it is recorded.
+        cx.note_lost(&mut p.run, held, to);
+        cx.first(to);
+        p.weight = to;
     }
     if p.reason == PauseReason::Blind {
         if p.run.fresh_at > p.since {
@@ -491,7 +466,8 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
 }
 
 /// The same trial from its first step; what was counted against it stays counted.
-pub(super) fn again(cx: &mut Context<'_>, run: Run) -> Phase {
+pub(super) fn again(cx: &mut Context<'_>, mut run: Run) -> Phase {
+    run.footing.lowered = None;
     cx.say(format!("{} begins again at its first step", run.revision));
     Phase::Starting(Starting {
         run,

@@ -41,3 +41,42 @@ proptest! {
         prop_assert_eq!(serde_json::to_string(&world.state).unwrap(), serde_json::to_string(&alive).unwrap());
     }
 }
+
+/// A controller that writes a weight, is killed before it sees it, and comes back a while later.
+fn killed_with_the_weight_written(from: u8, failing: f64) -> World {
+    let mut world = World::new(STEPS).with_canary("1.1.0");
+    let enters = |w: &World| matches!(&w.state.phase, Phase::Progressing(p) if p.weight_at.is_none() && p.from.percent() == from);
+    world.until("the step is entered", 200, enters);
+    let recorded = world.state.clone();
+    let weights = world.weights.len();
+    world.until("its weight is written", 20, |w| w.weights.len() > weights);
+    world.state = recorded;
+    world.failing = failing;
+    world.now += 60;
+    world
+}
+
+#[test]
+fn what_failed_while_nobody_had_seen_the_new_weight_is_counted_when_it_is_seen() {
+    let mut world = killed_with_the_weight_written(25, 0.5);
+    world.step();
+    assert_eq!(world.state.phase.name(), PhaseName::RollingBack);
+    assert!(world.weight.canary().is_zero());
+}
+
+/// Before the first weight there is nothing to count from, and the first calls warm the canary up: those that come from then on
+/// say the same.
+#[test]
+fn a_first_weight_that_nobody_had_seen_counts_from_when_it_is_seen() {
+    let mut world = killed_with_the_weight_written(0, 0.5);
+    world.step();
+    assert_eq!(world.state.phase.name(), PhaseName::Progressing);
+    world.until_phase(PhaseName::RollingBack, 40);
+}
+
+#[test]
+fn a_good_canary_loses_nothing_by_a_controller_that_was_killed_with_its_weight_written() {
+    let mut world = killed_with_the_weight_written(25, 0.0);
+    world.until_phase(PhaseName::Promoted, 400);
+    assert_eq!(world.weights, [5, 25, 50, 100, 75, 50, 0]);
+}
