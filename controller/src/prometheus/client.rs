@@ -137,7 +137,10 @@ impl SampleError {
         };
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
         while let Some(error) = cause {
-            if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
+            if error
+                .downcast_ref::<reqwest::Error>()
+                .is_some_and(reqwest::Error::is_connect)
+            {
                 return true;
             }
             cause = error.source();
@@ -244,7 +247,8 @@ impl Client {
         within: Within,
         each: impl FnMut(Raw<'_>) -> ControlFlow<()>,
     ) -> Result<(), SampleError> {
-        self.in_time(within.time, self.read(query, at, within.bytes, each)).await
+        self.in_time(within.time, self.read(query, at, within.bytes, each))
+            .await
     }
 
     /// The values of an instant query, by the server's own clock.

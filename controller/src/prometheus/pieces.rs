@@ -18,9 +18,7 @@ pub(super) struct Pieces {
     /// The beginning of a piece whose end has not come.
     piece: Vec<u8>,
     cut: usize,
-    /// Within `data.result`.
-    among_pieces: bool,
-    in_piece: bool,
+    place: Place,
     /// How deep in the rest, and in a piece.
     depth: usize,
     piece_depth: usize,
@@ -32,6 +30,16 @@ pub(super) struct Pieces {
     on_way: [bool; 2],
 }
 
+/// Where the last byte was.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Elsewhere,
+    /// In `data.result`, between its elements.
+    AmongPieces,
+    InPiece,
+}
+
 /// It is no answer of Prometheus: a part of it is longer than any could be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
@@ -40,7 +48,7 @@ impl Pieces {
     /// Reads on. Each piece goes to `each`, in order.
     pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> Result<(), TooLong> {
         while let Some((first, _)) = bytes.split_first() {
-            if self.in_piece {
+            if self.place == Place::InPiece {
                 let (taken, ended) = self.in_piece(bytes);
                 let (part, later) = bytes.split_at(taken);
                 bytes = later;
@@ -51,14 +59,14 @@ impl Pieces {
                     }
                 }
                 if ended {
-                    self.in_piece = false;
+                    self.place = Place::AmongPieces;
                     let piece = std::mem::take(&mut self.piece);
                     each(if piece.is_empty() { part } else { &piece });
                     self.cut += 1;
                     self.rest.extend_from_slice(b"null");
                 }
-            } else if self.among_pieces && !self.in_string && matches!(first, b'{' | b'[') {
-                self.in_piece = true;
+            } else if self.place == Place::AmongPieces && !self.in_string && matches!(first, b'{' | b'[') {
+                self.place = Place::InPiece;
             } else {
                 self.outside(*first);
                 bytes = bytes.get(1..).unwrap_or_default();
@@ -127,12 +135,13 @@ impl Pieces {
             }
             b',' => self.leave(self.depth),
             b'{' | b'[' => {
-                self.among_pieces = byte == b'[' && self.depth == 2 && self.on_way == [true, true];
+                let opens = byte == b'[' && self.depth == 2 && self.on_way == [true, true];
+                self.place = if opens { Place::AmongPieces } else { Place::Elsewhere };
                 self.depth += 1;
                 self.leave(self.depth);
             }
             b'}' | b']' => {
-                self.among_pieces = false;
+                self.place = Place::Elsewhere;
                 self.leave(self.depth);
                 self.depth = self.depth.saturating_sub(1);
             }
