@@ -266,3 +266,40 @@ fn has_no_status(series: &Series) -> bool {
 fn is_on(port: &str, target: &Target) -> bool {
     port.parse() == Ok(target.port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::target;
+    use super::*;
+
+    #[test]
+    fn a_target_is_as_large_as_its_part_of_the_largest_answer_and_its_share_of_what_is_nobodys() {
+        let targets = ["a", "b"].map(|namespace| Arc::new(target(namespace, "web")));
+        let mut sorting = Sorting::new(&targets);
+        let responses = |namespace: &str, hash: &str| {
+            format!(
+                r#"{{"metric":{{"__name__":"response_total","namespace":"{namespace}","deployment":"web-canary",
+                "pod_template_hash":"{hash}","srv_port":"50051","pod":"p"}},"values":[[1,"1"]]}}"#
+            )
+        };
+        let (mine, stray) = (responses("a", "c1"), responses("a", "c0"));
+        let mut take = |subject, text: &str| sorting.take(subject, &Raw::read(text.as_bytes()).unwrap());
+        take(Subject::Sight, &mine);
+        take(Subject::Responses, &mine);
+        take(Subject::Responses, &mine);
+        let kept = take(Subject::Responses, &stray);
+        assert_eq!(take(Subject::Responses, &stray), kept, "what is nobody's is not held");
+        let sorted = sorting.finish();
+        let share = stray.len();
+        assert_eq!(
+            sorted.iter().map(|one| one.bytes).collect::<Vec<_>>(),
+            [2 * mine.len() + share, share]
+        );
+        assert_eq!(sorted[0].seen.canary.len(), 3);
+        assert_eq!(
+            sorted[0].seen.canary[0].labels.len(),
+            2,
+            "the name and the pod are all that counting reads of these"
+        );
+    }
+}
