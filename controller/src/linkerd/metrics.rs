@@ -59,3 +59,16 @@ pub const DEPLOYMENT: &str = "deployment";
 pub const POD: &str = "pod";
 /// Added by the scrape, from the pod's label `pod-template-hash`.
 pub const POD_TEMPLATE_HASH: &str = "pod_template_hash";
+
+/// What a route's metrics of backends say of the route's parent.
+pub const PARENT_KIND: &str = "parent_kind";
+/// The value of [`PARENT_KIND`] for an apex Service.
+pub const SERVICE: &str = "Service";
+/// The apex Service's namespace.
+pub const PARENT_NAMESPACE: &str = "parent_namespace";
+/// The apex Service.
+pub const PARENT_NAME: &str = "parent_name";
+/// The namespace of the arm's Service.
+pub const BACKEND_NAMESPACE: &str = "backend_namespace";
+/// The arm's Service.
+pub const BACKEND_NAME: &str = "backend_name";

@@ -2,11 +2,15 @@
 //!
 //! Every query selects raw samples by a range: `rate` and `increase` extrapolate, and lose a new pod's first sample.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::SignedDuration;
 
 use super::metrics as m;
+
+/// The bound of the bucket that has all calls.
+const INFINITE: &str = "+Inf";
 
 /// The pods of one arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,66 @@ pub struct Arm<'a> {
     pub pod_template_hashes: &'a [&'a str],
 }
 
+/// The pods of many arms at once: those of every one of these Deployments in every one of these namespaces. That can be more than
+/// the arms that are meant; who asks puts aside what is nobody's.
+#[derive(Debug, Clone, Copy)]
+pub struct Arms<'a> {
+    /// Their namespaces.
+    pub namespaces: &'a BTreeSet<&'a str>,
+    /// Their Deployments.
+    pub deployments: &'a BTreeSet<&'a str>,
+}
+
+/// Endpoints of many Services at once, in the same manner.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoints<'a> {
+    /// Their namespaces.
+    pub namespaces: &'a BTreeSet<&'a str>,
+    /// Their Services.
+    pub services: &'a BTreeSet<&'a str>,
+}
+
+/// What [`sight`] asks, of many arms.
+pub fn sight_of_many(arms: Arms<'_>) -> String {
+    let names = format!("{}|{}", m::BUILD_INFO, m::PROCESS_START);
+    Selector::of("").matcher(m::NAME, "=~", &names).arms(arms).finish()
+}
+
+/// What [`inbound_responses`] asks, of many arms on these ports.
+pub fn inbound_responses_of_many(arms: Arms<'_>, ports: &BTreeSet<u16>) -> String {
+    inbound_of_many(m::RESPONSES, arms, ports).finish()
+}
+
+/// What [`inbound_latency`] asks, of many arms on these ports.
+pub fn inbound_latency_of_many(arms: Arms<'_>, ports: &BTreeSet<u16>, bounds_ms: &BTreeSet<u64>) -> String {
+    inbound_of_many(m::LATENCY_BUCKETS, arms, ports)
+        .matcher(m::LE, "=~", &bounds(bounds_ms.iter()))
+        .finish()
+}
+
+/// What [`outbound_requests`] asks, of many Services on these ports.
+pub fn outbound_requests_to_many(to: Endpoints<'_>, ports: &BTreeSet<u16>) -> String {
+    Selector::of(m::REQUESTS)
+        .matcher(m::DIRECTION, "=", m::OUTBOUND)
+        .any(m::DST_NAMESPACE, to.namespaces.iter().copied())
+        .any(m::DST_SERVICE, to.services.iter().copied())
+        .any(m::TARGET_PORT, ports.iter().map(u16::to_string))
+        .finish()
+}
+
+/// What clients' proxies counted of the answers of these Services' backends, in these metrics; `backends` are Services of the same
+/// namespaces.
+pub fn backend_responses_of_many(metrics: &BTreeSet<&str>, of: Endpoints<'_>, backends: &BTreeSet<&str>) -> String {
+    Selector::of("")
+        .any(m::NAME, metrics.iter().copied())
+        .matcher(m::PARENT_KIND, "=", m::SERVICE)
+        .any(m::PARENT_NAMESPACE, of.namespaces.iter().copied())
+        .any(m::PARENT_NAME, of.services.iter().copied())
+        .any(m::BACKEND_NAMESPACE, of.namespaces.iter().copied())
+        .any(m::BACKEND_NAME, backends.iter().copied())
+        .finish()
+}
+
 /// Responses of the application's port, without the kubelet's probes. `port` is the port that the container listens on.
 pub fn inbound_responses(arm: Arm<'_>, port: u16) -> String {
     inbound(m::RESPONSES, arm, port).finish()
@@ -26,12 +90,22 @@ pub fn inbound_responses(arm: Arm<'_>, port: u16) -> String {
 
 /// The buckets from which calls slower than each of these bounds are counted, and the one that counts all.
 pub fn inbound_latency(arm: Arm<'_>, port: u16, bounds_ms: &[u64]) -> String {
-    // Prometheus 3 writes bounds as floats ("500.0") whatever the proxy said.
-    let mut bounds: Vec<_> = bounds_ms.iter().map(|ms| format!("{ms}(\\.0)?")).collect();
-    bounds.push("\\+Inf".to_owned());
     inbound(m::LATENCY_BUCKETS, arm, port)
-        .matcher(m::LE, "=~", &bounds.join("|"))
+        .matcher(m::LE, "=~", &bounds(bounds_ms.iter()))
         .finish()
+}
+
+/// Whether a bucket's bound is one that [`inbound_latency`] asks for.
+pub fn is_asked_for(le: &str, bounds_ms: &[u64]) -> bool {
+    let number = le.strip_suffix(".0").unwrap_or(le);
+    le == INFINITE || number.parse().is_ok_and(|ms| bounds_ms.contains(&ms))
+}
+
+fn bounds<'a>(bounds_ms: impl Iterator<Item = &'a u64>) -> String {
+    // Prometheus 3 writes bounds as floats ("500.0") whatever the proxy said.
+    let mut bounds: Vec<_> = bounds_ms.map(|ms| format!("{ms}(\\.0)?")).collect();
+    bounds.push(literal(INFINITE));
+    bounds.join("|")
 }
 
 /// The sign of each proxy that it was scraped, and since when it runs.
@@ -98,6 +172,14 @@ fn inbound(metric: &str, arm: Arm<'_>, port: u16) -> Selector {
         .matcher(m::ROUTE_NAME, "!=", m::PROBE)
 }
 
+fn inbound_of_many(metric: &str, arms: Arms<'_>, ports: &BTreeSet<u16>) -> Selector {
+    Selector::of(metric)
+        .arms(arms)
+        .matcher(m::DIRECTION, "=", m::INBOUND)
+        .any(m::SERVER_PORT, ports.iter().map(u16::to_string))
+        .matcher(m::ROUTE_NAME, "!=", m::PROBE)
+}
+
 /// A selector being written; values are escaped as they come.
 struct Selector {
     text: String,
@@ -124,6 +206,17 @@ impl Selector {
                 with.matcher(m::POD_TEMPLATE_HASH, "=~", &any.join("|"))
             }
         }
+    }
+
+    fn arms(self, arms: Arms<'_>) -> Self {
+        self.any(m::NAMESPACE, arms.namespaces.iter().copied())
+            .any(m::DEPLOYMENT, arms.deployments.iter().copied())
+    }
+
+    /// One of these values. Names without dots need no escapes, and servers find such a list in their index.
+    fn any<T: AsRef<str>>(self, label: &str, values: impl Iterator<Item = T>) -> Self {
+        let any: Vec<_> = values.map(|value| literal(value.as_ref())).collect();
+        self.matcher(label, "=~", &any.join("|"))
     }
 
     fn matcher(mut self, label: &str, operator: &str, value: &str) -> Self {
@@ -225,6 +318,54 @@ mod tests {
             outbound_requests("prod", &["web", "web-canary"], 50051),
             @r#"request_total{direction="outbound",dst_namespace="prod",dst_service=~"web|web-canary",target_port="50051"}"#
         );
+    }
+
+    #[test]
+    fn many_are_asked_for_by_lists_of_names() {
+        let [namespaces, deployments] = [["a", "b"], ["web", "web.v2"]].map(BTreeSet::from);
+        let arms = Arms {
+            namespaces: &namespaces,
+            deployments: &deployments,
+        };
+        let ports = BTreeSet::from([8080, 50051]);
+        insta::assert_snapshot!(
+            sight_of_many(arms),
+            @r#"{__name__=~"proxy_build_info|process_start_time_seconds",namespace=~"a|b",deployment=~"web|web\\.v2"}"#
+        );
+        insta::assert_snapshot!(
+            inbound_responses_of_many(arms, &ports),
+            @r#"response_total{namespace=~"a|b",deployment=~"web|web\\.v2",direction="inbound",srv_port=~"8080|50051",route_name!="probe"}"#
+        );
+        insta::assert_snapshot!(
+            inbound_latency_of_many(arms, &ports, &BTreeSet::from([500])),
+            @r#"response_latency_ms_bucket{namespace=~"a|b",deployment=~"web|web\\.v2",direction="inbound",srv_port=~"8080|50051",route_name!="probe",le=~"500(\\.0)?|\\+Inf"}"#
+        );
+        let services = BTreeSet::from(["web"]);
+        let of = Endpoints {
+            namespaces: &namespaces,
+            services: &services,
+        };
+        insta::assert_snapshot!(
+            outbound_requests_to_many(of, &ports),
+            @r#"request_total{direction="outbound",dst_namespace=~"a|b",dst_service=~"web",target_port=~"8080|50051"}"#
+        );
+        insta::assert_snapshot!(
+            backend_responses_of_many(&BTreeSet::from(["m"]), of, &BTreeSet::from(["web-canary", "web-stable"])),
+            @r#"{__name__=~"m",parent_kind="Service",parent_namespace=~"a|b",parent_name=~"web",backend_namespace=~"a|b",backend_name=~"web-canary|web-stable"}"#
+        );
+    }
+
+    #[test]
+    fn a_bucket_is_asked_for_by_its_bound_in_either_spelling() {
+        for (le, expected) in [
+            ("500", true),
+            ("500.0", true),
+            ("+Inf", true),
+            ("50", false),
+            ("500.5", false),
+        ] {
+            assert_eq!(is_asked_for(le, &[100, 500]), expected, "{le}");
+        }
     }
 
     #[test]

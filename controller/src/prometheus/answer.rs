@@ -2,8 +2,14 @@
 //! lost. Must not know how the answer came here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::labels::{Labels, Names};
+use super::pieces::{Pieces, TooLong};
+use super::raw::{Raw, number};
 
 /// One raw sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,8 +23,8 @@ pub(super) struct Sample {
 /// One series of a range selector's answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Series {
-    /// All its labels, the metric's name among them.
-    pub(super) labels: BTreeMap<String, String>,
+    /// Its labels, the metric's name among them: all of them, or those that counting reads.
+    pub(super) labels: Labels,
     /// In order of time.
     pub(super) samples: Vec<Sample>,
 }
@@ -26,16 +32,15 @@ pub(super) struct Series {
 impl Series {
     /// A label's value; empty when it is absent, as in PromQL.
     pub(super) fn label(&self, name: &str) -> &str {
-        self.labels.get(name).map_or("", String::as_str)
+        self.labels.get(name)
     }
 
     /// For tests: a series with these labels, and these values at these milliseconds.
     #[cfg(test)]
     pub(super) fn of(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Self {
-        let label = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let sample = |(at, value): &(i64, f64)| Sample { at: *at, value: *value };
         Self {
-            labels: labels.iter().map(label).collect(),
+            labels: Names::default().labels(labels.iter().copied()),
             samples: samples.iter().map(sample).collect(),
         }
     }
@@ -62,10 +67,10 @@ pub(super) enum Unusable {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
+#[serde(rename_all = "camelCase", bound = "R: DeserializeOwned")]
+struct Answer<R> {
     status: String,
-    data: Option<Data>,
+    data: Option<Data<R>>,
     #[serde(default)]
     error_type: String,
     #[serde(default)]
@@ -75,18 +80,10 @@ struct Answer {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Data {
+#[serde(rename_all = "camelCase", bound = "R: DeserializeOwned")]
+struct Data<R> {
     result_type: String,
-    result: serde_json::Value,
-}
-
-#[derive(Deserialize)]
-struct RawSeries {
-    metric: BTreeMap<String, String>,
-    /// Absent for native histograms, which no query here asks for.
-    #[serde(default)]
-    values: Vec<(f64, String)>,
+    result: R,
 }
 
 #[derive(Deserialize)]
@@ -95,22 +92,59 @@ struct RawPoint {
     value: (f64, String),
 }
 
+/// The raw samples of a range selector, read while they come: each series is handed on as soon as its text is whole.
+///
+/// What was handed on counts only when [`Reader::finish`] says that all of the answer was one.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    pieces: Pieces,
+    wrong: Option<String>,
+}
+
+impl Reader {
+    /// Reads on.
+    pub(super) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(Raw<'_>)) -> Result<(), Unusable> {
+        let wrong = &mut self.wrong;
+        let read = self.pieces.feed(bytes, &mut |piece| {
+            if wrong.is_some() {
+                return;
+            }
+            match Raw::read(piece) {
+                Ok(raw) => each(raw),
+                Err(problem) => *wrong = Some(problem),
+            }
+        });
+        read.map_err(|TooLong| Unusable::Malformed("a part of it is longer than any of Prometheus's".to_owned()))
+    }
+
+    /// Whether all of it was an answer.
+    pub(super) fn finish(self) -> Result<(), Unusable> {
+        let (rest, cut) = self.pieces.rest();
+        let data: Data<Length> = data(&rest)?;
+        if data.result_type != "matrix" {
+            return Err(Unusable::Malformed(format!(
+                "it is a {}, not raw samples",
+                data.result_type
+            )));
+        }
+        if data.result.0 != Some(cut) {
+            return Err(Unusable::Malformed("there are no series in it".to_owned()));
+        }
+        self.wrong.map_or(Ok(()), |wrong| Err(Unusable::Malformed(wrong)))
+    }
+}
+
 /// The raw samples of a range selector.
 pub(super) fn decode(body: &[u8]) -> Result<Vec<Series>, Unusable> {
-    let data = data(body)?;
-    if data.result_type != "matrix" {
-        return Err(Unusable::Malformed(format!(
-            "it is a {}, not raw samples",
-            data.result_type
-        )));
-    }
-    let raw: Vec<RawSeries> = serde_json::from_value(data.result).map_err(|e| Unusable::Malformed(e.to_string()))?;
-    raw.into_iter().map(series).collect()
+    let (mut reader, mut names, mut all) = (Reader::default(), Names::default(), Vec::new());
+    reader.feed(body, &mut |raw| all.push(raw.whole(&mut names)))?;
+    reader.finish()?;
+    Ok(all)
 }
 
 /// The values of an instant query: of a vector, or the only one of a scalar.
 pub(super) fn decode_instant(body: &[u8]) -> Result<Vec<Point>, Unusable> {
-    let data = data(body)?;
+    let data: Data<serde_json::Value> = data(body)?;
     let malformed = |e: serde_json::Error| Unusable::Malformed(e.to_string());
     match data.result_type.as_str() {
         "vector" => {
@@ -118,7 +152,7 @@ pub(super) fn decode_instant(body: &[u8]) -> Result<Vec<Point>, Unusable> {
             let point = |RawPoint { metric, value }| {
                 Ok(Point {
                     labels: metric,
-                    value: number(&value.1)?,
+                    value: number(&value.1).map_err(Unusable::Malformed)?,
                 })
             };
             raw.into_iter().map(point).collect()
@@ -127,7 +161,7 @@ pub(super) fn decode_instant(body: &[u8]) -> Result<Vec<Point>, Unusable> {
             let (_, value): (f64, String) = serde_json::from_value(data.result).map_err(malformed)?;
             Ok(vec![Point {
                 labels: BTreeMap::new(),
-                value: number(&value)?,
+                value: number(&value).map_err(Unusable::Malformed)?,
             }])
         }
         other => Err(Unusable::Malformed(format!(
@@ -136,8 +170,8 @@ pub(super) fn decode_instant(body: &[u8]) -> Result<Vec<Point>, Unusable> {
     }
 }
 
-fn data(body: &[u8]) -> Result<Data, Unusable> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|e| Unusable::Malformed(e.to_string()))?;
+fn data<R: DeserializeOwned>(body: &[u8]) -> Result<Data<R>, Unusable> {
+    let answer: Answer<R> = serde_json::from_slice(body).map_err(|e| Unusable::Malformed(e.to_string()))?;
     if answer.status != "success" {
         return Err(Unusable::Failed {
             kind: answer.error_type,
@@ -152,32 +186,61 @@ fn data(body: &[u8]) -> Result<Data, Unusable> {
         .ok_or_else(|| Unusable::Malformed("there is no data in it".to_owned()))
 }
 
-fn number(text: &str) -> Result<f64, Unusable> {
-    text.parse()
-        .map_err(|_| Unusable::Malformed(format!("{text:?} is no number")))
-}
+/// How many elements an array has; `None`: it is none.
+struct Length(Option<usize>);
 
-fn series(raw: RawSeries) -> Result<Series, Unusable> {
-    let mut samples = Vec::with_capacity(raw.values.len());
-    for (seconds, value) in raw.values {
-        samples.push(Sample {
-            at: millis(seconds),
-            value: number(&value)?,
-        });
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Counts;
+        impl<'de> Visitor<'de> for Counts {
+            type Value = Length;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of series")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Length, A::Error> {
+                let mut length = 0;
+                // In place of each series stands a null; anything else is none.
+                let mut only_series = true;
+                while let Some(element) = seq.next_element::<Option<IgnoredAny>>()? {
+                    only_series &= element.is_none();
+                    length += 1;
+                }
+                Ok(Length(only_series.then_some(length)))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Length, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Length(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Length, E> {
+                Ok(Length(None))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Length, E> {
+                Ok(Length(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Length, E> {
+                Ok(Length(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Length, E> {
+                Ok(Length(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Length, E> {
+                Ok(Length(None))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Length, E> {
+                Ok(Length(None))
+            }
+        }
+        deserializer.deserialize_any(Counts)
     }
-    samples.sort_by_key(|s| s.at);
-    Ok(Series {
-        labels: raw.metric,
-        samples,
-    })
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "`as` saturates, and no time that Prometheus knows comes near"
-)]
-fn millis(seconds: f64) -> i64 {
-    (seconds * 1_000.0).round() as i64
 }
 
 #[cfg(test)]

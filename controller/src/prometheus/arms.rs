@@ -25,6 +25,23 @@ const VIEW_LABELS: [&str; 6] = [
     "receive_replica",
 ];
 
+/// The labels that counting reads; a series needs no others.
+pub(super) const LABELS: [&str; 13] = [
+    metrics::NAME,
+    metrics::POD,
+    "instance",
+    metrics::CLASSIFICATION,
+    metrics::GRPC_STATUS,
+    metrics::STATUS_CODE,
+    metrics::LE,
+    VIEW_LABELS[0],
+    VIEW_LABELS[1],
+    VIEW_LABELS[2],
+    VIEW_LABELS[3],
+    VIEW_LABELS[4],
+    VIEW_LABELS[5],
+];
+
 /// A process start that moved by less is the same process: some kernels' clocks drift.
 const SAME_PROCESS_SECONDS: f64 = 1.0;
 

@@ -293,7 +293,7 @@ impl SimPod {
             calls(name, "failure", "14", &value(|p| &p.bad)),
         ];
         for one in &mut out {
-            one.labels.insert("prometheus_replica".to_owned(), view.to_owned());
+            one.labels = one.labels.with("prometheus_replica", view);
         }
         out.retain(|one| !one.samples.is_empty());
         out

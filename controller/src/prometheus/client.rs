@@ -1,16 +1,20 @@
 //! One Prometheus server (or what speaks its API), and every way in which it can fail to answer.
 //! Must not know what is asked.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tracing::Instrument as _;
 
-use super::answer::{Point, Series, Unusable, decode, decode_instant};
+use super::answer::{Point, Reader, Series, Unusable, decode_instant};
+use super::labels::Names;
+use super::raw::Raw;
 use crate::metrics::{self, Metrics};
 use crate::runtime::telemetry::TRACE;
 
-/// An answer larger than this is given up: it can't be one rollout's pods.
+/// An answer about one rollout that is larger than this is given up: it can't be its pods.
 const LARGEST_ANSWER: usize = 64 << 20;
 
 /// Why there are no samples. Each of these is blindness, never a verdict.
@@ -62,6 +66,17 @@ pub enum SampleError {
         /// Its words.
         warnings: Vec<String>,
     },
+    /// It answered more than can be taken.
+    #[error(
+        "the answer of Prometheus at {url} is larger than {most} bytes; check whether a label of the proxies' metrics has a \
+         value of its own for each call"
+    )]
+    TooLarge {
+        /// Where.
+        url: String,
+        /// How much can be taken.
+        most: usize,
+    },
     /// Something else than Prometheus answered.
     #[error("what answered at {url} (HTTP {status}) is no Prometheus: {problem}; check the address")]
     NotPrometheus {
@@ -88,6 +103,12 @@ pub enum SampleError {
         /// The bound.
         bound_ms: u64,
     },
+    /// What came of a question that was asked for several rollouts at once.
+    #[error(transparent)]
+    Shared(Arc<SampleError>),
+    /// A bug: of the counting of this rollout's samples, and of no other's.
+    #[error("counting the samples panicked, which is a bug of Serin's; please report it with the log")]
+    Panicked,
 }
 
 impl SampleError {
@@ -100,16 +121,46 @@ impl SampleError {
             Self::TimedOut { .. } => "TimedOut",
             Self::Refused { .. } => "Refused",
             Self::Partial { .. } => "Partial",
+            Self::TooLarge { .. } => "TooLarge",
             Self::NotPrometheus { .. } => "NotPrometheus",
             Self::Unusable { .. } => "Unusable",
             Self::NoSuchBucket { .. } => "NoSuchBucket",
+            Self::Shared(error) => error.word(),
+            Self::Panicked => "Panicked",
         }
+    }
+
+    /// Whether nobody took the call: then it is nobody's question that is wrong.
+    pub(super) fn is_nobody_there(&self) -> bool {
+        let Self::Unreachable { source, .. } = self else {
+            return false;
+        };
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
+        while let Some(error) = cause {
+            if error
+                .downcast_ref::<reqwest::Error>()
+                .is_some_and(reqwest::Error::is_connect)
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 }
 
 /// A question, in the trace of the decision that needs its answer.
 fn asking(query: &str) -> tracing::Span {
     tracing::info_span!(target: TRACE, "query", otel.kind = "client", db.system.name = "prometheus", db.query.text = query)
+}
+
+/// What a question may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Within {
+    /// It ends then.
+    pub(super) time: Duration,
+    /// The length of its answer.
+    pub(super) bytes: usize,
 }
 
 /// A client of one server. Cheap to clone; every query ends within the time given.
@@ -167,61 +218,111 @@ impl Client {
         url.to_string()
     }
 
+    /// How long a query may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The raw samples of a range selector, evaluated at a time.
     pub(super) async fn raw(&self, query: &str, at: Timestamp) -> Result<Vec<Series>, SampleError> {
-        self.in_time(self.ask(query, Some(at), decode))
-            .instrument(asking(query))
+        let (mut names, mut all) = (Names::default(), Vec::new());
+        let within = Within {
+            time: self.timeout,
+            bytes: LARGEST_ANSWER,
+        };
+        let asked = self.each(query, at, within, |raw| {
+            all.push(raw.whole(&mut names));
+            ControlFlow::Continue(())
+        });
+        asked.instrument(asking(query)).await?;
+        Ok(all)
+    }
+
+    /// The same, series by series while they come: `each` has had them all when this ends without an error, and breaks off what
+    /// becomes too much.
+    pub(super) async fn each(
+        &self,
+        query: &str,
+        at: Timestamp,
+        within: Within,
+        each: impl FnMut(Raw<'_>) -> ControlFlow<()>,
+    ) -> Result<(), SampleError> {
+        self.in_time(within.time, self.read(query, at, within.bytes, each))
             .await
     }
 
     /// The values of an instant query, by the server's own clock.
     pub(super) async fn instant(&self, query: &str) -> Result<Vec<Point>, SampleError> {
-        self.in_time(self.ask(query, None, decode_instant))
-            .instrument(asking(query))
-            .await
+        let asking_it = async {
+            let mut answer = self.ask(query, None).await?;
+            let mut body = Vec::new();
+            while let Some(part) = self.part(&mut answer, body.len(), LARGEST_ANSWER).await? {
+                body.extend_from_slice(&part);
+            }
+            decode_instant(&body).map_err(|unusable| self.unusable(answer.status(), unusable))
+        };
+        self.in_time(self.timeout, asking_it).instrument(asking(query)).await
     }
 
-    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, SampleError>>) -> Result<T, SampleError> {
+    async fn in_time<T>(
+        &self,
+        timeout: Duration,
+        asking: impl Future<Output = Result<T, SampleError>>,
+    ) -> Result<T, SampleError> {
         let began = Instant::now();
-        let answer = tokio::time::timeout(self.timeout, asking).await.unwrap_or_else(|_| {
-            Err(SampleError::TimedOut {
-                url: self.url(),
-                after: self.timeout,
-            })
-        });
+        let answer = tokio::time::timeout(timeout, asking).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.timed_out(timeout)));
         let outcome = answer.as_ref().map_or_else(SampleError::word, |_| metrics::DONE);
         self.metrics.query(outcome, began.elapsed());
         answer
     }
 
-    async fn ask<T>(
+    async fn read(
         &self,
         query: &str,
-        at: Option<Timestamp>,
-        decode: fn(&[u8]) -> Result<T, Unusable>,
-    ) -> Result<T, SampleError> {
+        at: Timestamp,
+        most: usize,
+        mut each: impl FnMut(Raw<'_>) -> ControlFlow<()>,
+    ) -> Result<(), SampleError> {
+        let mut answer = self.ask(query, Some(at)).await?;
+        let status = answer.status();
+        let (mut reader, mut length, mut goes_on) = (Reader::default(), 0, true);
+        while let Some(part) = self.part(&mut answer, length, most).await? {
+            length += part.len();
+            let fed = reader.feed(&part, &mut |raw| goes_on = goes_on && each(raw).is_continue());
+            fed.map_err(|unusable| self.unusable(status, unusable))?;
+            if !goes_on {
+                return Err(self.too_large(length));
+            }
+        }
+        reader.finish().map_err(|unusable| self.unusable(status, unusable))
+    }
+
+    async fn ask(&self, query: &str, at: Option<Timestamp>) -> Result<reqwest::Response, SampleError> {
         let mut question = self.inner.query(query);
         if let Some(at) = at {
             let ms = at.as_millisecond();
             question = question.query("time", format!("{}.{:03}", ms.div_euclid(1_000), ms.rem_euclid(1_000)));
         }
-        let mut answer = question.post_raw().await.map_err(|e| self.unreachable(e))?;
-        let status = answer.status();
-        let not_prometheus = |problem: String| SampleError::NotPrometheus {
-            url: self.url(),
-            status: status.as_u16(),
-            problem,
-        };
-        let mut body = Vec::new();
-        while let Some(part) = answer.chunk().await.map_err(|e| self.unreachable(e))? {
-            if body.len() + part.len() > LARGEST_ANSWER {
-                return Err(not_prometheus(format!(
-                    "its answer is larger than {LARGEST_ANSWER} bytes"
-                )));
-            }
-            body.extend_from_slice(&part);
+        question.post_raw().await.map_err(|e| self.unreachable(e))
+    }
+
+    /// The next part of an answer of which so many bytes have come.
+    async fn part(
+        &self,
+        answer: &mut reqwest::Response,
+        came: usize,
+        most: usize,
+    ) -> Result<Option<impl std::ops::Deref<Target = [u8]> + use<>>, SampleError> {
+        let part = answer.chunk().await.map_err(|e| self.unreachable(e))?;
+        match &part {
+            Some(part) if came + part.len() > most => Err(self.too_large(most)),
+            _ => Ok(part),
         }
-        decode(&body).map_err(|unusable| match unusable {
+    }
+
+    fn unusable(&self, status: reqwest::StatusCode, unusable: Unusable) -> SampleError {
+        match unusable {
             Unusable::Failed { kind, message } => SampleError::Refused {
                 url: self.url(),
                 kind,
@@ -231,8 +332,21 @@ impl Client {
                 url: self.url(),
                 warnings,
             },
-            Unusable::Malformed(problem) => not_prometheus(problem),
-        })
+            Unusable::Malformed(problem) => SampleError::NotPrometheus {
+                url: self.url(),
+                status: status.as_u16(),
+                problem,
+            },
+        }
+    }
+
+    fn too_large(&self, most: usize) -> SampleError {
+        SampleError::TooLarge { url: self.url(), most }
+    }
+
+    /// The error of what took longer.
+    pub(super) fn timed_out(&self, after: Duration) -> SampleError {
+        SampleError::TimedOut { url: self.url(), after }
     }
 
     fn unreachable(&self, source: impl std::error::Error + Send + Sync + 'static) -> SampleError {

@@ -127,8 +127,11 @@ fn not_a_counter(samples: &[Sample]) -> Option<String> {
 fn once<'a>(series: &'a [Series], window: &Window) -> Vec<&'a Series> {
     let mut all: BTreeMap<Vec<(&str, &str)>, Servers<'_>> = BTreeMap::new();
     for one in series {
-        let labels = one.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let key = labels.filter(|(name, _)| !REPLICA_LABELS.contains(name)).collect();
+        let key = one
+            .labels
+            .iter()
+            .filter(|(name, _)| !REPLICA_LABELS.contains(name))
+            .collect();
         let server = REPLICA_LABELS.map(|label| one.label(label));
         all.entry(key).or_default().entry(server).or_insert(one);
     }

@@ -8,7 +8,8 @@ use serin_core::analysis::Counts;
 use super::arms;
 use super::client::SampleError;
 use super::own::{self, OwnTick};
-use super::sampler::{ArmTarget, Prometheus, Span, Target, together};
+use super::sampler::{Prometheus, together};
+use super::target::{ArmTarget, Span, Target};
 
 /// What an arm's pods did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -5,6 +5,7 @@
 
 mod answer;
 mod arms;
+mod batch;
 mod client;
 mod counters;
 mod custom;
@@ -12,13 +13,20 @@ mod custom;
 pub mod fuzz;
 mod glance;
 mod history;
+mod labels;
 mod own;
+mod pieces;
+mod raw;
 mod sampler;
 mod sent;
+#[cfg(test)]
+mod stand_in;
+mod target;
 mod ticks;
 
 pub use client::SampleError;
 pub use history::{History, PodHistory};
 pub use own::OwnTick;
-pub use sampler::{ArmTarget, CustomQuery, CustomTarget, PairQuery, Prometheus, Target};
+pub use sampler::Prometheus;
+pub use target::{ArmTarget, Backends, CustomQuery, CustomTarget, PairQuery, Target};
 pub use ticks::{ticks_between, ticks_due};

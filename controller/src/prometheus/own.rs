@@ -12,7 +12,8 @@ use super::answer::Series;
 use super::client::SampleError;
 use super::counters::Window;
 use super::custom::{self, Rules};
-use super::sampler::{CustomQuery, PairQuery, Prometheus, Span, Target};
+use super::sampler::Prometheus;
+use super::target::{CustomQuery, CustomTarget, PairQuery, Span, Target};
 use crate::linkerd::promql::over;
 
 /// How far back a query is looked at before a start.
@@ -26,9 +27,10 @@ pub(super) enum Own {
 }
 
 /// The series of two counters.
+#[derive(Default)]
 pub(super) struct Pair {
-    bad: Vec<Series>,
-    total: Vec<Series>,
+    pub(super) bad: Vec<Series>,
+    pub(super) total: Vec<Series>,
 }
 
 /// What came of one query.
@@ -238,6 +240,36 @@ pub(super) fn tick(own: &[Own], target: &Target, of: Span) -> CustomTick {
     }
 }
 
+/// What all metrics were in a tick, from what those that are asked for with other rollouts' and the rest were, each in their order.
+pub(super) fn merge(all: &[CustomTarget], shared: CustomTick, rest: CustomTick) -> CustomTick {
+    struct From<C, V> {
+        place: usize,
+        counts: C,
+        values: V,
+        unusable: Vec<Unusable>,
+    }
+    let from = |tick: CustomTick| From {
+        place: 0,
+        counts: tick.counts.into_iter(),
+        values: tick.values.into_iter(),
+        unusable: tick.unusable,
+    };
+    let (mut shared, mut rest, mut out) = (from(shared), from(rest), CustomTick::default());
+    for (metric, one) in all.iter().enumerate() {
+        let from = if one.backends.is_some() { &mut shared } else { &mut rest };
+        if one.query.is_value() {
+            out.values.extend(from.values.next());
+        } else {
+            out.counts.extend(from.counts.next());
+        }
+        let its = from.unusable.iter().filter(|wrong| wrong.metric == from.place);
+        out.unusable
+            .extend(its.cloned().map(|wrong| Unusable { metric, ..wrong }));
+        from.place += 1;
+    }
+    out
+}
+
 /// What the metrics were in one tick, pod by pod.
 pub(super) fn pods(own: &[Own], target: &Target, of: Span) -> OwnTick {
     let (mut out, window) = (OwnTick::default(), target.window(of));
@@ -303,4 +335,64 @@ pub(super) fn stable_pods(own: &[Own], target: &Target, of: Span) -> Vec<BTreeMa
             _ => None,
         });
     counts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linkerd::outbound::Counter;
+    use crate::prometheus::Backends;
+
+    #[test]
+    fn what_was_asked_for_with_others_and_alone_comes_together_in_the_metrics_order() {
+        let metric = |is_value: bool, is_shared: bool| CustomTarget {
+            field: String::new(),
+            judged: true,
+            query: CustomQuery::Unusable {
+                field: if is_value { "query" } else { "bad" },
+                problem: String::new(),
+            },
+            backends: is_shared.then(|| Backends {
+                counter: Counter::GrpcRoute,
+                service: String::new(),
+                canary: String::new(),
+                stable: String::new(),
+            }),
+        };
+        let all = [
+            metric(false, false),
+            metric(true, false),
+            metric(false, true),
+            metric(true, false),
+        ];
+        let counts = |bad| Arms {
+            canary: Tally::new(bad, 10),
+            stable: Tally::new(0, 10),
+        };
+        let value = |canary| Reading {
+            canary: Some(canary),
+            stable: None,
+        };
+        let wrong = |metric, problem: &str| Unusable {
+            metric,
+            field: String::new(),
+            problem: problem.to_owned(),
+        };
+        let shared = CustomTick {
+            counts: vec![counts(1)],
+            values: vec![],
+            unusable: vec![wrong(0, "shared")],
+        };
+        let rest = CustomTick {
+            counts: vec![counts(2)],
+            values: vec![value(3.0), value(4.0)],
+            unusable: vec![wrong(2, "alone")],
+        };
+        let merged = CustomTick {
+            counts: vec![counts(2), counts(1)],
+            values: vec![value(3.0), value(4.0)],
+            unusable: vec![wrong(2, "shared"), wrong(3, "alone")],
+        };
+        assert_eq!(merge(&all, shared, rest), merged);
+    }
 }

@@ -1,46 +1,24 @@
 //! The sampler against a Prometheus of this test's own.
 
-use std::sync::{Arc, Mutex};
-
-use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::post;
-use serde_json::{Value, json};
-use serin_core::analysis::{Counts, Sight};
+use serde_json::json;
+use serin_core::analysis::{ArmSample, Counts, Sight};
 
 use super::*;
+use crate::prometheus::stand_in::{Reply, Store, Stored, matrix, prometheus};
+use crate::prometheus::{CustomQuery, CustomTarget, PairQuery};
 
-type Asked = Arc<Mutex<Vec<String>>>;
-
-/// A server that answers each query by this function of the decoded form.
-async fn prometheus(answer: impl Fn(&str) -> (StatusCode, String) + Send + Sync + 'static) -> (Prometheus, Asked) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let asked = Asked::default();
-    let (heard, answer) = (Arc::clone(&asked), Arc::new(answer));
-    let app = Router::new().route(
-        "/api/v1/query",
-        post(move |form: String| {
-            let form = form
-                .replace("%5B", "[")
-                .replace("%5D", "]")
-                .replace("%22", "\"")
-                .replace("%3D", "=");
-            heard.lock().unwrap().push(form.clone());
-            let answer = Arc::clone(&answer);
-            async move { answer(&form) }
-        }),
-    );
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    (Prometheus::with_timeout(&url, Duration::from_secs(5)).unwrap(), asked)
+async fn tick(prometheus: &Prometheus, target: &Target, start: i64, end: i64) -> Result<Tick, SampleError> {
+    let ticks = prometheus.ticks(target, &[(at(start), at(end))]).await;
+    Ok(ticks?.remove(0))
 }
 
-fn matrix(result: &Value) -> (StatusCode, String) {
-    (
-        StatusCode::OK,
-        json!({"status": "success", "data": {"resultType": "matrix", "result": result}}).to_string(),
-    )
+/// What the error says of the question, whoever else asked it.
+fn of_question(error: &SampleError) -> &SampleError {
+    match error {
+        SampleError::Shared(error) => error,
+        error => error,
+    }
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -70,51 +48,40 @@ fn target() -> Target {
 }
 
 /// Two pods, one an arm: a call a second at each, every tenth of the canary's fails, every fifth of stable's is slow.
-fn healthy(form: &str) -> (StatusCode, String) {
-    let canary = form.contains("svc-canary");
-    let pod = if canary { "c" } else { "s" };
-    let grow = |each: i64| {
-        (100..=200)
-            .step_by(10)
-            .map(|t| json!([t, (t / each).to_string()]))
-            .collect::<Vec<_>>()
-    };
-    let one = |labels: Value, each: i64| {
-        let mut labels = labels;
-        labels["pod"] = json!(pod);
-        json!({"metric": labels, "values": grow(each)})
-    };
-    if form.contains("proxy_build_info") {
-        return matrix(&json!([one(json!({"__name__": "proxy_build_info"}), 1_000)]));
-    }
-    if form.contains("response_latency_ms_bucket") {
-        let bucket = |le: &str, values: Vec<Value>| json!({"metric": {"__name__": "response_latency_ms_bucket", "pod": pod, "le": le}, "values": values});
-        let fast = if canary { 10 } else { 8 };
-        let values = |of: i64| {
-            (100..=200)
-                .step_by(10)
-                .map(|t| json!([t, (t / 10 * of).to_string()]))
-                .collect()
+fn healthy(form: &str) -> Reply {
+    let mut all = Vec::new();
+    for (deployment, hash, pod) in [("svc-canary", "c1", "c"), ("svc", "s1", "s")] {
+        let mut add = |name: &str, more: &[(&str, &str)], count: &dyn Fn(u64) -> u64| {
+            let proxy = [
+                ("namespace", "prod"),
+                ("deployment", deployment),
+                ("pod_template_hash", hash),
+                ("pod", pod),
+            ];
+            let labels: Vec<_> = proxy.iter().chain(more).copied().collect();
+            let samples: Vec<_> = (10u64..=20)
+                .map(|t| (i64::try_from(t).unwrap() * 10_000, count(t * 10)))
+                .collect();
+            all.push(Stored::new(name, &labels, &samples));
         };
-        return matrix(&json!([bucket("500", values(fast)), bucket("+Inf", values(10))]));
+        let inbound = [("direction", "inbound"), ("srv_port", "50051")];
+        let with = |more: [(&'static str, &'static str); 1]| [inbound[0], inbound[1], more[0]];
+        add("proxy_build_info", &[], &|_| 1);
+        add("response_total", &with([("classification", "success")]), &|t| t);
+        if deployment == "svc-canary" {
+            add("response_total", &with([("classification", "failure")]), &|t| t / 10);
+        }
+        let fast = if deployment == "svc-canary" { 10 } else { 8 };
+        add("response_latency_ms_bucket", &with([("le", "500")]), &|t| t / 10 * fast);
+        add("response_latency_ms_bucket", &with([("le", "+Inf")]), &|t| t);
     }
-    let total = |classification: &str, each| {
-        one(
-            json!({"__name__": "response_total", "classification": classification, "grpc_status": ""}),
-            each,
-        )
-    };
-    let mut all = vec![total("success", 1)];
-    if canary {
-        all.push(total("failure", 10));
-    }
-    matrix(&json!(all))
+    Store(all).reply(form)
 }
 
 #[tokio::test]
 async fn counts_both_arms_of_a_tick() {
     let (sampler, asked) = prometheus(healthy).await;
-    let tick = sampler.tick(&target(), at(160), at(180)).await.unwrap();
+    let tick = tick(&sampler, &target(), 160, 180).await.unwrap();
     assert_eq!((tick.start, tick.end), (at(160), at(180)));
     assert_eq!(
         tick.canary.counts,
@@ -134,7 +101,7 @@ async fn counts_both_arms_of_a_tick() {
     );
     assert_eq!((tick.canary.sight, tick.stable.sight), (Sight::Fresh, Sight::Fresh));
     let asked = asked.lock().unwrap();
-    assert_eq!(asked.len(), 6);
+    assert_eq!(asked.len(), 3);
     for form in asked.iter() {
         assert!(form.contains("[80000ms]") && form.contains("time=180.000"), "{form}");
     }
@@ -145,10 +112,10 @@ async fn ticks_asked_for_together_are_the_ticks_asked_for_alone() {
     let (sampler, asked) = prometheus(healthy).await;
     let due: Vec<_> = (5..9).map(|i| (at(i * 20), at((i + 1) * 20))).collect();
     let together = sampler.ticks(&target(), &due).await.unwrap();
-    assert_eq!(asked.lock().unwrap().len(), 6);
+    assert_eq!(asked.lock().unwrap().len(), 3);
     let mut alone = Vec::new();
     for (start, end) in &due {
-        alone.push(sampler.tick(&target(), *start, *end).await.unwrap());
+        alone.extend(sampler.ticks(&target(), &[(*start, *end)]).await.unwrap());
     }
     assert_eq!(together, alone);
     assert_eq!(sampler.ticks(&target(), &[]).await.unwrap(), []);
@@ -159,13 +126,13 @@ async fn a_long_stretch_is_asked_for_in_pieces() {
     let (sampler, asked) = prometheus(healthy).await;
     let due: Vec<_> = (0..61).map(|i| (at(i * 20), at((i + 1) * 20))).collect();
     assert_eq!(sampler.ticks(&target(), &due).await.unwrap().len(), 61);
-    assert_eq!(asked.lock().unwrap().len(), 3 * 6);
+    assert_eq!(asked.lock().unwrap().len(), 3 * 3);
 }
 
 #[tokio::test]
 async fn an_empty_answer_is_blindness_not_an_error() {
     let (sampler, _) = prometheus(|_| matrix(&json!([]))).await;
-    let tick = sampler.tick(&target(), at(160), at(180)).await.unwrap();
+    let tick = tick(&sampler, &target(), 160, 180).await.unwrap();
     assert_eq!(
         tick.canary,
         ArmSample {
@@ -181,7 +148,7 @@ async fn an_empty_answer_is_blindness_not_an_error() {
 
 async fn error(status: StatusCode, body: &'static str) -> SampleError {
     let (sampler, _) = prometheus(move |_| (status, body.to_owned())).await;
-    sampler.tick(&target(), at(160), at(180)).await.unwrap_err()
+    tick(&sampler, &target(), 160, 180).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -189,7 +156,7 @@ async fn a_partial_answer_is_an_error() {
     let body = r#"{"status":"success","data":{"resultType":"matrix","result":[]},"warnings":["store 2 is away"]}"#;
     let error = error(StatusCode::OK, body).await;
     assert!(
-        matches!(&error, SampleError::Partial { warnings, .. } if warnings == &["store 2 is away"]),
+        matches!(of_question(&error), SampleError::Partial { warnings, .. } if warnings == &["store 2 is away"]),
         "{error}"
     );
 }
@@ -208,7 +175,7 @@ async fn a_refusal_says_why() {
 async fn what_is_no_prometheus_is_named_as_such() {
     let error = error(StatusCode::BAD_GATEWAY, "<html>no upstream</html>").await;
     assert!(
-        matches!(error, SampleError::NotPrometheus { status: 502, .. }),
+        matches!(of_question(&error), SampleError::NotPrometheus { status: 502, .. }),
         "{error}"
     );
 }
@@ -220,8 +187,11 @@ async fn a_server_that_is_away_is_unreachable() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let sampler = Prometheus::with_timeout(&url, Duration::from_secs(5)).unwrap();
-    let error = sampler.tick(&target(), at(160), at(180)).await.unwrap_err();
-    assert!(matches!(error, SampleError::Unreachable { .. }), "{error}");
+    let error = tick(&sampler, &target(), 160, 180).await.unwrap_err();
+    assert!(
+        matches!(of_question(&error), SampleError::Unreachable { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -233,8 +203,8 @@ async fn a_server_that_never_answers_costs_no_more_than_the_timeout() {
     let metrics = Metrics::default();
     let sampler = Prometheus::with_timeout(&url, Duration::from_millis(50)).unwrap();
     let sampler = sampler.with_metrics(metrics.clone());
-    let error = sampler.tick(&target(), at(160), at(180)).await.unwrap_err();
-    assert!(matches!(error, SampleError::TimedOut { .. }), "{error}");
+    let error = tick(&sampler, &target(), 160, 180).await.unwrap_err();
+    assert!(matches!(of_question(&error), SampleError::TimedOut { .. }), "{error}");
     let counted = "serin_query_duration_seconds_count{outcome=\"TimedOut\"}";
     assert!(metrics.text().contains(counted), "{}", metrics.text());
 }
@@ -258,6 +228,7 @@ fn checkout() -> CustomTarget {
             canary: pair("canary"),
             stable: pair("stable"),
         },
+        backends: None,
     }
 }
 
@@ -269,6 +240,7 @@ fn depth() -> CustomTarget {
             canary: "queue_depth".to_owned(),
             stable: None,
         },
+        backends: None,
     }
 }
 
@@ -280,7 +252,7 @@ fn with_own() -> Target {
 }
 
 /// A checkout a second on each arm, every tenth of the canary's bad; the queue is as deep as these say.
-fn shop(form: &str, depths: &[i64]) -> (StatusCode, String) {
+fn shop(form: &str, depths: &[i64]) -> Reply {
     let counter = |name: &str, each: i64| {
         let values: Vec<_> = (100..=200)
             .step_by(10)
@@ -308,7 +280,7 @@ fn shop(form: &str, depths: &[i64]) -> (StatusCode, String) {
 #[tokio::test]
 async fn users_metrics_come_with_the_tick_arm_by_arm() {
     let (prometheus, asked) = prometheus(|form| shop(form, &[7])).await;
-    let tick = prometheus.tick(&with_own(), at(160), at(180)).await.unwrap();
+    let tick = tick(&prometheus, &with_own(), 160, 180).await.unwrap();
     let arms = tick.custom.counts[0];
     assert_eq!((arms.canary, arms.stable), (Tally::new(2, 20), Tally::new(0, 20)));
     assert_eq!(tick.custom.values[0].canary, Some(7.0));
@@ -318,7 +290,7 @@ async fn users_metrics_come_with_the_tick_arm_by_arm() {
     assert!(
         asked
             .iter()
-            .any(|form| form.contains("queue_depth") && form.contains("[20000ms%3A20000ms]")),
+            .any(|form| form.contains("queue_depth") && form.contains("[20000ms:20000ms]")),
         "{asked:?}"
     );
 }
@@ -329,14 +301,17 @@ async fn several_ticks_are_the_same_as_one_by_one_with_users_metrics_too() {
     let spans = [(at(140), at(160)), (at(160), at(180)), (at(180), at(200))];
     let together = prometheus.ticks(&with_own(), &spans).await.unwrap();
     for (span, tick) in spans.iter().zip(&together) {
-        assert_eq!(*tick, prometheus.tick(&with_own(), span.0, span.1).await.unwrap());
+        assert_eq!(
+            std::slice::from_ref(tick),
+            prometheus.ticks(&with_own(), &[*span]).await.unwrap()
+        );
     }
 }
 
 #[tokio::test]
 async fn several_series_where_one_number_is_meant_are_said_and_the_rest_goes_on() {
     let (prometheus, _) = prometheus(|form| shop(form, &[7, 9])).await;
-    let tick = prometheus.tick(&with_own(), at(160), at(180)).await.unwrap();
+    let tick = tick(&prometheus, &with_own(), 160, 180).await.unwrap();
     assert_eq!(
         (tick.canary.counts.requests, tick.custom.counts[0].canary.total),
         (22, 20)
@@ -354,7 +329,7 @@ async fn several_series_where_one_number_is_meant_are_said_and_the_rest_goes_on(
 #[tokio::test]
 async fn a_query_that_is_wrong_is_found_on_stable_before_a_start() {
     let interval = SignedDuration::from_secs(20);
-    let check = async |answer: fn(&str) -> (StatusCode, String)| {
+    let check = async |answer: fn(&str) -> Reply| {
         let (prometheus, _) = prometheus(answer).await;
         let checked = prometheus.check(&with_own(), interval, at(200)).await;
         checked.map_err(|error| error.to_string())

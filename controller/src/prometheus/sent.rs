@@ -10,7 +10,7 @@ use serin_core::analysis::Sent;
 
 use super::answer::Series;
 use super::counters::{Baseline, Window, growth};
-use super::sampler::ArmTarget;
+use super::target::ArmTarget;
 use crate::linkerd::metrics;
 
 /// Labels that tell clients apart, and what scraped them.
@@ -25,10 +25,22 @@ const CLIENT_LABELS: [&str; 6] = [
 /// How many of them say which pod it is; the others tell views of it apart.
 const POD_LABELS: usize = 2;
 
+/// The labels that counting reads; a series needs no others.
+pub(super) const LABELS: [&str; 8] = [
+    CLIENT_LABELS[0],
+    CLIENT_LABELS[1],
+    CLIENT_LABELS[2],
+    CLIENT_LABELS[3],
+    CLIENT_LABELS[4],
+    CLIENT_LABELS[5],
+    metrics::DST_DEPLOYMENT,
+    metrics::DST_POD_TEMPLATE_HASH,
+];
+
 /// Counts the calls to both arms. The order of the series does not matter.
 pub(super) fn count(series: &[Series], window: &Window, canary: &ArmTarget, stable: &ArmTarget) -> Sent {
     let mut sent = Sent::default();
-    for client in clients(series).into_values() {
+    for client in clients(series, window).into_values() {
         // A client that nobody saw before the tick may have counted for days: its first sample is a beginning, no growth.
         let seen = client
             .iter()
@@ -48,8 +60,9 @@ pub(super) fn count(series: &[Series], window: &Window, canary: &ArmTarget, stab
     sent
 }
 
-/// The series of each client, from the one view of it that has most samples.
-fn clients(series: &[Series]) -> BTreeMap<Vec<&str>, Vec<&Series>> {
+/// The series of each client, from the one view of it that has most samples. Only what speaks for this tick: the same samples make
+/// the same tick, whatever else is asked for with it.
+fn clients<'a>(series: &'a [Series], window: &Window) -> BTreeMap<Vec<&'a str>, Vec<&'a Series>> {
     let mut views: BTreeMap<Vec<&str>, BTreeMap<Vec<&str>, Vec<&Series>>> = BTreeMap::new();
     for one in series {
         let labels = CLIENT_LABELS.map(|label| one.label(label));
@@ -61,7 +74,13 @@ fn clients(series: &[Series]) -> BTreeMap<Vec<&str>, Vec<&Series>> {
             .or_default()
             .push(one);
     }
-    let samples = |view: &Vec<&Series>| view.iter().map(|one| one.samples.len()).sum::<usize>();
+    let looked_at = |one: &&Series| {
+        let samples = one.samples.iter();
+        samples
+            .filter(|s| window.is_before(s.at) || window.is_inside(s.at))
+            .count()
+    };
+    let samples = |view: &Vec<&Series>| view.iter().map(looked_at).sum::<usize>();
     let best = |views: BTreeMap<_, Vec<_>>| views.into_values().max_by_key(samples).unwrap_or_default();
     views.into_iter().map(|(pod, views)| (pod, best(views))).collect()
 }

@@ -32,10 +32,9 @@ pub fn ticks_between(
     if step <= 0 {
         return Vec::new();
     }
+    let first = aligned(as_of, interval);
     let last_end = now.as_nanosecond().saturating_sub(settle.as_nanos().max(0));
-    let rest = as_of.as_nanosecond().rem_euclid(step);
-    let first_start = as_of.as_nanosecond() + if rest == 0 { 0 } else { step - rest };
-    std::iter::successors(Some(first_start), |start| start.checked_add(step))
+    std::iter::successors(Some(first.as_nanosecond()), |start| start.checked_add(step))
         .map(|start| (start, start.saturating_add(step)))
         .take_while(|(_, end)| *end <= last_end)
         .map_while(|(start, end)| {
@@ -45,6 +44,14 @@ pub fn ticks_between(
             ))
         })
         .collect()
+}
+
+/// When the first tick begins that lies wholly after `as_of`.
+pub(super) fn aligned(as_of: Timestamp, interval: SignedDuration) -> Timestamp {
+    let step = interval.as_nanos().max(1);
+    let rest = as_of.as_nanosecond().rem_euclid(step);
+    let start = as_of.as_nanosecond() + if rest == 0 { 0 } else { step - rest };
+    Timestamp::from_nanosecond(start).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::desk::Reply;
 use super::{Context, Error, floor, own, repository};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
-use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between, ticks_due};
+use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between};
 use crate::traffic::{self, LiveRoute, RouteSpec, Testers};
 
 /// What a look saw.
@@ -376,8 +376,11 @@ fn container_port(rollout: &CanaryRollout, apex: &Service, deployment: &Deployme
 }
 
 async fn sample(cx: &Context, target: &Target, parsed: &Parsed, since: Timestamp, now: Timestamp) -> Sampled {
-    let due = ticks_due(since, now, parsed.plan.interval, parsed.scrape_interval);
-    match cx.prometheus.ticks(target, &due).await {
+    match cx
+        .prometheus
+        .ticks_since(target, (since, now), parsed.plan.interval)
+        .await
+    {
         Ok(ticks) => (ticks, None),
         Err(error) => {
             tracing::warn!(namespace = target.namespace, "no samples: {error}");

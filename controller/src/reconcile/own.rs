@@ -7,8 +7,8 @@ use serin_core::analysis::{CustomKind, CustomMetric, Judged};
 use serin_core::rollout::Run;
 
 use crate::api::{CanaryRollout, Parsed};
-use crate::linkerd::outbound::OUTBOUND;
-use crate::prometheus::{CustomQuery, CustomTarget, PairQuery};
+use crate::linkerd::outbound::{Counter, OUTBOUND};
+use crate::prometheus::{Backends, CustomQuery, CustomTarget, PairQuery};
 use crate::query::{CounterQuery, Problem, ValueQuery, Variables};
 use crate::traffic;
 
@@ -79,6 +79,15 @@ pub(crate) fn targets(
         judged: metric.role != Role::DryRun,
         // The clients' proxies are in the clients' namespaces; the query is our own.
         query: query(&metric.kind, &arms, metric.name != OUTBOUND),
+        backends: (metric.name == OUTBOUND)
+            .then(|| Counter::of_total(&metric.counts()?.total))
+            .flatten()
+            .map(|counter| Backends {
+                counter,
+                service: spec.service.name.clone(),
+                canary: canary_backend.clone(),
+                stable: stable_backend.clone(),
+            }),
     };
     metrics.iter().enumerate().map(target).collect()
 }
@@ -184,6 +193,18 @@ mod tests {
             stable: Some("1.0.0".to_owned()),
             stable_hash: None,
         };
+        let clients = targets(&rollout, &parsed, &parsed.plan.objectives.custom, &revisions("1.1.0"));
+        let shared = Backends {
+            counter: Counter::GrpcRoute,
+            service: "web".to_owned(),
+            canary: "web-canary".to_owned(),
+            stable: "web-stable".to_owned(),
+        };
+        assert_eq!(
+            clients[0].backends,
+            Some(shared),
+            "what clients saw is asked for with other rollouts'"
+        );
         let targets_of = |canary: &str| targets(&rollout, &parsed, std::slice::from_ref(&metric), &revisions(canary));
         insta::assert_debug_snapshot!(targets_of("1.1.0"));
         let evil = &targets_of("1\"}")[0];

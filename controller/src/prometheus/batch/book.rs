@@ -1,0 +1,266 @@
+//! Who asks, who is expected to ask, and what was answered. No I/O; must not know how a question is asked.
+//!
+//! # Expected flow
+//! A rollout's look says which tick its target needs next ([`Book::expect`]). The first who asks for that tick opens a round, which
+//! takes in all who are expected to ask for the same one. Those find their ticks answered when they come, or wait for them.
+//!
+//! # Guarantees
+//! - An ask is in at most one round at a time, and every round ends with a word to everybody who waits for it.
+//! - What was answered is kept while it is of use to somebody: the ticks that it is counted to, never the samples.
+//! - An error is told to those who wait for it, or once to the next who asks; then it is asked again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serin_core::analysis::Tick;
+use tokio::sync::oneshot;
+
+use super::plan::{Limit, Weighed};
+use crate::prometheus::client::SampleError;
+use crate::prometheus::target::{Span, Target};
+
+/// An answer is kept for so long after the end of its last tick: a look that came to nothing is made again before.
+const KEPT: SignedDuration = SignedDuration::from_mins(2);
+/// Who was expected and did not ask so many times has nothing to ask any more.
+const MISSED: u8 = 2;
+/// As is who needs a tick that began so long ago.
+const FORGOTTEN: SignedDuration = SignedDuration::from_mins(15);
+
+/// What came of an ask.
+pub(super) type Outcome = Result<Arc<[Tick]>, Arc<SampleError>>;
+
+/// What one rollout asks: the same ask always has the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in super::super) struct Ask {
+    pub(super) target: Arc<Target>,
+    pub(super) ticks: Arc<[Span]>,
+}
+
+impl Ask {
+    /// These ticks of a target, which are in order.
+    pub(in super::super) fn new(target: &Arc<Target>, ticks: &[Span]) -> Self {
+        Self {
+            target: Arc::clone(target),
+            ticks: ticks.into(),
+        }
+    }
+
+    /// With whom it can be asked.
+    pub(super) fn key(&self) -> Key {
+        let start = self.ticks.first().map_or(Timestamp::UNIX_EPOCH, |(start, _)| *start);
+        Key {
+            start,
+            end: self.ticks.last().map_or(start, |(_, end)| *end),
+            scrape_interval: self.target.scrape_interval,
+        }
+    }
+}
+
+/// What asks have in common that are asked in one round: the window, and when it can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+    scrape_interval: SignedDuration,
+}
+
+/// What somebody who asks gets.
+pub(super) enum Joined {
+    /// It was answered already.
+    Answered(Outcome),
+    /// It will be: by a round that is under way, or by the one that has to be opened first.
+    Waits {
+        answer: oneshot::Receiver<Outcome>,
+        opens: bool,
+    },
+}
+
+/// How an ask went, for the rounds to come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    /// How long the texts of its largest answer were.
+    pub(super) bytes: usize,
+    /// Whether it was answered in a small part of the time.
+    pub(super) was_quick: bool,
+}
+
+/// All of one server.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    known: HashMap<Arc<Target>, Known>,
+    seats: HashMap<Ask, Seat>,
+    gathering: HashMap<Key, Vec<Ask>>,
+    turns: HashMap<Key, Arc<tokio::sync::Mutex<()>>>,
+    pub(super) limit: Limit,
+}
+
+/// A target that was looked at lately.
+#[derive(Debug)]
+struct Known {
+    interval: SignedDuration,
+    /// When the tick begins that it needs next.
+    next: Timestamp,
+    /// How often it was expected in vain, and the end of the last tick that it was expected for.
+    missed: u8,
+    expected: Timestamp,
+    /// The length of its largest answer, and of the window that it was for.
+    bytes: Option<(usize, SignedDuration)>,
+    is_apart: bool,
+}
+
+#[derive(Debug)]
+enum Seat {
+    Waits(Vec<oneshot::Sender<Outcome>>),
+    Answered(Outcome),
+}
+
+impl Book {
+    /// A target is on trial, and needs the tick that begins then next.
+    pub(super) fn expect(&mut self, target: Target, interval: SignedDuration, next: Timestamp) {
+        let known = self.known.entry(Arc::new(target)).or_insert(Known {
+            interval,
+            next,
+            missed: 0,
+            expected: Timestamp::MIN,
+            bytes: None,
+            is_apart: false,
+        });
+        (known.interval, known.next, known.missed) = (interval, next, 0);
+    }
+
+    /// Somebody asks.
+    pub(super) fn join(&mut self, ask: &Ask) -> Joined {
+        if let Some(known) = self.known.get_mut(&ask.target) {
+            known.missed = 0;
+        }
+        let (sender, answer) = oneshot::channel();
+        match self.seats.get_mut(ask) {
+            Some(Seat::Answered(Ok(ticks))) => return Joined::Answered(Ok(Arc::clone(ticks))),
+            Some(Seat::Answered(Err(error))) => {
+                let error = Arc::clone(error);
+                self.seats.remove(ask);
+                return Joined::Answered(Err(error));
+            }
+            Some(Seat::Waits(waiting)) => {
+                waiting.push(sender);
+                return Joined::Waits { answer, opens: false };
+            }
+            None => {}
+        }
+        self.seats.insert(ask.clone(), Seat::Waits(vec![sender]));
+        let gathered = self.gathering.entry(ask.key()).or_default();
+        gathered.push(ask.clone());
+        Joined::Waits {
+            answer,
+            opens: gathered.len() == 1,
+        }
+    }
+
+    /// The turns of the rounds of one key: while one is under way, those who come late gather for the next.
+    pub(super) fn turn(&mut self, key: Key) -> Arc<tokio::sync::Mutex<()>> {
+        self.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(self.turns.entry(key).or_default())
+    }
+
+    /// Ends the gathering for a round: who asked, and behind them who is expected to.
+    pub(super) fn close(&mut self, key: Key) -> Vec<Ask> {
+        let mut asks = self.gathering.remove(&key).unwrap_or_default();
+        let kept_since = key.end.checked_sub(KEPT).unwrap_or(Timestamp::MIN);
+        self.seats.retain(|ask, seat| match seat {
+            Seat::Waits(_) => true,
+            Seat::Answered(_) => ask.key().end > kept_since,
+        });
+        let needed_since = key.end.checked_sub(FORGOTTEN).unwrap_or(Timestamp::MIN);
+        self.known
+            .retain(|_, known| known.missed < MISSED && known.next > needed_since);
+        for (target, known) in &mut self.known {
+            let is_its = target.scrape_interval == key.scrape_interval && known.next == key.start;
+            let Some(ticks) = is_its.then(|| ticks_of(key, known.interval)).flatten() else {
+                continue;
+            };
+            let ask = Ask::new(target, &ticks);
+            if !self.seats.contains_key(&ask) {
+                known.missed += u8::from(known.expected != key.end);
+                known.expected = key.end;
+                self.seats.insert(ask.clone(), Seat::Waits(Vec::new()));
+                asks.push(ask);
+            }
+        }
+        asks
+    }
+
+    /// What a plan has to know of an ask.
+    pub(super) fn weighed<'a>(&self, ask: &'a Ask) -> Weighed<'a> {
+        let known = self.known.get(&ask.target);
+        let (window, key) = (known.and_then(|known| known.bytes), ask.key());
+        let window = window.map(|(bytes, of)| {
+            // A window twice as long has up to twice as many samples.
+            let times = key.end.duration_since(key.start).as_secs() / of.as_secs().max(1);
+            bytes.saturating_mul(usize::try_from(times).unwrap_or(usize::MAX).max(1))
+        });
+        Weighed {
+            namespace: &ask.target.namespace,
+            bytes: window,
+            is_apart: known.is_some_and(|known| known.is_apart),
+        }
+    }
+
+    /// An ask was answered, or failed: tells all who wait.
+    pub(super) fn answer(&mut self, ask: &Ask, outcome: &Outcome, size: Option<Size>) {
+        let key = ask.key();
+        if let (Some(known), Some(size)) = (self.known.get_mut(&ask.target), size) {
+            known.bytes = Some((size.bytes, key.end.duration_since(key.start)));
+            known.is_apart &= !size.was_quick;
+        }
+        if let (Some(known), Ok(_)) = (self.known.get_mut(&ask.target), outcome)
+            && known.next == key.start
+        {
+            known.next = key.end;
+        }
+        let Some(Seat::Waits(waiting)) = self.seats.get_mut(ask) else {
+            return;
+        };
+        let waiting = std::mem::take(waiting);
+        if outcome.is_ok() || waiting.is_empty() {
+            self.seats.insert(ask.clone(), Seat::Answered(outcome.clone()));
+        } else {
+            self.seats.remove(ask);
+        }
+        for one in waiting {
+            // Who has gone does not need it any more.
+            let _ = one.send(outcome.clone());
+        }
+    }
+
+    /// A target failed where others did not.
+    pub(super) fn set_apart(&mut self, ask: &Ask) {
+        if let Some(known) = self.known.get_mut(&ask.target) {
+            known.is_apart = true;
+        }
+    }
+
+    /// A round has ended before it came to these: who waits is let go, and the next who asks is asked for anew.
+    pub(super) fn let_go<'a>(&mut self, asks: impl Iterator<Item = &'a Ask>) {
+        for ask in asks {
+            if matches!(self.seats.get(ask), Some(Seat::Waits(_))) {
+                self.seats.remove(ask);
+            }
+        }
+    }
+}
+
+/// The ticks of a window, if it is made of whole ones.
+fn ticks_of(key: Key, interval: SignedDuration) -> Option<Vec<Span>> {
+    let (mut ticks, mut start) = (Vec::new(), key.start);
+    while start < key.end && interval.is_positive() {
+        let end = start.checked_add(interval).ok()?;
+        ticks.push((start, end));
+        start = end;
+    }
+    (start == key.end && !ticks.is_empty()).then_some(ticks)
+}
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;
