@@ -15,6 +15,7 @@ mod access;
 mod act;
 mod adopt;
 mod arms;
+mod asked;
 mod cluster;
 mod delivered;
 mod desk;

@@ -10,7 +10,7 @@ use serin_core::rollout::{
 };
 
 use super::desk::ON_ITS_WAY;
-use super::{forecast, streams, ticks};
+use super::{asked, forecast, streams, ticks};
 use crate::api::{
     AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, PodStatus, RevisionStatus,
     WeightStatus,
@@ -97,6 +97,7 @@ pub(super) fn after(
         samples: ticks::after(before.samples.as_ref(), plan, (&memory.phase, phase), observation),
         streams: streams::after(before.streams, phase, observation),
         forecast: forecast::of(phase, plan, now),
+        hooks: asked::after(before, trial, (plan, phase), observation),
         rollback: None,
         promotion: None,
         history: before.history.clone(),

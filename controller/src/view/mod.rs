@@ -3,6 +3,7 @@
 
 pub(crate) mod commands;
 pub(crate) mod evidence;
+pub(crate) mod hooks;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
 
@@ -66,6 +67,7 @@ pub(crate) struct Detail<'a> {
     pub(crate) plan: Vec<plan::Step>,
     pub(crate) forecast: Option<&'a str>,
     pub(crate) evidence: Vec<evidence::Evidence<'a>>,
+    pub(crate) hooks: Vec<hooks::Hook<'a>>,
     pub(crate) pipeline: Option<pipeline::Pipeline<'a>>,
     pub(crate) conditions: Vec<ConditionView<'a>>,
     pub(crate) history: &'a [HistoryEntry],
@@ -176,6 +178,7 @@ pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
         plan: steps,
         forecast: status.forecast.as_ref().map(|forecast| forecast.message.as_str()),
         evidence: status.evidence.iter().map(evidence::of).collect(),
+        hooks: status.hooks.iter().map(hooks::of).collect(),
         pipeline: pipeline::of(phase, status),
         conditions: status.conditions.iter().map(condition).collect(),
         history: &status.history,

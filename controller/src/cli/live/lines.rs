@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
-use crate::api::{AnswerStatus, CanaryRollout, CanaryRolloutStatus, EvidenceStatus};
+use crate::api::{AnswerStatus, CanaryRollout, CanaryRolloutStatus, EvidenceStatus, HookStatus};
 use crate::view;
 
 /// The lines for what differs; all that is known if nothing was known before.
@@ -37,6 +37,15 @@ pub(super) fn between(old: Option<&CanaryRollout>, new: &CanaryRollout, now: Tim
                 "{} is at {} % of the evidence for a failure: {}",
                 evidence.metric, evidence.towards_fail, evidence.sentence
             ));
+        }
+    }
+    for hook in &is.hooks {
+        // Other words of the same stand are no news.
+        let as_before = |one: &&HookStatus| (&one.name, &one.point, one.step) == (&hook.name, &hook.point, hook.step);
+        let before = was.hooks.iter().find(as_before);
+        if before.is_none_or(|before| (&before.state, before.attempt) != (&hook.state, hook.attempt)) {
+            let sentence = view::hooks::of(hook).sentence(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+            said.push(format!("hook {sentence}"));
         }
     }
     for condition in &is.conditions {
@@ -167,6 +176,23 @@ mod tests {
         1970-01-01T00:00:00Z prod/user-service rollback of 1.2.0 has ended
         "
         );
+    }
+
+    #[test]
+    fn a_hook_is_told_when_it_is_asked_and_when_it_answers() {
+        let hook = |state: &str, answer: &str| {
+            rollout(json!({"phase": "Starting", "message": "waits", "hooks": [{
+                "name": "smoke", "point": "BeforeRollout", "state": state, "since": "2026-11-20T10:00:00Z", "answer": answer,
+            }]}))
+        };
+        let none = rollout(json!({"phase": "Starting", "message": "waits"}));
+        let (asked, again, passed) = (hook("Asked", "HTTP 503"), hook("Asked", "HTTP 502"), hook("Passed", ""));
+        let all = [told(Some(&none), &asked), told(Some(&asked), &again), told(Some(&again), &passed)];
+        insta::assert_snapshot!(all.join("\n"), @r"
+        1970-01-01T00:00:00Z prod/user-service hook smoke (BeforeRollout) could not say yet, and is asked again: HTTP 503
+
+        1970-01-01T00:00:00Z prod/user-service hook smoke (BeforeRollout) passed
+        ");
     }
 
     #[test]

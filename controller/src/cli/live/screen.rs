@@ -14,6 +14,7 @@ use super::seen::Seen;
 use crate::api::{CanaryRollout, SampleStatus, SamplesStatus, TickStatus};
 use crate::cli::status::{overview, shares};
 use crate::view::evidence::{Evidence, Stand};
+use crate::view::hooks::{Hook, Stand as HookStand};
 use crate::view::pipeline::{Pipeline, Reached};
 use crate::view::plan::{Place, Step};
 use crate::view::{self, Detail, Tone};
@@ -172,6 +173,7 @@ fn one(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &Ar
     if let Some(forecast) = detail.forecast {
         out.wrapped("  ", forecast, Style::new());
     }
+    hooks(out, &detail.hooks);
     git(out, detail);
     let trouble: Vec<_> = detail.conditions.iter().filter(|one| one.trouble).collect();
     if !trouble.is_empty() {
@@ -369,6 +371,22 @@ fn evidence(out: &mut Text, one: &Evidence<'_>) {
 fn bar(percent: i32) -> String {
     let full = usize::try_from(percent.clamp(0, 100) / 5).unwrap_or(0);
     format!("{}{}", "█".repeat(full), "░".repeat(20 - full))
+}
+
+fn hooks(out: &mut Text, hooks: &[Hook<'_>]) {
+    if hooks.is_empty() {
+        return;
+    }
+    out.heading("Hooks");
+    for hook in hooks {
+        let (sign, style) = match hook.stand {
+            HookStand::Waits => ("▶", Style::new().fg(Color::Cyan)),
+            HookStand::Passed => ("✓", Style::new().fg(Color::Green)),
+            HookStand::Failed => ("✗", Style::new().fg(Color::Red)),
+            HookStand::Over => ("–", Style::new().add_modifier(Modifier::DIM)),
+        };
+        out.wrapped(&format!("  {sign} "), &hook.sentence(clock), style);
+    }
 }
 
 fn git(out: &mut Text, detail: &Detail<'_>) {

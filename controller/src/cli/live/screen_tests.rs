@@ -57,6 +57,11 @@ fn on_trial() -> (CanaryRollout, Around) {
              "otherRange": "0.0 % to 0.9 %"},
             {"metric": "checkout-errors", "arm": "canary", "sentence": "nothing was counted yet"},
         ],
+        "hooks": [
+            {"name": "smoke", "point": "BeforeRollout", "state": "Passed", "since": "2026-11-20T10:00:01Z", "onFailure": "RollBack"},
+            {"name": "window", "point": "Step", "step": 1, "state": "Asked", "since": "2026-11-20T10:00:20Z",
+             "until": "2026-11-20T10:10:20Z", "onFailure": "Pause", "answer": "HTTP 202: the window opens at noon"},
+        ],
         "samples": {"boundsMs": [500], "ticks": [
             {"end": "2026-11-20T10:00:40Z", "weight": 5, "leftOut": true, "canary": {"requests": 9, "failures": 1}, "stable": {"requests": 90, "failures": 0}},
             {"end": "2026-11-20T10:01:00Z", "weight": 5, "canary": {"requests": 50, "failures": 5, "slow": [1]}, "stable": {"requests": 950, "failures": 1, "slow": [0]}},

@@ -33,6 +33,8 @@ function update(said) {
   show("revision", [it.revision, it.stable], revision);
   show("plan", it.plan, plan);
   show("forecast", it.forecast, (forecast) => (forecast ? `Forecast: ${forecast}` : ""));
+  byId("hooks-section").hidden = !it.hooks.length;
+  show("hooks", it.hooks, (all) => all.map(hook));
   pipeline(it.pipeline);
   show("evidence", it.evidence, evidence);
   show("charts", [it.marks, it.samples], charts);
@@ -88,6 +90,23 @@ function plan(steps) {
       step.approval ? el("span", { class: "flag" }, "asks for approval") : null,
       step.forecast ? el("span", { class: "quiet block" }, step.forecast) : null,
     ),
+  );
+}
+
+const HOOKS = { waits: "▶", passed: "✓", failed: "✕", over: "–" };
+
+function hook(one) {
+  const sign = Object.hasOwn(HOOKS, one.stand) ? HOOKS[one.stand] : "–";
+  return el(
+    "tr",
+    { class: one.stand === "failed" ? "troubled" : "" },
+    el("th", { scope: "row" }, one.name),
+    el("td", {}, one.at),
+    el("td", {}, el("span", { "aria-hidden": "true" }, sign), ` ${one.word}`),
+    el("td", {}, time(one.since)),
+    el("td", {}, one.until ? time(one.until) : "–"),
+    el("td", {}, one.otherwise ?? "–"),
+    el("td", {}, one.answer || "–"),
   );
 }
 
