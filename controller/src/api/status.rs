@@ -231,15 +231,24 @@ pub struct AnswerStatus {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When the canary's traffic was gone.
+    /// When it was seen first that the canary's traffic was gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_at: Option<Timestamp>,
     /// The commit in the config repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// When that was made, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<Timestamp>,
     /// When it was pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed_at: Option<Timestamp>,
+    /// When it was seen first that the cluster has it: by what the Deployments carry, or by what Argo CD or Flux say that they applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_at: Option<Timestamp>,
+    /// When it was seen first that the Deployments that it changes are available on it: stable's, and of a rollback the canary's too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_at: Option<Timestamp>,
     /// When it had ended: applied, traffic in place, canary idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
@@ -271,6 +280,24 @@ pub struct HistoryEntry {
     /// The promotion or rollback commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// When the canary's traffic was gone, of a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_at: Option<Timestamp>,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<Timestamp>,
+    /// When it was pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_at: Option<Timestamp>,
+    /// When the cluster had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_at: Option<Timestamp>,
+    /// When its Deployments were available on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_at: Option<Timestamp>,
+    /// What the metrics said at the end, the deciding one first: three at most, 160 bytes each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
 }
 
 /// The answer to an operator's command.

@@ -97,7 +97,7 @@ pub(super) fn print(output: Output, value: &impl Serialize) -> anyhow::Result<()
     Ok(())
 }
 
-/// Evidence, hooks and forecast of one rollout.
+/// Evidence, hooks, the way through Git and forecast of one rollout.
 pub fn details(rollout: &CanaryRollout) -> String {
     let none = CanaryRolloutStatus::default();
     let status = rollout.status.as_ref().unwrap_or(&none);
@@ -133,6 +133,7 @@ pub fn details(rollout: &CanaryRollout) -> String {
     if let Some(samples) = &status.samples {
         out.push_str(&failures(samples));
     }
+    out.push_str(&way(rollout, status));
     if let Some(forecast) = &status.forecast {
         let _ = writeln!(out, "\nForecast: {}", forecast.message);
         for step in &forecast.steps {
@@ -144,6 +145,24 @@ pub fn details(rollout: &CanaryRollout) -> String {
                 view::plan::still(step)
             );
         }
+    }
+    out
+}
+
+/// The promotion or rollback that is under way, or was the last, stage by stage.
+fn way(rollout: &CanaryRollout, status: &CanaryRolloutStatus) -> String {
+    let Some(pipeline) = view::pipeline::of(view::row(rollout).phase, status) else {
+        return String::new();
+    };
+    let commit = pipeline.commit.map(|commit| format!(", commit {commit}"));
+    let mut out = format!(
+        "\n{} of {}{}\n",
+        pipeline.kind,
+        pipeline.revision,
+        commit.unwrap_or_default()
+    );
+    for stage in &pipeline.stages {
+        let _ = writeln!(out, "  {}: {}", stage.name, stage.words(|at| at.to_string()));
     }
     out
 }

@@ -1,7 +1,8 @@
 use jiff::Timestamp;
 use serde_json::json;
 use serin_core::rollout::{
-    Arm, Ending, GitView, HookPoint, LiveWeight, Occasion, RollbackReason, RollingBack, RollbackGit, Revision, Run, Starting,
+    Arm, Ending, GitView, HookPoint, LiveWeight, Occasion, Revision, RollbackGit, RollbackReason, RollingBack, Run,
+    Starting,
 };
 
 use super::*;
@@ -85,7 +86,10 @@ fn observation(heard: Vec<(Occasion, HookView)>) -> Observation {
 }
 
 fn states(hooks: &[HookStatus]) -> Vec<(&str, &str)> {
-    hooks.iter().map(|hook| (hook.name.as_str(), hook.state.as_str())).collect()
+    hooks
+        .iter()
+        .map(|hook| (hook.name.as_str(), hook.state.as_str()))
+        .collect()
 }
 
 #[test]
@@ -101,7 +105,10 @@ fn a_gate_is_told_from_its_asking_to_its_answer() {
     );
     let heard = vec![(open.occasion.clone(), HookView::Pending("HTTP 503\nmore".to_owned()))];
     let asked = after(&none, Some("t"), (&plan(), &phase), &observation(heard));
-    assert_eq!((asked[0].state.as_str(), asked[0].answer.as_str()), ("Asked", "HTTP 503"));
+    assert_eq!(
+        (asked[0].state.as_str(), asked[0].answer.as_str()),
+        ("Asked", "HTTP 503")
+    );
     assert!(!only_words(&waits, &asked));
     let other_words = [HookStatus {
         answer: "HTTP 502".to_owned(),

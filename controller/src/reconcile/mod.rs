@@ -29,6 +29,7 @@ mod hooks;
 mod measure;
 mod observe;
 pub(crate) mod own;
+mod past;
 mod repository;
 mod run;
 mod secrets;
@@ -38,6 +39,7 @@ mod tell;
 mod ticks;
 mod trace;
 mod unwritten;
+mod way;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -319,6 +321,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let basis = status::Basis {
         trial: trial.as_deref(),
         delivery: delivery.as_ref(),
+        delivered: (decision.state.phase.run()).is_some_and(|run| cx.desk.is_delivered(&key, &run.revision)),
         status: &before,
         memory: &state,
         generation: rollout.metadata.generation,

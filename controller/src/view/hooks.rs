@@ -130,6 +130,9 @@ mod tests {
             "name": "smoke", "point": "BeforeRollout", "state": "Passed", "since": "2026-11-20T10:00:00Z", "onFailure": "RollBack",
         }));
         assert_eq!(yes, "smoke (BeforeRollout) passed");
-        assert_eq!([1, 2, 3, 4, 11, 12, 21].map(nth).join(" "), "1st 2nd 3rd 4th 11th 12th 21st");
+        assert_eq!(
+            [1, 2, 3, 4, 11, 12, 21].map(nth).join(" "),
+            "1st 2nd 3rd 4th 11th 12th 21st"
+        );
     }
 }

@@ -351,6 +351,9 @@ pub struct Pushed {
     pub id: String,
     /// When the push was answered.
     pub at: Timestamp,
+    /// When it was made, as it says itself; decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<Timestamp>,
 }
 
 /// Why a revision is taken back.

@@ -121,8 +121,8 @@ function pipeline(pipeline) {
         { class: stage.state },
         el("span", { class: "place" }, PLACES[stage.state] ?? ""),
         el("strong", { class: "block" }, stage.name),
-        stage.at ? time(stage.at) : el("span", { class: "quiet" }, stage.state === "done" ? "not needed" : "–"),
-        stage.name.startsWith("committed") && commit ? el("code", { class: "block" }, short(commit)) : null,
+        stage.at ? time(stage.at) : el("span", { class: "quiet" }, stage.state === "done" ? (stage.skipped ? "not needed" : "not seen") : "–"),
+        stage.name === "committed" && commit ? el("code", { class: "block" }, short(commit)) : null,
       ),
     ),
   );
@@ -242,8 +242,19 @@ function past(one) {
     el("td", {}, one.duration),
     el("td", {}, String(one.requests)),
     el("td", {}, el("code", {}, commits || "–")),
-    el("td", {}, one.reason),
+    el("td", {}, one.reason, behind(one)),
   );
+}
+
+const STAGES = { trafficAt: "traffic away", committedAt: "committed", pushedAt: "pushed", appliedAt: "applied", healthyAt: "healthy" };
+
+/// The way of its commit, and what the metrics said at the end.
+function behind(one) {
+  const way = Object.entries(STAGES).filter(([key]) => one[key]);
+  const said = one.evidence ?? [];
+  if (!way.length && !said.length) return null;
+  const stages = way.map(([key, words]) => el("li", {}, `${words} `, time(one[key])));
+  return el("details", {}, el("summary", {}, "how"), el("ul", {}, stages, said.map((sentence) => el("li", {}, sentence))));
 }
 
 function conditions(conditions) {
