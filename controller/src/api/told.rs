@@ -13,6 +13,9 @@ pub struct NotifyStatus {
     /// Not delivered to all of their receivers yet, oldest first: 20 at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<AnnouncementStatus>,
+    /// Problems that are told only after a while, were told, and go on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<String>,
     /// Messages that are brought up to date.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threads: Vec<ThreadStatus>,

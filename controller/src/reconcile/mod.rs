@@ -505,40 +505,38 @@ async fn refuse(
         act::stop(cx, rollout).await?;
     }
     let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let paused = memory
-        .filter(|_| !deleted)
-        .and_then(|memory| refused(&memory, now).map(|paused| (memory, paused)));
+    let paused = memory.as_ref().filter(|_| !deleted);
+    let paused = paused.and_then(|memory| refused(memory, now));
     let after = status::refused(
         &before,
         rollout.metadata.generation,
         (why.reason(), &message),
-        paused.as_ref().map(|(_, paused)| paused),
+        paused.as_ref(),
         now,
     );
     let mut after = after.map_err(Error::Memory)?;
-    if differs(&before, &after) {
+    let states = memory.as_ref().filter(|_| !deleted);
+    let states = states.map(|memory| (memory, paused.as_ref().unwrap_or(memory)));
+    let is_news = differs(&before, &after);
+    let own = parse_receivers("spec.notify", &rollout.spec.notify).unwrap_or_default();
+    let telling = cx.teller.begin(rollout, &own);
+    let dropped = states.map_or(0, |(was, is)| telling.record((was, &before), (is, &mut after), now));
+    let about = before.trial.as_deref();
+    if is_news {
         tracing::warn!("the rollout is refused: {message}");
-        let about = before.trial.clone();
-        act::event(
-            cx,
-            (rollout, about.as_deref()),
-            NoteKind::Warning,
-            why.reason(),
-            &message,
-        )
-        .await;
-        let own = parse_receivers("spec.notify", &rollout.spec.notify).unwrap_or_default();
-        let telling = cx.teller.begin(rollout, &own);
-        let dropped = paused
-            .as_ref()
-            .map(|(memory, paused)| telling.record((memory, &before), (paused, &mut after), now));
+        act::event(cx, (rollout, about), NoteKind::Warning, why.reason(), &message).await;
+    }
+    if differs(&before, &after) {
         write_status(cx, api, rollout, &after).await?;
         cx.unwritten.forget(&key);
-        if let (Some((memory, paused)), Some(dropped)) = (&paused, dropped) {
-            telling.recorded(cx, about.as_deref(), dropped).await;
-            measure::recorded(&cx.metrics, &memory.phase, &paused.phase);
-            telling.send(paused, &after, now);
+        telling.recorded(cx, about, dropped).await;
+        if let (Some((was, _)), Some(paused)) = (states, &paused) {
+            measure::recorded(&cx.metrics, &was.phase, &paused.phase);
         }
+    }
+    // What stands since before a restart may not have been told to all.
+    if let Some((_, is)) = states {
+        telling.send(is, &after, now);
     }
     if deleted {
         release(cx, api, rollout).await?;
