@@ -38,6 +38,7 @@ mod streams;
 mod tell;
 mod ticks;
 mod trace;
+mod turns;
 mod unwritten;
 mod way;
 
