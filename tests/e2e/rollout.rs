@@ -4,6 +4,7 @@
 mod adopted;
 mod blue_green;
 mod contested;
+mod dashboards;
 mod delivered;
 mod ends;
 mod faults;
@@ -64,6 +65,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "weights_that_somebody_else_raises_are_lowered_and_he_is_named",
             contested::weights,
+        ),
+        Story::new(
+            "every_panel_of_the_dashboards_has_data_after_a_good_and_a_bad_revision",
+            dashboards::story,
         ),
         Story::new(
             "a_browser_watches_a_promotion_and_a_rollback_from_start_to_end",
