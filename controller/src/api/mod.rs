@@ -26,8 +26,9 @@ pub use rollout::{
     RouteKindSpec, RouteSpec, SecretRef, ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
-    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry, PodStatus,
-    RevisionStatus, SampleStatus, SamplesStatus, StepForecast, StreamsStatus, TickStatus, WeightStatus,
+    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry, LatencyStatus,
+    PercentilesStatus, PodStatus, RevisionStatus, SampleStatus, SamplesStatus, StepForecast, StreamsStatus, TickStatus,
+    WeightStatus,
 };
 pub use told::{AnnouncementStatus, NotifyStatus, ThreadStatus};
 pub use trial::trial_id;

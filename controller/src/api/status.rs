@@ -38,6 +38,9 @@ pub struct CanaryRolloutStatus {
     /// What was counted lately in the trial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<SamplesStatus>,
+    /// How long the last minute's calls took, while a revision is on trial. Estimated; nothing is decided by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyStatus>,
     /// Calls that go on, as the last tick of the trial saw them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<StreamsStatus>,
@@ -168,6 +171,32 @@ pub struct SampleStatus {
     /// Those slower than each of the bounds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<i64>,
+}
+
+/// How long calls took, estimated within the bounds of Linkerd's histogram (as if the calls between two bounds were spread evenly).
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyStatus {
+    /// When Prometheus was asked.
+    pub as_of: Timestamp,
+    /// Of the canary's pods; none without calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<PercentilesStatus>,
+    /// Of stable's pods; none without calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<PercentilesStatus>,
+}
+
+/// Milliseconds that these shares of the calls did not exceed. What is beyond the histogram's last bound is told as that bound.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PercentilesStatus {
+    /// Half of them.
+    pub p50_ms: i64,
+    /// 95 % of them.
+    pub p95_ms: i64,
+    /// 99 % of them.
+    pub p99_ms: i64,
 }
 
 /// What one pod answered since the trial began.

@@ -15,10 +15,12 @@ mod history;
 mod own;
 mod sampler;
 mod sent;
+mod speed;
 mod ticks;
 
 pub use client::SampleError;
 pub use history::{History, PodHistory};
 pub use own::OwnTick;
 pub use sampler::{ArmTarget, CustomQuery, CustomTarget, PairQuery, Prometheus, Target};
+pub use speed::{Speed, SpeedOf};
 pub use ticks::{ticks_between, ticks_due};

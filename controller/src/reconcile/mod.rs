@@ -33,6 +33,7 @@ mod past;
 mod repository;
 mod run;
 mod secrets;
+mod speeds;
 mod status;
 mod streams;
 mod tell;
@@ -70,6 +71,7 @@ use cluster::{Cluster, Reads};
 use desk::Desk;
 use hooks::Hooks;
 use observe::{Look, World};
+use speeds::Speeds;
 use tell::Teller;
 use tracing::Instrument as _;
 use unwritten::{Unwritten, only_counts};
@@ -94,6 +96,7 @@ struct Context {
     gitops: Arc<GitOps>,
     desk: Desk,
     hooks: Hooks,
+    speeds: Speeds,
     unwritten: Unwritten,
     leadership: Leadership,
     /// The cluster's name in commit trailers.
@@ -114,6 +117,7 @@ impl Context {
     fn forget(&self, key: &ObjectRef<CanaryRollout>) {
         self.desk.forget(key);
         self.hooks.forget(key);
+        self.speeds.forget(key);
         self.unwritten.forget(key);
         self.teller.forget(key);
     }
@@ -319,10 +323,15 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     }
 
     let delivery = cx.desk.delivery(&key);
+    match observe::arms_on_trial(&rollout, &world, &decision.state.phase) {
+        Some(arms) => cx.speeds.want(&key, arms),
+        None => cx.speeds.forget(&key),
+    }
     let basis = status::Basis {
         trial: trial.as_deref(),
         delivery: delivery.as_ref(),
         delivered: (decision.state.phase.run()).is_some_and(|run| cx.desk.is_delivered(&key, &run.revision)),
+        latency: cx.speeds.of(&key),
         status: &before,
         memory: &state,
         generation: rollout.metadata.generation,
@@ -425,10 +434,11 @@ fn next_tick(parsed: &Parsed, now: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(next).unwrap_or(now)
 }
 
-/// Whether a status is worth a write: times alone are not.
+/// Whether a status is worth a write: times and estimates alone are not.
 fn differs(before: &CanaryRolloutStatus, after: &CanaryRolloutStatus) -> bool {
     let mut before = before.clone();
     before.next = after.next;
+    before.latency.clone_from(&after.latency);
     before != *after
 }
 

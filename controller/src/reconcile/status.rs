@@ -11,7 +11,9 @@ use serin_core::rollout::{
 
 use super::desk::ON_ITS_WAY;
 use super::{asked, forecast, past, streams, ticks, way};
-use crate::api::{CanaryRolloutStatus, CommandStatus, EvidenceStatus, PodStatus, RevisionStatus, WeightStatus};
+use crate::api::{
+    CanaryRolloutStatus, CommandStatus, EvidenceStatus, LatencyStatus, PodStatus, RevisionStatus, WeightStatus,
+};
 use crate::gitops::ROLLBACK_BLOCKED;
 
 /// The memory in a status; empty for a rollout that was never looked at.
@@ -26,7 +28,7 @@ pub(super) fn memory(status: Option<&CanaryRolloutStatus>) -> Result<State, serd
 }
 
 /// What a decision was made on.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Basis<'a> {
     /// The id of the trial.
     pub(super) trial: Option<&'a str>,
@@ -42,6 +44,8 @@ pub(super) struct Basis<'a> {
     pub(super) delivery: Option<&'a (&'static str, String)>,
     /// Whether Argo CD or Flux say that they have applied the commit that is waited for.
     pub(super) delivered: bool,
+    /// How fast the arms are, as far as that is known.
+    pub(super) latency: Option<LatencyStatus>,
 }
 
 /// The status after a decision.
@@ -63,6 +67,7 @@ pub(super) fn after(
         unusable,
         delivery,
         delivered,
+        latency,
     } = basis;
     let Decision {
         state,
@@ -93,6 +98,7 @@ pub(super) fn after(
         evidence: vec![],
         samples: ticks::after(before.samples.as_ref(), plan, (&memory.phase, phase), observation),
         streams: streams::after(before.streams, phase, observation),
+        latency: latency.filter(|_| phase.samples_since().is_some()),
         forecast: forecast::of(phase, plan, now),
         hooks: asked::after(before, trial, (plan, phase), observation),
         rollback: None,

@@ -126,6 +126,7 @@ pub(super) fn only_counts(
         evidence: after.evidence.clone(),
         samples: after.samples.clone(),
         streams: after.streams,
+        latency: after.latency.clone(),
         forecast: after.forecast.clone(),
         conditions: after.conditions.clone(),
         machine: after.machine.clone(),

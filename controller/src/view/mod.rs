@@ -1,6 +1,7 @@
 //! What people are shown of a rollout, on the page and in the terminal, as data: pure, so that tests hold it. It must not know HTTP,
 //! HTML or terminals.
 
+pub(crate) mod arms;
 pub(crate) mod commands;
 pub(crate) mod evidence;
 pub(crate) mod hooks;
@@ -64,6 +65,7 @@ pub(crate) struct Detail<'a> {
     pub(crate) revision: Option<Revision<'a>>,
     pub(crate) weight: Option<WeightStatus>,
     pub(crate) share: Option<Share>,
+    pub(crate) arms: [arms::Arm<'a>; 2],
     pub(crate) plan: Vec<plan::Step>,
     pub(crate) forecast: Option<&'a str>,
     pub(crate) evidence: Vec<evidence::Evidence<'a>>,
@@ -175,6 +177,7 @@ pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
         weight,
         // Afterwards the last tick is of another weight.
         share: status.samples.as_ref().filter(|_| is_sampled(phase)).and_then(share),
+        arms: arms::of(status),
         plan: steps,
         forecast: status.forecast.as_ref().map(|forecast| forecast.message.as_str()),
         evidence: status.evidence.iter().map(evidence::of).collect(),

@@ -57,6 +57,8 @@ fn on_trial() -> (CanaryRollout, Around) {
              "otherRange": "0.0 % to 0.9 %"},
             {"metric": "checkout-errors", "arm": "canary", "sentence": "nothing was counted yet"},
         ],
+        "latency": {"asOf": "2026-11-20T10:01:01Z", "canary": {"p50Ms": 12, "p95Ms": 48, "p99Ms": 90},
+                    "stable": {"p50Ms": 11, "p95Ms": 40, "p99Ms": 71}},
         "hooks": [
             {"name": "smoke", "point": "BeforeRollout", "state": "Passed", "since": "2026-11-20T10:00:01Z", "onFailure": "RollBack"},
             {"name": "window", "point": "Step", "step": 1, "state": "Asked", "since": "2026-11-20T10:00:20Z",

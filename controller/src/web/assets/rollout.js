@@ -31,6 +31,8 @@ function update(said) {
   show("trouble", trouble, (all) => all.map((one) => el("li", {}, el("strong", {}, `${one.kind}: `), one.message || one.reason)));
   show("weight", [it.weight, it.share], weights);
   show("revision", [it.revision, it.stable], revision);
+  show("arms", it.arms, (all) => all.map(arm));
+  show("arms-note", it.arms, armsNote);
   show("plan", it.plan, plan);
   show("forecast", it.forecast, (forecast) => (forecast ? `Forecast: ${forecast}` : ""));
   byId("hooks-section").hidden = !it.hooks.length;
@@ -74,6 +76,28 @@ function revision([revision, stable]) {
     ...(revision.author ? pair("author", revision.author) : []),
     ...pair("stable", stable ?? "–"),
   ];
+}
+
+function arm({ name, revision, calls, latency }) {
+  const rate = !calls ? "no data" : calls.perSecond === null ? `${calls.requests} calls` : calls.perSecond.toFixed(1);
+  const succeeded = typeof calls?.succeeded === "number" ? `${calls.succeeded.toFixed(2)} %` : "no data";
+  const ms = (value) => el("td", {}, typeof value === "number" ? `≈ ${value} ms` : "no data");
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, name),
+    el("td", {}, revision ?? "–"),
+    el("td", {}, rate),
+    el("td", {}, succeeded),
+    ms(latency?.p50Ms),
+    ms(latency?.p95Ms),
+    ms(latency?.p99Ms),
+  );
+}
+
+function armsNote(all) {
+  const at = all.find((one) => one.calls)?.calls.at;
+  return at ? `In the tick up to ${clock(at)}. Percentiles are of the last minute's calls, estimated within the bounds of Linkerd's histogram.` : "";
 }
 
 const PLACES = { done: "✓ done", now: "▶ now", ahead: "ahead" };
