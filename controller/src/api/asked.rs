@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 /// A hook that was asked in the trial.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct HookStatus {
     /// Its name in the spec.
     pub name: String,
     /// When it is asked: a word of `spec.hooks[].at`.
     pub point: String,
     /// At points of a step: the step's number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<i32>,
     /// How often a person has had it asked again.
-    #[serde(skip_serializing_if = "is_none_yet")]
+    #[serde(default, skip_serializing_if = "is_none_yet")]
     pub attempt: i32,
     /// Waiting: it is being asked, and nothing was heard yet. Asked: it could not say, or could not be reached, and is asked again.
     /// Passed, Failed, TimedOut. PassedOver: a person went past it, or it was taken out of the spec. Dropped: the trial came to an end
@@ -25,13 +25,13 @@ pub struct HookStatus {
     /// Since when an answer is waited for.
     pub since: Timestamp,
     /// Until when it is waited for, while it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// What a no, or no answer in time, does at a gate: RollBack, Pause or Continue.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<String>,
     /// The last answer in words: the first line, 160 bytes at most.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub answer: String,
 }
 

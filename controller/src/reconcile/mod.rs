@@ -59,7 +59,7 @@ use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, S
 use crate::api::{
     CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, HookWay, Parsed, parse, parse_receivers,
 };
-use crate::board::{Board, Key as BoardKey};
+use crate::board::{Board, Deployed, Key as BoardKey, Scaler};
 use crate::gitops::GitOps;
 use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
@@ -342,7 +342,11 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let mut after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let telling = cx.teller.begin(&rollout, &parsed.notify);
     let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
-    cx.board.tell(&BoardKey::of(&rollout), &after, now);
+    let board_key = BoardKey::of(&rollout);
+    cx.board.tell(&board_key, &after, now);
+    let (stable, canary) = (Deployed::of(&world.stable), Deployed::of(&world.canary));
+    let scaler = world.autoscaler.as_deref().and_then(Scaler::of);
+    cx.board.surround(&board_key, stable, canary, scaler);
     let changed = decision.state != state;
     let only_counted = only_counts((&state, &before), (&decision.state, &after));
     let stands = rollout.status.as_ref();

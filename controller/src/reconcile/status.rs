@@ -457,5 +457,9 @@ fn set(
 mod tests;
 
 #[cfg(test)]
+#[path = "reasons_tests.rs"]
+mod reasons_tests;
+
+#[cfg(test)]
 #[path = "upgrade_tests.rs"]
 mod upgrade_tests;

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serin_core::rollout::short;
 
-use super::around::{Arm, Around, Told};
+use super::around::{Around, Deployed, Told};
 use super::seen::Seen;
 use crate::api::CanaryRollout;
 use crate::cli::status::{overview, shares};
@@ -273,14 +273,14 @@ fn arms(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &A
     let last = detail.samples.and_then(|samples| samples.ticks.last());
     let as_of = last.map(|tick| format!(" as of {}", clock(tick.end)));
     out.heading(&format!("Arms{}", as_of.unwrap_or_default()));
-    let deployments: [&Option<Arm>; 2] = [&around.stable, &around.canary];
+    let deployments: [&Option<Deployed>; 2] = [&around.stable, &around.canary];
     for (shown, deployment) in detail.arms.iter().zip(deployments) {
         let pods = deployment.as_ref().map_or_else(
             || "pods unknown".to_owned(),
             |arm| format!("{} of {} pods ready", arm.ready, arm.wanted),
         );
         // The registry is the same for both and long.
-        let image = |arm: &Arm| format!("   {}", arm.image.rsplit('/').next().unwrap_or_default());
+        let image = |arm: &Deployed| format!("   {}", arm.image.rsplit('/').next().unwrap_or_default());
         let image = deployment.as_ref().map(image).unwrap_or_default();
         let (name, revision) = (shown.name, shown.revision.unwrap_or("-"));
         out.plain(format!("  {name}   {revision:<10} {pods:<20}{image}"));

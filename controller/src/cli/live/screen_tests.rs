@@ -70,7 +70,7 @@ fn on_trial() -> (CanaryRollout, Around) {
         ]},
     }));
     let arm = |image: &str| {
-        Some(Arm {
+        Some(Deployed {
             image: image.to_owned(),
             ready: 1,
             wanted: 3,
@@ -79,7 +79,7 @@ fn on_trial() -> (CanaryRollout, Around) {
     let around = Around {
         stable: arm("registry.example.com/user-service:1.0.0"),
         canary: arm("registry.example.com/user-service:1.1.0"),
-        autoscaler: Some(super::super::around::Autoscaler {
+        autoscaler: Some(super::super::around::Scaler {
             least: 3,
             most: 10,
             present: 3,

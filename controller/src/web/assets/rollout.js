@@ -31,7 +31,11 @@ function update(said) {
   show("trouble", trouble, (all) => all.map((one) => el("li", {}, el("strong", {}, `${one.kind}: `), one.message || one.reason)));
   show("weight", [it.weight, it.share], weights);
   show("revision", [it.revision, it.stable], revision);
-  show("arms", it.arms, (all) => all.map(arm));
+  const around = said.around ?? {};
+  show("arms", [it.arms, around.stable, around.canary], ([all]) => all.map((one) => arm(one, around[one.name])));
+  show("scaler", around.autoscaler, (scaler) => (scaler ? `Stable's autoscaler: ${scaler.present} pods of ${scaler.least} to ${scaler.most}.` : ""));
+  byId("told-section").hidden = !around.told?.length;
+  show("told", around.told ?? [], (all) => [...all].reverse().map(told));
   show("arms-note", it.arms, armsNote);
   show("plan", it.plan, plan);
   show("forecast", it.forecast, (forecast) => (forecast ? `Forecast: ${forecast}` : ""));
@@ -78,7 +82,19 @@ function revision([revision, stable]) {
   ];
 }
 
-function arm({ name, revision, calls, latency }) {
+function told(one) {
+  return el(
+    "li",
+    { class: one.warns ? "warns" : "" },
+    time(one.at),
+    " ",
+    el("strong", {}, one.warns ? `! ${one.reason}` : one.reason),
+    " ",
+    one.message,
+  );
+}
+
+function arm({ name, revision, calls, latency }, deployed) {
   const rate = !calls ? "no data" : calls.perSecond === null ? `${calls.requests} calls` : calls.perSecond.toFixed(1);
   const succeeded = typeof calls?.succeeded === "number" ? `${calls.succeeded.toFixed(2)} %` : "no data";
   const ms = (value) => el("td", {}, typeof value === "number" ? `≈ ${value} ms` : "no data");
@@ -87,6 +103,8 @@ function arm({ name, revision, calls, latency }) {
     {},
     el("th", { scope: "row" }, name),
     el("td", {}, revision ?? "–"),
+    el("td", {}, deployed?.image.split("/").at(-1) || "–"),
+    el("td", {}, deployed ? `${deployed.ready} of ${deployed.wanted}` : "–"),
     el("td", {}, rate),
     el("td", {}, succeeded),
     ms(latency?.p50Ms),
