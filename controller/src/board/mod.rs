@@ -21,8 +21,8 @@ use tokio::sync::broadcast;
 
 use crate::api::{CanaryRollout, CanaryRolloutStatus};
 
-use marks::Marks;
 pub use around::{Around, Deployed, Scaler, Told};
+use marks::Marks;
 pub use marks::{Leaning, Mark};
 
 /// News that a slow reader may be behind; one who is further behind reads all anew.
@@ -199,7 +199,10 @@ impl Board {
 
     /// What stands around one, as far as this replica knows.
     pub fn around(&self, key: &Key) -> Around {
-        self.read().get(key).map(|entry| entry.around.clone()).unwrap_or_default()
+        self.read()
+            .get(key)
+            .map(|entry| entry.around.clone())
+            .unwrap_or_default()
     }
 
     /// The rollouts that change from now on.

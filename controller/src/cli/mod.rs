@@ -150,7 +150,11 @@ mod tests {
 
     #[test]
     fn each_shell_has_completions() {
-        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+        for shell in [
+            clap_complete::Shell::Bash,
+            clap_complete::Shell::Zsh,
+            clap_complete::Shell::Fish,
+        ] {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "serin", &mut out);
             assert!(String::from_utf8(out).unwrap().contains("promote"), "{shell}");
@@ -175,7 +179,10 @@ mod tests {
             }
         }
         // Inside of sentences and tables.
-        let inline = document.split("```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2));
+        let inline = document
+            .split("```")
+            .step_by(2)
+            .flat_map(|text| text.split('`').skip(1).step_by(2));
         let inline = inline.filter(|code| code.starts_with("serin ") && !code.contains('…'));
         found.extend(inline.map(|code| (code.to_owned(), false)));
         found
@@ -211,9 +218,8 @@ mod tests {
                 // What stands for any of several, or may be left out, is left out.
                 let plain = line.replace('[', "").replace(']', "");
                 let wrong = Cli::try_parse_from(split(&plain)).err();
-                let wrong = wrong.filter(|error| {
-                    is_whole || error.kind() != clap::error::ErrorKind::MissingRequiredArgument
-                });
+                let wrong =
+                    wrong.filter(|error| is_whole || error.kind() != clap::error::ErrorKind::MissingRequiredArgument);
                 assert!(wrong.is_none(), "docs/{name}: `{line}`: {wrong:?}");
                 seen += 1;
             }

@@ -17,7 +17,7 @@ fn plan() -> Plan {
         "service": {"name": "web", "port": 80}, "stable": {"deployment": "web"}, "canary": {"deployment": "web-canary"},
         "git": {"repository": "https://git.example.com/x.git", "path": "prod"},
         "hooks": [
-            {"name": "smoke", "at": ["BeforeRollout"], "timeout": "2m", "job": {"template": {"spec": {}}}},
+            {"name": "smoke", "at": ["BeforeRollout"], "timeout": "2m", "job": {"template": {"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}}}},
             {"name": "told", "at": ["OnRollback"], "timeout": "1m", "http": {"url": "https://x.example", "secretRef": {"name": "s"}}},
         ],
     });

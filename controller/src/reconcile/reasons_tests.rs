@@ -23,7 +23,9 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 /// The words in the list's backticks.
 fn listed() -> BTreeSet<&'static str> {
     let words = LIST.split('`').skip(1).step_by(2);
-    words.filter(|word| word.chars().all(|c| c.is_ascii_alphabetic())).collect()
+    words
+        .filter(|word| word.chars().all(|c| c.is_ascii_alphabetic()))
+        .collect()
 }
 
 #[test]
@@ -39,7 +41,11 @@ fn each_reason_is_in_the_documented_list() {
         between(include_str!("../gitops/fault.rs"), "pub fn reason(", "\n    }\n"),
     ];
     let listed = listed();
-    let set: BTreeSet<&str> = set_here.into_iter().flat_map(words).chain(["RollbackBlocked"]).collect();
+    let set: BTreeSet<&str> = set_here
+        .into_iter()
+        .flat_map(words)
+        .chain(["RollbackBlocked"])
+        .collect();
     assert!(set.len() > 50, "there are reasons: {set:?}");
     let unknown: Vec<_> = set.difference(&listed).collect();
     assert!(unknown.is_empty(), "docs/conditions.md lacks {unknown:?}");
@@ -60,7 +66,10 @@ fn each_condition_is_in_the_list_and_in_the_statuss_own_words() {
         .collect();
     assert_eq!(conditions.len(), 11, "{conditions:?}");
     for condition in conditions {
-        assert!(LIST.contains(&format!("\n| `{condition}` |")), "docs/conditions.md lacks {condition}");
+        assert!(
+            LIST.contains(&format!("\n| `{condition}` |")),
+            "docs/conditions.md lacks {condition}"
+        );
         let is_explained = condition == "Ready" || TROUBLES.contains(condition);
         assert!(is_explained, "docs/troubleshooting.md lacks {condition}");
     }

@@ -137,6 +137,6 @@ fn asks_for(query: &str, prefix: &str) -> bool {
 /// Whether a series has a number at some time: NaN, as of a quotient of nothing, is none.
 fn has_number(series: &Value) -> bool {
     let values = series.get("values").and_then(Value::as_array).into_iter().flatten();
-    let numbers = values.filter_map(|value| value.get(1)?.as_str()?.parse::<f64>().ok());
-    numbers.into_iter().any(f64::is_finite)
+    let mut numbers = values.filter_map(|value| value.get(1)?.as_str()?.parse::<f64>().ok());
+    numbers.any(f64::is_finite)
 }

@@ -98,7 +98,7 @@ fn on_trial() -> (CanaryRollout, Around) {
 #[test]
 fn a_trial_is_seen_in_one_look() {
     let (rollout, around) = on_trial();
-    insta::assert_snapshot!(drawn(&mut screen(rollout, around), 50, true).0);
+    insta::assert_snapshot!(drawn(&mut screen(rollout, around), 51, true).0);
 }
 
 #[test]
