@@ -66,7 +66,7 @@ pub(crate) fn stories() -> Vec<Story> {
             "weights_that_somebody_else_raises_are_lowered_and_he_is_named",
             contested::weights,
         ),
-        Story::new(
+        Story::alone(
             "every_panel_of_the_dashboards_has_data_after_a_good_and_a_bad_revision",
             dashboards::story,
         ),
