@@ -165,6 +165,10 @@ pub struct CommandAnswer {
 
 /// The phases of the design, each with what only it has to remember.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a rollout, and it is in a trial when it matters"
+)]
 pub enum Phase {
     /// Nothing to judge.
     Idle(RestNote),
