@@ -216,7 +216,7 @@ mod tests {
         ] {
             for (line, is_whole) in commands(document) {
                 // What stands for any of several, or may be left out, is left out.
-                let plain = line.replace('[', "").replace(']', "");
+                let plain = line.replace(['[', ']'], "");
                 let wrong = Cli::try_parse_from(split(&plain)).err();
                 let wrong =
                     wrong.filter(|error| is_whole || error.kind() != clap::error::ErrorKind::MissingRequiredArgument);
