@@ -4,6 +4,7 @@
 mod adopted;
 mod blue_green;
 mod contested;
+mod dashboards;
 mod delivered;
 mod ends;
 mod faults;
@@ -44,6 +45,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "a_route_that_stands_in_git_keeps_all_but_the_two_weights",
             adopted::route,
+        ),
+        Story::new(
+            "every_panel_of_the_dashboards_has_data_after_a_good_and_a_bad_revision",
+            dashboards::story,
         ),
         Story::new(
             "commands_are_carried_out_for_those_who_may_and_say_whose_they_were",

@@ -2,7 +2,7 @@
 //! must not know what the metrics mean.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use axum::{Json, Router, extract::State, routing::get};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::{
     task::JoinHandle,
@@ -46,9 +47,10 @@ impl Prometheus {
         fs::create_dir_all(&home)?;
         let targets = Arc::new(Targets::default());
         let listener = net.listen().await.context("serving Prometheus's targets")?;
-        let discovery_url = format!("http://{}/targets", listener.local_addr()?);
+        let discovery_url = format!("http://{}", listener.local_addr()?);
         let router = Router::new()
             .route("/targets", get(serve_targets))
+            .route("/applications", get(serve_applications))
             .with_state(targets.clone());
         let discovery = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
@@ -125,15 +127,21 @@ impl Prometheus {
 
     /// Asks an instant query; the answer is `data.result`.
     pub async fn query(&self, query: &str) -> anyhow::Result<Vec<Value>> {
-        let url = format!("{}/api/v1/query", self.url);
-        let asking = || format!("asking Prometheus {query:?}");
+        self.ask("query", &[("query", query)]).await
+    }
+
+    /// Asks a query for each second from then on until now; the answer is `data.result`.
+    pub async fn query_since(&self, query: &str, since: Timestamp) -> anyhow::Result<Vec<Value>> {
+        let (start, end) = (since.to_string(), crate::clock::now().to_string());
+        let form = [("query", query), ("start", &start), ("end", &end), ("step", "1s")];
+        self.ask("query_range", &form).await
+    }
+
+    async fn ask(&self, how: &str, form: &[(&str, &str)]) -> anyhow::Result<Vec<Value>> {
+        let url = format!("{}/api/v1/{how}", self.url);
+        let asking = || format!("asking Prometheus {form:?}");
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-        let response = client
-            .post(url)
-            .form(&[("query", query)])
-            .send()
-            .await
-            .with_context(asking)?;
+        let response = client.post(url).form(form).send().await.with_context(asking)?;
         let mut answer: Value = response.json().await.with_context(asking)?;
         match answer.pointer_mut("/data/result").map(Value::take) {
             Some(Value::Array(result)) => Ok(result),
@@ -153,7 +161,10 @@ fn configuration(discovery: &str) -> Value {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "scrape_configs": [{
             "job_name": "linkerd-proxy",
-            "http_sd_configs": [{"url": discovery, "refresh_interval": "1s"}],
+            "http_sd_configs": [{"url": format!("{discovery}/targets"), "refresh_interval": "1s"}],
+        }, {
+            "job_name": "applications",
+            "http_sd_configs": [{"url": format!("{discovery}/applications"), "refresh_interval": "1s"}],
         }],
     })
 }
@@ -162,29 +173,73 @@ async fn serve_targets(State(targets): State<Arc<Targets>>) -> Json<Value> {
     Json(targets.groups())
 }
 
+async fn serve_applications(State(targets): State<Arc<Targets>>) -> Json<Value> {
+    Json(targets.applications())
+}
+
 /// The pods to scrape.
 #[derive(Debug, Default)]
-pub struct Targets(Mutex<BTreeMap<String, PodInfo>>);
+pub struct Targets {
+    pods: Mutex<BTreeMap<String, PodInfo>>,
+    /// What else there is to scrape, by address: its labels.
+    others: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
+    /// Namespaces whose applications are scraped too.
+    namespaces: Mutex<BTreeSet<String>>,
+}
 
 impl Targets {
     /// The answer to Prometheus's HTTP service discovery.
     fn groups(&self) -> Value {
-        let pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         let group = |pod: &PodInfo| json!({"targets": [format!("{}:{PROXY_METRICS_PORT}", pod.ip)], "labels": target_labels(pod)});
         pods.values().map(group).collect()
+    }
+
+    /// Has this address (with its port) scraped too, with these labels.
+    pub fn add(&self, address: &str, labels: &[(&str, &str)]) {
+        let labels = labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.insert(address.to_owned(), labels.collect());
+    }
+
+    /// Has the applications of the meshed pods in a namespace scraped too, at their port `http`.
+    pub fn add_applications_of(&self, namespace: &str) {
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        namespaces.insert(namespace.to_owned());
+    }
+
+    fn applications(&self) -> Value {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = others
+            .iter()
+            .map(|(address, labels)| json!({"targets": [address], "labels": labels}));
+        let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let application = |pod: &PodInfo| {
+            let port = pod.ports.iter().find(|port| port.name == "http")?.port;
+            let labels = json!({"namespace": pod.namespace, "pod": pod.name});
+            Some(json!({"targets": [format!("{}:{port}", pod.ip)], "labels": labels}))
+        };
+        let wanted = pods.values().filter(|pod| namespaces.contains(&pod.namespace));
+        others.chain(wanted.filter_map(application)).collect()
     }
 }
 
 impl Sidecar for Targets {
     fn pod_started(&self, pod: &PodInfo) {
-        self.0
+        self.pods
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(pod.uid.clone(), pod.clone());
     }
 
     fn pod_stopped(&self, pod: &PodInfo) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&pod.uid);
+        self.pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&pod.uid);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The custom resource `CanaryRollout`: its types, and how a spec becomes a plan of the core. Knows no cluster.
 
+mod asked;
 mod command;
 mod hooks;
 mod metrics;
@@ -7,9 +8,11 @@ mod notify;
 mod parse;
 mod rollout;
 mod status;
+mod told;
 mod trial;
 mod wording;
 
+pub use asked::HookStatus;
 pub use command::{LONGEST_REASON, Order};
 pub use hooks::{HookCall, HookPointSpec, HookSpec, HookWay, HttpHookSpec, JobHookSpec, OnHookFailureSpec};
 pub use notify::{
@@ -23,10 +26,11 @@ pub use rollout::{
     RouteKindSpec, RouteSpec, SecretRef, ServiceSpec, SigningSpec, StableSpec, StepSpec, SuccessRateSpec, TestersSpec,
 };
 pub use status::{
-    AnnouncementStatus, AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry,
-    NotifyStatus, PodStatus, RevisionStatus, SampleStatus, SamplesStatus, StepForecast, StreamsStatus, ThreadStatus,
-    TickStatus, WeightStatus,
+    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, ForecastStatus, HistoryEntry, LatencyStatus,
+    PercentilesStatus, PodStatus, RevisionStatus, SampleStatus, SamplesStatus, StepForecast, StreamsStatus, TickStatus,
+    WeightStatus,
 };
+pub use told::{AnnouncementStatus, NotifyStatus, ThreadStatus};
 pub use trial::trial_id;
 pub use wording::{WORDS, Wording};
 

@@ -31,6 +31,9 @@ use super::status::CanaryRolloutStatus;
     printcolumn = r#"{"name":"Revision","type":"string","jsonPath":".status.revision.name"}"#,
     printcolumn = r#"{"name":"Verdict","type":"string","jsonPath":".status.verdict"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Stable","type":"string","jsonPath":".status.stable","priority":1}"#,
+    printcolumn = r#"{"name":"Wanted","type":"integer","jsonPath":".status.weight.wanted","priority":1}"#,
+    printcolumn = r#"{"name":"Commit","type":"string","jsonPath":".status.revision.commit","priority":1}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]

@@ -5,6 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::asked::HookStatus;
+use super::told::NotifyStatus;
+
 /// What is so, what happens next, and how past revisions ended.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -35,12 +38,18 @@ pub struct CanaryRolloutStatus {
     /// What was counted lately in the trial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<SamplesStatus>,
+    /// How long the last minute's calls took, while a revision is on trial. Estimated; nothing is decided by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyStatus>,
     /// Calls that go on, as the last tick of the trial saw them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<StreamsStatus>,
     /// What the steps still take, if the canary is as good as stable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forecast: Option<ForecastStatus>,
+    /// The hooks that were asked in the trial: 16 at most, those that are waited for first to be kept; in the order of their asking.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookStatus>,
     /// The rollback, while it happens and after it.
     pub rollback: Option<AnswerStatus>,
     /// The promotion, while it happens and after it.
@@ -164,6 +173,32 @@ pub struct SampleStatus {
     pub slow: Vec<i64>,
 }
 
+/// How long calls took, estimated within the bounds of Linkerd's histogram (as if the calls between two bounds were spread evenly).
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyStatus {
+    /// When Prometheus was asked.
+    pub as_of: Timestamp,
+    /// Of the canary's pods; none without calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<PercentilesStatus>,
+    /// Of stable's pods; none without calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<PercentilesStatus>,
+}
+
+/// Milliseconds that these shares of the calls did not exceed. What is beyond the histogram's last bound is told as that bound.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PercentilesStatus {
+    /// Half of them.
+    pub p50_ms: i64,
+    /// 95 % of them.
+    pub p95_ms: i64,
+    /// 99 % of them.
+    pub p99_ms: i64,
+}
+
 /// What one pod answered since the trial began.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PodStatus {
@@ -225,15 +260,24 @@ pub struct AnswerStatus {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When the canary's traffic was gone.
+    /// When it was seen first that the canary's traffic was gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_at: Option<Timestamp>,
     /// The commit in the config repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// When that was made, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<Timestamp>,
     /// When it was pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed_at: Option<Timestamp>,
+    /// When it was seen first that the cluster has it: by what the Deployments carry, or by what Argo CD or Flux say that they applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_at: Option<Timestamp>,
+    /// When it was seen first that the Deployments that it changes are available on it: stable's, and of a rollback the canary's too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_at: Option<Timestamp>,
     /// When it had ended: applied, traffic in place, canary idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
@@ -265,6 +309,24 @@ pub struct HistoryEntry {
     /// The promotion or rollback commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// When the canary's traffic was gone, of a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_at: Option<Timestamp>,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<Timestamp>,
+    /// When it was pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_at: Option<Timestamp>,
+    /// When the cluster had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_at: Option<Timestamp>,
+    /// When its Deployments were available on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_at: Option<Timestamp>,
+    /// What the metrics said at the end, the deciding one first: three at most, 160 bytes each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
 }
 
 /// The answer to an operator's command.
@@ -284,90 +346,6 @@ pub struct CommandStatus {
     pub accepted: bool,
     /// What was done, or why not.
     pub message: String,
-}
-
-/// What is told, and to whom: written with the transition that it tells of, and taken out when it was delivered or given up.
-#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NotifyStatus {
-    /// How many announcements there were: the last one's number.
-    pub count: i64,
-    /// Not delivered to all of their receivers yet, oldest first: 20 at most.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub pending: Vec<AnnouncementStatus>,
-    /// Messages that are brought up to date.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub threads: Vec<ThreadStatus>,
-}
-
-/// One announcement.
-#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct AnnouncementStatus {
-    /// Its number.
-    pub id: i64,
-    /// What happened, by the names of `spec.notify[].events`.
-    pub event: String,
-    /// When.
-    pub at: Option<Timestamp>,
-    /// The revision.
-    pub revision: String,
-    /// The trial, by when it began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trial: Option<Timestamp>,
-    /// The step, such as `2/4`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
-    /// The canary's share in percent.
-    pub weight: i32,
-    /// Why, and what comes next.
-    pub message: String,
-    /// Of a problem: the condition.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-    /// Of a problem: since when there is or was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
-    /// Of a problem: whether it is over.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub over: bool,
-    /// The commit that brought the revision.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub commit: Option<String>,
-    /// Who committed it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub author: Option<String>,
-    /// The first line of its message.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    /// Who still has to be told.
-    pub receivers: Vec<String>,
-}
-
-/// A message that is brought up to date.
-#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ThreadStatus {
-    /// The receiver.
-    pub receiver: String,
-    /// The trial that it tells of, by when it began.
-    pub trial: Timestamp,
-    /// The receiver's name for the place.
-    pub channel: String,
-    /// The receiver's name for the message.
-    pub message: String,
-}
-
-impl ThreadStatus {
-    /// Puts this message in the place of the one that its receiver had of its trial.
-    pub fn replace_in(self, threads: &mut Vec<Self>) {
-        threads.retain(|known| !known.is_of(&self.receiver, self.trial));
-        threads.push(self);
-    }
-
-    /// Whether it is a receiver's of a trial.
-    pub fn is_of(&self, receiver: &str, trial: Timestamp) -> bool {
-        self.receiver == receiver && self.trial == trial
-    }
 }
 
 fn opaque(_: &mut SchemaGenerator) -> Schema {

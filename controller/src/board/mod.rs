@@ -6,6 +6,7 @@
 //! # Caveats
 //! What happened lately ([`Mark`]) is what this process has seen; a restart begins anew.
 
+mod around;
 mod marks;
 mod watch;
 
@@ -20,6 +21,7 @@ use tokio::sync::broadcast;
 
 use crate::api::{CanaryRollout, CanaryRolloutStatus};
 
+pub use around::{Around, Deployed, Scaler, Told};
 use marks::Marks;
 pub use marks::{Leaning, Mark};
 
@@ -68,6 +70,7 @@ struct Inner {
 struct Entry {
     rollout: Arc<CanaryRollout>,
     marks: Marks,
+    around: Around,
 }
 
 impl Default for Board {
@@ -98,7 +101,8 @@ impl Board {
                 let mut marks = Marks::default();
                 marks.add(&rollout, now);
                 let rollout = Arc::new(rollout);
-                entries.insert(key.clone(), Entry { rollout, marks });
+                let around = Around::default();
+                entries.insert(key.clone(), Entry { rollout, marks, around });
             }
         }
         drop(entries);
@@ -121,6 +125,34 @@ impl Board {
         entry.marks.add(&entry.rollout, now);
         drop(entries);
         self.tell_readers(key.clone());
+    }
+
+    /// What stands around a rollout now.
+    pub fn surround(&self, key: &Key, stable: Deployed, canary: Deployed, autoscaler: Option<Scaler>) {
+        let now = (Some(stable), Some(canary), autoscaler);
+        self.change(key, |around| {
+            let known = (&around.stable, &around.canary, &around.autoscaler);
+            if known == (&now.0, &now.1, &now.2) {
+                return false;
+            }
+            (around.stable, around.canary, around.autoscaler) = now;
+            true
+        });
+    }
+
+    /// What was told of a rollout.
+    pub fn note(&self, key: &Key, told: Told) {
+        self.change(key, |around| {
+            around.note(told);
+            true
+        });
+    }
+
+    fn change(&self, key: &Key, change: impl FnOnce(&mut Around) -> bool) {
+        let changed = self.write().get_mut(key).is_some_and(|entry| change(&mut entry.around));
+        if changed {
+            self.tell_readers(key.clone());
+        }
     }
 
     /// A rollout that is gone.
@@ -163,6 +195,14 @@ impl Board {
         let entries = self.read();
         let entry = entries.get(key)?;
         Some((entry.rollout.clone(), entry.marks.all()))
+    }
+
+    /// What stands around one, as far as this replica knows.
+    pub fn around(&self, key: &Key) -> Around {
+        self.read()
+            .get(key)
+            .map(|entry| entry.around.clone())
+            .unwrap_or_default()
     }
 
     /// The rollouts that change from now on.
@@ -278,6 +318,35 @@ mod tests {
             at(20),
             "another phase is news whatever it counted"
         );
+    }
+
+    #[test]
+    fn what_stands_around_a_rollout_is_news_when_it_changes() {
+        let board = Board::default();
+        board.put(rollout(&ticked(20)), at(20));
+        let key = Key::of(&rollout(&ticked(20)));
+        let mut news = board.news();
+        let deployed = |ready| Deployed {
+            image: "web:1".to_owned(),
+            ready,
+            wanted: 2,
+        };
+        for _ in 0..2 {
+            board.surround(&key, deployed(2), deployed(1), None);
+        }
+        assert_eq!(news.try_recv().unwrap(), key);
+        assert!(news.try_recv().is_err(), "the same again is no news");
+        let told = Told {
+            at: Some(at(21)),
+            warns: true,
+            reason: "HookFailed".to_owned(),
+            message: "no".to_owned(),
+        };
+        board.note(&key, told.clone());
+        assert_eq!(news.try_recv().unwrap(), key);
+        board.put(rollout(&ticked(40)), at(40));
+        let around = board.around(&key);
+        assert_eq!((around.canary, around.told.back()), (Some(deployed(1)), Some(&told)));
     }
 
     #[test]

@@ -30,6 +30,11 @@ impl Secret {
         }
     }
 
+    /// The value of a key that may be left out.
+    pub fn bytes(&self, key: &str) -> Option<&[u8]> {
+        self.values.get(key).map(Vec::as_slice)
+    }
+
     /// The value of a key, without the white space around it.
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! `serin history`: how the last revisions of a rollout ended. Reads status; decides nothing.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 
 use super::rollout::in_cluster;
 use super::table::table;
 use crate::api::HistoryEntry;
 use crate::runtime::client;
+use crate::view;
 
 /// Which rollout.
 #[derive(Debug, clap::Args)]
@@ -31,7 +34,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     super::status::print(args.output, &history)
 }
 
-/// The past as a table, the newest first.
+/// The past as a table, the newest first; then how far each one's commit came when, and what the metrics said at the end.
 fn past(history: &[HistoryEntry]) -> String {
     if history.is_empty() {
         return "No revision has ended yet.\n".to_owned();
@@ -55,7 +58,23 @@ fn past(history: &[HistoryEntry]) -> String {
             entry.reason.clone(),
         ]
     }));
-    table(&rows)
+    let mut out = table(&rows);
+    for entry in history {
+        let way = view::pipeline::times(entry, |at| at.strftime("%H:%M:%SZ").to_string());
+        if way.is_none() && entry.evidence.is_empty() {
+            continue;
+        }
+        let _ = writeln!(
+            out,
+            "\n{}: {}",
+            entry.revision,
+            way.as_deref().unwrap_or("no commit of Serin's")
+        );
+        for sentence in &entry.evidence {
+            let _ = writeln!(out, "  {}", view::one_line(sentence));
+        }
+    }
+    out
 }
 
 fn minute(at: Timestamp) -> String {
@@ -77,6 +96,9 @@ mod tests {
                 "revision": "1.2.0", "outcome": "RolledBack", "began": "2026-05-01T10:00:00Z", "ended": "2026-05-01T10:03:07Z",
                 "duration": "3m 7s", "requests": 412, "reason": "9.1 % of 412 canary calls failed",
                 "canaryCommit": "0123456789abcdef0123456789abcdef01234567", "commit": "89abcdef0123456789abcdef0123456789abcdef",
+                "trafficAt": "2026-05-01T10:02:40Z", "committedAt": "2026-05-01T10:02:41Z", "pushedAt": "2026-05-01T10:02:42Z",
+                "appliedAt": "2026-05-01T10:02:50Z", "healthyAt": "2026-05-01T10:02:55Z",
+                "evidence": ["success-rate: 9.1 % of 412 canary calls failed", "latency-500ms: 0.2 % were slower"],
             },
             {
                 "revision": "1.1.0", "outcome": "Superseded", "began": "2026-05-01T09:00:00Z", "ended": "2026-05-01T09:01:00Z",
@@ -88,6 +110,10 @@ mod tests {
         REVISION   OUTCOME      ENDED                  TOOK    CALLS   CANARY       ANSWER       REASON
         1.2.0      RolledBack   2026-05-01 10:03:07Z   3m 7s   412     0123456789   89abcdef01   9.1 % of 412 canary calls failed
         1.1.0      Superseded   2026-05-01 09:01:00Z   1m      0       -            -            1.2.0 took its place
+
+        1.2.0: traffic away 10:02:40Z → committed 10:02:41Z → pushed 10:02:42Z → applied 10:02:50Z → healthy 10:02:55Z
+          success-rate: 9.1 % of 412 canary calls failed
+          latency-500ms: 0.2 % were slower
         ");
     }
 

@@ -149,8 +149,82 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_shell_has_completions() {
+        for shell in [
+            clap_complete::Shell::Bash,
+            clap_complete::Shell::Zsh,
+            clap_complete::Shell::Fish,
+        ] {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "serin", &mut out);
+            assert!(String::from_utf8(out).unwrap().contains("promote"), "{shell}");
+        }
+    }
+
+    #[test]
     fn the_command_line_makes_sense() {
         Cli::command().debug_assert();
+    }
+
+    /// The command lines of `serin` in a document, and whether they are whole: those inside of sentences may lack arguments.
+    fn commands(document: &str) -> Vec<(String, bool)> {
+        let mut found = Vec::new();
+        let code = document.split("```").skip(1).step_by(2);
+        let whole = code.map(|block| block.replace("\\\n", " "));
+        for line in whole.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()) {
+            let line = line.trim_start().trim_start_matches("$ ");
+            let own = line.split(['|', '>', '#', ';']).next().unwrap_or_default().trim();
+            if own.starts_with("serin ") {
+                found.push((own.to_owned(), true));
+            }
+        }
+        // Inside of sentences and tables.
+        let inline = document
+            .split("```")
+            .step_by(2)
+            .flat_map(|text| text.split('`').skip(1).step_by(2));
+        let inline = inline.filter(|code| code.starts_with("serin ") && !code.contains('…'));
+        found.extend(inline.map(|code| (code.to_owned(), false)));
+        found
+    }
+
+    /// As a shell takes it apart, with its quotes.
+    fn split(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (vec![], String::new(), None);
+        for c in line.chars() {
+            match (c, quote) {
+                (c, Some(open)) if c == open => quote = None,
+                ('"' | '\'', None) => quote = Some(c),
+                (' ', None) if word.is_empty() => {}
+                (' ', None) => words.push(std::mem::take(&mut word)),
+                (c, _) => word.push(c),
+            }
+        }
+        words.extend((!word.is_empty()).then_some(word));
+        words
+    }
+
+    #[test]
+    fn each_command_of_the_documents_makes_sense() {
+        let mut seen = 0;
+        for (name, document) in [
+            ("operating.md", include_str!("../../../docs/operating.md")),
+            ("exit-codes.md", include_str!("../../../docs/exit-codes.md")),
+            ("troubleshooting.md", include_str!("../../../docs/troubleshooting.md")),
+            ("hooks.md", include_str!("../../../docs/hooks.md")),
+            ("tutorial.md", include_str!("../../../docs/tutorial.md")),
+        ] {
+            for (line, is_whole) in commands(document) {
+                // What stands for any of several, or may be left out, is left out.
+                let plain = line.replace(['[', ']'], "");
+                let wrong = Cli::try_parse_from(split(&plain)).err();
+                let wrong =
+                    wrong.filter(|error| is_whole || error.kind() != clap::error::ErrorKind::MissingRequiredArgument);
+                assert!(wrong.is_none(), "docs/{name}: `{line}`: {wrong:?}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "{seen} commands");
     }
 
     #[test]
@@ -162,6 +236,8 @@ mod tests {
             "serin-status.1",
             "serin-promote.1",
             "serin-revision-create.1",
+            "serin-history.1",
+            "serin-explain.1",
         ] {
             let text = std::fs::read_to_string(folder.path().join(page)).unwrap();
             assert!(text.contains(".SH SYNOPSIS"), "{page}");

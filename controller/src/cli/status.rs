@@ -97,7 +97,7 @@ pub(super) fn print(output: Output, value: &impl Serialize) -> anyhow::Result<()
     Ok(())
 }
 
-/// Evidence and forecast of one rollout.
+/// Evidence, hooks, the way through Git and forecast of one rollout.
 pub fn details(rollout: &CanaryRollout) -> String {
     let none = CanaryRolloutStatus::default();
     let status = rollout.status.as_ref().unwrap_or(&none);
@@ -123,9 +123,17 @@ pub fn details(rollout: &CanaryRollout) -> String {
             let _ = writeln!(out, "    {}: {} of {}", pod.pod, pod.bad, pod.total);
         }
     }
+    if !status.hooks.is_empty() {
+        out.push_str("\nHooks\n");
+    }
+    for hook in &status.hooks {
+        let said = view::hooks::of(hook).sentence(|at| at.to_string());
+        let _ = writeln!(out, "  {}", view::one_line(&said));
+    }
     if let Some(samples) = &status.samples {
         out.push_str(&failures(samples));
     }
+    out.push_str(&way(rollout, status));
     if let Some(forecast) = &status.forecast {
         let _ = writeln!(out, "\nForecast: {}", forecast.message);
         for step in &forecast.steps {
@@ -137,6 +145,24 @@ pub fn details(rollout: &CanaryRollout) -> String {
                 view::plan::still(step)
             );
         }
+    }
+    out
+}
+
+/// The promotion or rollback that is under way, or was the last, stage by stage.
+fn way(rollout: &CanaryRollout, status: &CanaryRolloutStatus) -> String {
+    let Some(pipeline) = view::pipeline::of(view::row(rollout).phase, status) else {
+        return String::new();
+    };
+    let commit = pipeline.commit.map(|commit| format!(", commit {commit}"));
+    let mut out = format!(
+        "\n{} of {}{}\n",
+        pipeline.kind,
+        pipeline.revision,
+        commit.unwrap_or_default()
+    );
+    for stage in &pipeline.stages {
+        let _ = writeln!(out, "  {}: {}", stage.name, stage.words(|at| at.to_string()));
     }
     out
 }
@@ -271,6 +297,10 @@ mod tests {
                 "sentence": "10.0 % of 100 canary calls failed",
                 "range": "2.9 % to 23.1 %", "otherRange": "0.1 % to 0.9 %", "pods": [{"pod": "web-5d4f-x", "bad": 10, "total": 50}],
             }, {"metric": "memory", "dryRun": true, "sentence": "memory is 7"}],
+            "hooks": [{
+                "name": "window", "point": "Step", "step": 1, "state": "Asked", "since": "2026-11-20T10:00:20Z",
+                "until": "2026-11-20T10:10:20Z", "onFailure": "Pause", "answer": "HTTP 202",
+            }],
             "samples": {"boundsMs": [], "ticks": [
                 {"end": "2026-11-20T10:00:20Z", "weight": 5, "leftOut": true, "canary": {"requests": 9, "failures": 1}, "stable": {"requests": 90, "failures": 0}},
                 {"end": "2026-11-20T10:00:40Z", "weight": 5, "canary": {"requests": 10, "failures": 1}, "stable": {"requests": 100, "failures": 1}},
@@ -293,6 +323,9 @@ mod tests {
             its share lies in 2.9 % to 23.1 %, the other arm's in 0.1 % to 0.9 %
             web-5d4f-x: 10 of 50
           memory (dry run): 0 %, 0 %; memory is 7
+
+        Hooks
+          window (Step, step 1) could not say yet, and is asked again; since 2026-11-20T10:00:20Z, until 2026-11-20T10:10:20Z, then it waits for a person: HTTP 202
 
         Failed calls tick by tick, 2026-11-20T10:00:20Z to 2026-11-20T10:01:20Z (full height 50.0 %; · not judged, _ no calls)
           canary  ·▃█_

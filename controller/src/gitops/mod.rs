@@ -326,6 +326,12 @@ impl GitOps {
         mirror.is_ancestor(ours, synced).await
     }
 
+    /// When a commit was made, as it says itself; none where the mirror does not have it.
+    pub async fn committed_at(&self, repo: &RepoSpec, sha: &str) -> Result<Option<jiff::Timestamp>> {
+        let mirror = Mirror::new(self.git.clone(), &self.cache, repo.clone())?;
+        Ok(mirror.commit(sha).await?.map(|commit| commit.time))
+    }
+
     /// Every commit with Serin's trailers of this rollout, canaries too, newest first.
     pub async fn log(&self, repo: &RepoSpec, subject: &Subject, limit: usize) -> Result<Vec<LogEntry>> {
         subject.check()?;

@@ -138,6 +138,20 @@ pub fn any_inbound(namespace: &str, deployments: &[&str]) -> String {
         .finish()
 }
 
+/// How many calls of these Deployments were within each bucket in the window, by ReplicaSet and port. An estimate: for a look, not for a
+/// verdict.
+pub fn latency_by_arm(namespaces: &[&str], deployments: &[&str], window: SignedDuration) -> String {
+    let any = |names: &[&str]| names.iter().map(|name| literal(name)).collect::<Vec<_>>().join("|");
+    let calls = Selector::of(m::LATENCY_BUCKETS)
+        .matcher(m::NAMESPACE, "=~", &any(namespaces))
+        .matcher(m::DEPLOYMENT, "=~", &any(deployments))
+        .matcher(m::DIRECTION, "=", m::INBOUND)
+        .matcher(m::SERVER_PORT, "!=", m::PROXY_ADMIN_PORT)
+        .matcher(m::ROUTE_NAME, "!=", m::PROBE);
+    let by = [m::NAMESPACE, m::DEPLOYMENT, m::POD_TEMPLATE_HASH, m::SERVER_PORT, m::LE].join(", ");
+    format!("sum by ({by}) (increase({}))", over(&calls.finish(), window))
+}
+
 /// The share of an arm's calls that came without a mesh identity, in the window; probes and scrapes are no calls. An estimate:
 /// for a look, not for a verdict.
 pub fn unmeshed_share(arm: Arm<'_>, window: SignedDuration) -> String {
@@ -309,6 +323,14 @@ mod tests {
         insta::assert_snapshot!(
             any_inbound("prod", &["web"]),
             @r#"response_total{namespace="prod",deployment=~"web",direction="inbound"}"#
+        );
+    }
+
+    #[test]
+    fn latency_is_looked_at_by_arm_for_many_at_once() {
+        insta::assert_snapshot!(
+            latency_by_arm(&["a.b", "prod"], &["web", "web-canary"], SignedDuration::from_secs(60)),
+            @r#"sum by (namespace, deployment, pod_template_hash, srv_port, le) (increase(response_latency_ms_bucket{namespace=~"a\\.b|prod",deployment=~"web|web-canary",direction="inbound",srv_port!="4191",route_name!="probe"}[60000ms]))"#
         );
     }
 

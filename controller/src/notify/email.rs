@@ -5,7 +5,7 @@ use std::time::Duration;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
@@ -16,13 +16,15 @@ use super::post::{Failure, Means, Sent};
 use crate::api::EmailSpec;
 use crate::callout::{Guard, Inside};
 
+/// The key of the Secret with a private authority's certificates, which are trusted beside the system's.
+const CA: &str = "ca.crt";
 /// The longest wait for one answer of the server.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn send(means: &Means<'_>, spec: &EmailSpec, letter: &Letter) -> Result<Sent, Failure> {
     let message = message(spec, letter)?;
     let server = Server::parse(&means.secret.text("smtpUrl")?)?;
-    let transport = server.transport(means.guard).await?;
+    let transport = server.transport(means.guard, means.secret.bytes(CA)).await?;
     match transport.send(message).await {
         Ok(_) => Ok(Sent::default()),
         Err(error) if error.is_permanent() => Err(Failure::Never(format!("the mail server refuses it: {error}"))),
@@ -165,7 +167,7 @@ impl Server {
     }
 
     /// A connection to an address that may be called.
-    async fn transport(&self, guard: &Guard) -> Result<AsyncSmtpTransport<Tokio1Executor>, Failure> {
+    async fn transport(&self, guard: &Guard, ca: Option<&[u8]>) -> Result<AsyncSmtpTransport<Tokio1Executor>, Failure> {
         let later = |why: String| Failure::Later { why, after: None };
         let addresses = match tokio::time::timeout(TIMEOUT, guard.resolve(&self.host, self.port)).await {
             Ok(Ok(addresses)) => addresses,
@@ -176,7 +178,15 @@ impl Server {
         let address = addresses
             .first()
             .ok_or_else(|| later(format!("{} has no address", self.host)))?;
-        let tls = || TlsParameters::new(self.host.clone()).map_err(|error| Failure::Never(error.to_string()));
+        let tls = || {
+            let mut builder = TlsParameters::builder(self.host.clone());
+            if let Some(ca) = ca {
+                let trusted = Certificate::from_pem(ca);
+                builder =
+                    builder.add_root_certificate(trusted.map_err(|_| later(format!("`{CA}` is no certificate")))?);
+            }
+            builder.build().map_err(|error| Failure::Never(error.to_string()))
+        };
         let tls = match self.security {
             Security::Wrapped => Tls::Wrapper(tls()?),
             Security::Upgraded => Tls::Required(tls()?),

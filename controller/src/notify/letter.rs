@@ -67,6 +67,8 @@ impl Letter {
                 let what = match problem {
                     Problem::Blind => "Serin is blind",
                     Problem::RollbackBlocked => "the rollback is blocked",
+                    Problem::GitPending => "the config repository does not answer, or refuses a commit",
+                    Problem::SpecRefused => "the spec is refused",
                     Problem::DeliveryBlocked => "a commit is kept from the cluster",
                     Problem::PreflightFailed => "the revision can't be tried",
                     Problem::TrafficNotFollowing => "traffic does not follow the weight",

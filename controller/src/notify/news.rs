@@ -1,13 +1,15 @@
 //! What happened between two statuses of a rollout that somebody may want to be told. Pure; it must not know who is told, nor how.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serin_core::rollout::{Ending, Phase, State, Trial, Way};
 
-use crate::api::{AnnouncementStatus, CanaryRolloutStatus, NotifyOn};
+use crate::api::{AnnouncementStatus, CanaryRolloutStatus, NotifyOn, NotifyStatus};
 
 /// Longer reasons are cut: all of it stands in the rollout's status.
 const LONGEST: usize = 300;
+/// A host that hiccups wakes nobody: commits have to be waited for this long before that is told.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// A condition that wants a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +18,10 @@ pub enum Problem {
     Blind,
     /// The rollback's commit conflicts with later ones.
     RollbackBlocked,
+    /// The config repository does not do what it is asked.
+    GitPending,
+    /// The spec makes no sense, or names what is not there or not its to have.
+    SpecRefused,
     /// A commit is kept from the cluster.
     DeliveryBlocked,
     /// A revision can't be tried.
@@ -28,9 +34,11 @@ pub enum Problem {
 
 impl Problem {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Blind,
         Self::RollbackBlocked,
+        Self::GitPending,
+        Self::SpecRefused,
         Self::DeliveryBlocked,
         Self::PreflightFailed,
         Self::TrafficNotFollowing,
@@ -42,6 +50,8 @@ impl Problem {
         match self {
             Self::Blind => "Blind",
             Self::RollbackBlocked => "RollbackBlocked",
+            Self::GitPending => "GitPending",
+            Self::SpecRefused => "SpecValid",
             Self::DeliveryBlocked => "DeliveryBlocked",
             Self::PreflightFailed => "PreflightFailed",
             Self::TrafficNotFollowing => "TrafficNotFollowing",
@@ -49,9 +59,28 @@ impl Problem {
         }
     }
 
-    /// The one of this condition.
-    pub fn named(condition: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|problem| problem.condition() == condition)
+    /// What it is called where it is told: as its condition, if that is true when there is a problem.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SpecRefused => "SpecRefused",
+            other => other.condition(),
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|problem| problem.name() == name)
+    }
+
+    /// Whether its condition says that there is one.
+    fn is_in(self, condition: &Condition) -> bool {
+        let bad = if self == Self::SpecRefused { "False" } else { "True" };
+        condition.status == bad
+    }
+
+    /// Whether it may pass by itself: it is told when it has not for a while.
+    fn may_pass(self) -> bool {
+        self == Self::GitPending
     }
 
     /// Whether it wakes people: those in which Argo CD calls the rollout Degraded.
@@ -92,8 +121,8 @@ pub fn news(before: Moment<'_>, after: Moment<'_>, now: Timestamp) -> Vec<Announ
         });
     };
     // What is over first: an incident that opens again under its name must not be closed right away.
-    for (problem, began, _) in turned(&before.status.conditions, &after.status.conditions, false) {
-        let message = format!("{} is over", problem.condition());
+    for (problem, began, _) in turned(before.status, after.status, false, now) {
+        let message = format!("{} is over", problem.name());
         let more = about(problem, Some(began.last_transition_time.0), true);
         tell(was.or(is), NotifyOn::Problem, &message, more);
     }
@@ -106,17 +135,20 @@ pub fn news(before: Moment<'_>, after: Moment<'_>, now: Timestamp) -> Vec<Announ
     if let Some((event, message)) = moved(before, after) {
         tell(is, event, &message, plain());
     }
-    for (problem, _, now) in turned(&before.status.conditions, &after.status.conditions, true) {
-        let more = about(problem, Some(now.last_transition_time.0), false);
-        tell(is, NotifyOn::Problem, &now.message, more);
+    for (problem, _, condition) in turned(before.status, after.status, true, now) {
+        let more = about(problem, Some(condition.last_transition_time.0), false);
+        tell(is, NotifyOn::Problem, &condition.message, more);
     }
     all
 }
 
-/// The problems that there are.
-pub fn problems(conditions: &[Condition]) -> impl Iterator<Item = (Problem, &Condition)> {
-    let true_ones = conditions.iter().filter(|condition| condition.status == "True");
-    true_ones.filter_map(|condition| Some((Problem::named(&condition.type_)?, condition)))
+/// The problems that there are, and that were told or would be.
+pub fn problems(status: &CanaryRolloutStatus) -> impl Iterator<Item = (Problem, &Condition)> {
+    Problem::ALL.into_iter().filter_map(|problem| {
+        let condition = find(&status.conditions, problem)?;
+        let is_told = !problem.may_pass() || was_told(status.notify.as_ref(), problem);
+        (is_told && problem.is_in(condition)).then_some((problem, condition))
+    })
 }
 
 /// An announcement of a problem that there is, as it is told again and again to who wants that.
@@ -134,7 +166,7 @@ pub fn standing(problem: Problem, condition: &Condition, moment: Moment<'_>, now
 
 fn about(problem: Problem, since: Option<Timestamp>, over: bool) -> AnnouncementStatus {
     AnnouncementStatus {
-        problem: Some(problem.condition().to_owned()),
+        problem: Some(problem.name().to_owned()),
         since,
         over,
         ..AnnouncementStatus::default()
@@ -143,18 +175,45 @@ fn about(problem: Problem, since: Option<Timestamp>, over: bool) -> Announcement
 
 /// The problems that began, or are over: each with its condition as it was or began, and as it is.
 fn turned<'a>(
-    before: &'a [Condition],
-    after: &'a [Condition],
+    before: &'a CanaryRolloutStatus,
+    after: &'a CanaryRolloutStatus,
     on: bool,
+    now: Timestamp,
 ) -> impl Iterator<Item = (Problem, &'a Condition, &'a Condition)> {
-    let find = |all: &'a [Condition], problem: Problem| all.iter().find(|c| c.type_ == problem.condition());
     Problem::ALL.into_iter().filter_map(move |problem| {
-        let now = find(after, problem)?;
-        let was = find(before, problem);
-        let is_on = |condition: &Condition| condition.status == "True";
-        let changed = is_on(now) == on && was.is_some_and(is_on) != on;
-        changed.then_some((problem, was.unwrap_or(now), now))
+        let is = find(&after.conditions, problem)?;
+        let was = find(&before.conditions, problem);
+        let (was_on, is_on) = if problem.may_pass() {
+            let told = was_told(before.notify.as_ref(), problem);
+            let is_old = now.duration_since(is.last_transition_time.0) >= PATIENCE;
+            (told, problem.is_in(is) && (told || is_old))
+        } else {
+            (was.is_some_and(|was| problem.is_in(was)), problem.is_in(is))
+        };
+        (is_on == on && was_on != on).then_some((problem, was.unwrap_or(is), is))
     })
+}
+
+fn find(conditions: &[Condition], problem: Problem) -> Option<&Condition> {
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == problem.condition())
+}
+
+fn was_told(outbox: Option<&NotifyStatus>, problem: Problem) -> bool {
+    outbox.is_some_and(|outbox| outbox.told.iter().any(|told| told == problem.name()))
+}
+
+/// Keeps in mind what was told of problems that may pass by themselves: their conditions alone do not say whether they were.
+pub(super) fn keep_in_mind(outbox: &mut NotifyStatus, announcement: &AnnouncementStatus) {
+    let problem = announcement.problem.as_deref().and_then(Problem::named);
+    let Some(problem) = problem.filter(|problem| problem.may_pass()) else {
+        return;
+    };
+    outbox.told.retain(|told| told != problem.name());
+    if !announcement.over {
+        outbox.told.push(problem.name().to_owned());
+    }
 }
 
 /// Where the rollout went, and why.

@@ -13,6 +13,7 @@
 use jiff::Timestamp;
 
 use super::channel;
+use super::news::keep_in_mind;
 use crate::api::{AnnouncementStatus, NotifyOn, NotifyStatus, Receiver, ThreadStatus};
 
 /// The most announcements that wait in one status: it has to stay small.
@@ -52,6 +53,7 @@ pub fn next(
     }
     status.pending.retain(|announcement| !announcement.receivers.is_empty());
     for mut announcement in news {
+        keep_in_mind(&mut status, &announcement);
         let Some(event) = NotifyOn::named(&announcement.event) else {
             continue;
         };

@@ -2,6 +2,7 @@
 
 mod channels;
 mod mail;
+mod mail_tls;
 mod once;
 mod queue;
 mod stand;

@@ -19,6 +19,7 @@ mod pieces;
 mod raw;
 mod sampler;
 mod sent;
+mod speed;
 #[cfg(test)]
 mod stand_in;
 mod target;
@@ -28,5 +29,6 @@ pub use client::SampleError;
 pub use history::{History, PodHistory};
 pub use own::OwnTick;
 pub use sampler::Prometheus;
+pub use speed::{Speed, SpeedOf};
 pub use target::{ArmTarget, Backends, CustomQuery, CustomTarget, PairQuery, Target};
 pub use ticks::{ticks_between, ticks_due};

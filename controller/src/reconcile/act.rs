@@ -20,6 +20,7 @@ use super::git::Job;
 use super::observe::{World, past, route};
 use super::{Context, Error, call, fence, floor, trace};
 use crate::api::{CanaryRollout, FIELD_MANAGER, TRIAL_ANNOTATION};
+use crate::board::{Key, Told};
 use crate::linkerd::preflight;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
@@ -278,6 +279,13 @@ pub(super) async fn event(
     tracing::info!(reason, "{message}");
     let namespace = rollout.namespace().unwrap_or_default();
     let now = clock::now();
+    let told = Told {
+        at: Some(now),
+        warns: kind == NoteKind::Warning,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    };
+    cx.board.note(&Key::of(rollout), told);
     let event = Event {
         action: Some(reason.to_owned()),
         reason: Some(reason.to_owned()),

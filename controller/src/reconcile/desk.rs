@@ -165,6 +165,14 @@ impl Desk {
         })
     }
 
+    /// Whether the commit of this revision that was waited for is applied, as Argo CD or Flux say it.
+    pub(super) fn is_delivered(&self, key: &Key, revision: &Revision) -> bool {
+        self.file(
+            key,
+            |file| matches!(&file.delivery, Slot::Answered { about, .. } if about == revision),
+        )
+    }
+
     /// Nobody waits for a commit to be applied.
     pub(super) fn forget_delivery(&self, key: &Key) {
         self.file(key, |file| file.delivery.forget());

@@ -109,8 +109,9 @@ impl Job {
                 sha,
                 own_fields_because,
             } => RollbackOutcome::Committed {
-                id: sha,
                 at: clock::now(),
+                committed: self.gitops.committed_at(&repo, &sha).await.ok().flatten(),
+                id: sha,
                 own_fields_because,
             },
             gitops::RollbackOutcome::AlreadyAtRest | gitops::RollbackOutcome::Withdrawn => RollbackOutcome::AtRest,
@@ -137,8 +138,9 @@ impl Job {
         Ok(Reply::Promotion(match outcome {
             PromoteOutcome::Committed { sha } | PromoteOutcome::AlreadyCommitted { sha } => {
                 PromotionOutcome::Committed {
-                    id: sha,
                     at: clock::now(),
+                    committed: self.gitops.committed_at(&repo, &sha).await.ok().flatten(),
+                    id: sha,
                 }
             }
             PromoteOutcome::AlreadyThere => PromotionOutcome::AlreadyThere,

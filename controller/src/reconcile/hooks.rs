@@ -13,10 +13,10 @@ use futures::FutureExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Client, Resource as _, ResourceExt as _};
 use serin_core::rollout::{HookView, Occasion, Phase, Plan};
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::desk::{Desk, Key};
+use super::turns::Turns;
 use crate::api::{CanaryRollout, HookCall, HookWay, HttpHookSpec, Parsed};
 use crate::callout::{Guard, Secrets};
 use crate::hooks::{Job, Post, Question, Reply};
@@ -24,7 +24,9 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 
 /// Requests to hooks at the same time, of all rollouts.
-const TURNS: usize = 32;
+const TURNS: usize = 64;
+/// Of these, for the rollouts of one namespace: one that is slow delays its own gates, and no other's.
+const TURNS_OF_A_NAMESPACE: usize = 8;
 /// A hook is never left alone for longer, whatever it wishes.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -56,7 +58,7 @@ struct Asker {
     guard: Guard,
     /// Whether Jobs may be made.
     jobs: bool,
-    turns: Semaphore,
+    turns: Turns,
     patience: Backoff,
 }
 
@@ -85,7 +87,7 @@ impl Hooks {
             http,
             guard,
             jobs,
-            turns: Semaphore::new(TURNS),
+            turns: Turns::new(TURNS, TURNS_OF_A_NAMESPACE),
             patience: PATIENCE,
         };
         Self {
@@ -243,7 +245,9 @@ impl Errand {
         let (mut times, mut troubles) = (0_u32, 0_u32);
         loop {
             let reply = {
-                let Ok(_turn) = asker.turns.acquire().await else { return };
+                let Some(_turn) = asker.turns.take(&self.question.namespace).await else {
+                    return;
+                };
                 asker.attempt(&self.question, &mut attempt).await
             };
             times = times.saturating_add(1);

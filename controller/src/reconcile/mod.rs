@@ -15,6 +15,7 @@ mod access;
 mod act;
 mod adopt;
 mod arms;
+mod asked;
 mod cluster;
 mod delivered;
 mod desk;
@@ -28,15 +29,19 @@ mod hooks;
 mod measure;
 mod observe;
 pub(crate) mod own;
+mod past;
 mod repository;
 mod run;
 mod secrets;
+mod speeds;
 mod status;
 mod streams;
 mod tell;
 mod ticks;
 mod trace;
+mod turns;
 mod unwritten;
+mod way;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -54,7 +59,7 @@ use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, S
 use crate::api::{
     CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, HookWay, Parsed, parse, parse_receivers,
 };
-use crate::board::{Board, Key as BoardKey};
+use crate::board::{Board, Deployed, Key as BoardKey, Scaler};
 use crate::gitops::GitOps;
 use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
@@ -66,6 +71,7 @@ use cluster::{Cluster, Reads};
 use desk::Desk;
 use hooks::Hooks;
 use observe::{Look, World};
+use speeds::Speeds;
 use tell::Teller;
 use tracing::Instrument as _;
 use unwritten::{Unwritten, only_counts};
@@ -90,6 +96,7 @@ struct Context {
     gitops: Arc<GitOps>,
     desk: Desk,
     hooks: Hooks,
+    speeds: Speeds,
     unwritten: Unwritten,
     leadership: Leadership,
     /// The cluster's name in commit trailers.
@@ -110,6 +117,7 @@ impl Context {
     fn forget(&self, key: &ObjectRef<CanaryRollout>) {
         self.desk.forget(key);
         self.hooks.forget(key);
+        self.speeds.forget(key);
         self.unwritten.forget(key);
         self.teller.forget(key);
     }
@@ -315,9 +323,15 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     }
 
     let delivery = cx.desk.delivery(&key);
+    match observe::arms_on_trial(&rollout, &world, &decision.state.phase) {
+        Some(arms) => cx.speeds.want(&key, arms),
+        None => cx.speeds.forget(&key),
+    }
     let basis = status::Basis {
         trial: trial.as_deref(),
         delivery: delivery.as_ref(),
+        delivered: (decision.state.phase.run()).is_some_and(|run| cx.desk.is_delivered(&key, &run.revision)),
+        latency: cx.speeds.of(&key),
         status: &before,
         memory: &state,
         generation: rollout.metadata.generation,
@@ -328,7 +342,11 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let mut after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let telling = cx.teller.begin(&rollout, &parsed.notify);
     let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
-    cx.board.tell(&BoardKey::of(&rollout), &after, now);
+    let board_key = BoardKey::of(&rollout);
+    cx.board.tell(&board_key, &after, now);
+    let (stable, canary) = (Deployed::of(&world.stable), Deployed::of(&world.canary));
+    let scaler = world.autoscaler.as_deref().and_then(Scaler::of);
+    cx.board.surround(&board_key, stable, canary, scaler);
     let changed = decision.state != state;
     let only_counted = only_counts((&state, &before), (&decision.state, &after));
     let stands = rollout.status.as_ref();
@@ -420,10 +438,11 @@ fn next_tick(parsed: &Parsed, now: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(next).unwrap_or(now)
 }
 
-/// Whether a status is worth a write: times alone are not.
+/// Whether a status is worth a write: times and estimates alone are not.
 fn differs(before: &CanaryRolloutStatus, after: &CanaryRolloutStatus) -> bool {
     let mut before = before.clone();
     before.next = after.next;
+    before.latency.clone_from(&after.latency);
     before != *after
 }
 
@@ -501,40 +520,38 @@ async fn refuse(
         act::stop(cx, rollout).await?;
     }
     let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let paused = memory
-        .filter(|_| !deleted)
-        .and_then(|memory| refused(&memory, now).map(|paused| (memory, paused)));
+    let paused = memory.as_ref().filter(|_| !deleted);
+    let paused = paused.and_then(|memory| refused(memory, now));
     let after = status::refused(
         &before,
         rollout.metadata.generation,
         (why.reason(), &message),
-        paused.as_ref().map(|(_, paused)| paused),
+        paused.as_ref(),
         now,
     );
     let mut after = after.map_err(Error::Memory)?;
-    if differs(&before, &after) {
+    let states = memory.as_ref().filter(|_| !deleted);
+    let states = states.map(|memory| (memory, paused.as_ref().unwrap_or(memory)));
+    let is_news = differs(&before, &after);
+    let own = parse_receivers("spec.notify", &rollout.spec.notify).unwrap_or_default();
+    let telling = cx.teller.begin(rollout, &own);
+    let dropped = states.map_or(0, |(was, is)| telling.record((was, &before), (is, &mut after), now));
+    let about = before.trial.as_deref();
+    if is_news {
         tracing::warn!("the rollout is refused: {message}");
-        let about = before.trial.clone();
-        act::event(
-            cx,
-            (rollout, about.as_deref()),
-            NoteKind::Warning,
-            why.reason(),
-            &message,
-        )
-        .await;
-        let own = parse_receivers("spec.notify", &rollout.spec.notify).unwrap_or_default();
-        let telling = cx.teller.begin(rollout, &own);
-        let dropped = paused
-            .as_ref()
-            .map(|(memory, paused)| telling.record((memory, &before), (paused, &mut after), now));
+        act::event(cx, (rollout, about), NoteKind::Warning, why.reason(), &message).await;
+    }
+    if differs(&before, &after) {
         write_status(cx, api, rollout, &after).await?;
         cx.unwritten.forget(&key);
-        if let (Some((memory, paused)), Some(dropped)) = (&paused, dropped) {
-            telling.recorded(cx, about.as_deref(), dropped).await;
-            measure::recorded(&cx.metrics, &memory.phase, &paused.phase);
-            telling.send(paused, &after, now);
+        telling.recorded(cx, about, dropped).await;
+        if let (Some((was, _)), Some(paused)) = (states, &paused) {
+            measure::recorded(&cx.metrics, &was.phase, &paused.phase);
         }
+    }
+    // What stands since before a restart may not have been told to all.
+    if let Some((_, is)) = states {
+        telling.send(is, &after, now);
     }
     if deleted {
         release(cx, api, rollout).await?;

@@ -9,15 +9,16 @@ use k8s_openapi::api::core::v1::Service;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serin_core::analysis::{FailureCodes, Sides, Tick};
-use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, PhaseName, State};
+use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, Phase, PhaseName, State};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::cluster::Reads;
 use super::desk::Reply;
+use super::speeds::Arms;
 use super::{Context, Error, floor, own, repository};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
-use crate::prometheus::{ArmTarget, Prometheus, Target, ticks_between};
+use crate::prometheus::{ArmTarget, Prometheus, SpeedOf, Target, ticks_between};
 use crate::traffic::{self, LiveRoute, RouteSpec, Testers};
 
 /// What a look saw.
@@ -322,6 +323,23 @@ fn arm_targets(rollout: &CanaryRollout, hash: &str) -> (ArmTarget, ArmTarget) {
         arm(&spec.canary.deployment, Some(hash)),
         arm(&spec.stable.deployment, None),
     )
+}
+
+/// The arms whose calls are counted in a phase.
+pub(super) fn arms_on_trial(rollout: &CanaryRollout, world: &World, phase: &Phase) -> Option<Arms> {
+    phase.samples_since()?;
+    let (canary, stable) = arm_targets(rollout, &phase.run()?.revision.hash);
+    let port = container_port(rollout, &world.apex, &world.canary);
+    let of = |arm: ArmTarget| SpeedOf {
+        namespace: rollout.namespace().unwrap_or_default(),
+        deployment: arm.deployment,
+        pod_template_hash: arm.pod_template_hash,
+        port,
+    };
+    Some(Arms {
+        canary: of(canary),
+        stable: of(stable),
+    })
 }
 
 /// The time before a trial, as it is to be looked at.

@@ -19,6 +19,7 @@ use super::desk::Desk;
 use super::hooks::Hooks;
 use super::observe::route_name;
 use super::secrets::secrets;
+use super::speeds::Speeds;
 use super::tell::Teller;
 use super::unwritten::Unwritten;
 use super::{Access, Context, Error, reconcile_apart};
@@ -87,6 +88,8 @@ pub async fn run(
     let hooks = Hooks::new(client.clone(), secrets.clone(), guarded, hook_jobs, desk.clone());
     let (teller, sending) = Teller::new(&cluster, (notify, secrets), desk.clone(), stop.clone());
     let sending = tokio::spawn(sending);
+    let speeds = Speeds::default();
+    let asking = tokio::spawn(speeds.clone().ask(prometheus.clone()));
     let traffic = Traffic::new(client.clone());
     let rollouts: Api<CanaryRollout> = scoped(&client, namespace.as_deref());
     let mut controller = Controller::new(rollouts, cluster::watching())
@@ -100,6 +103,7 @@ pub async fn run(
         gitops,
         desk,
         hooks,
+        speeds,
         unwritten: Unwritten::default(),
         leadership,
         cluster_name: cluster,
@@ -162,6 +166,7 @@ pub async fn run(
             }
         })
         .await;
+    asking.abort();
     // What is on its way now is told again by whoever leads next.
     stop.cancel();
     if let Err(error) = sending.await {

@@ -5,20 +5,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
 use serin_core::rollout::{
-    Answer, Arm, Decision, Ending, FieldError, Lowered, NoteKind, Observation, PauseReason, Phase, Plan, Preflight,
-    RestNote, RollbackGit, Run, Starting, State, Trial, Way,
+    Answer, Arm, Decision, FieldError, Lowered, NoteKind, Observation, PauseReason, Phase, Plan, Preflight, RestNote,
+    Starting, State, Trial, Way,
 };
 
 use super::desk::ON_ITS_WAY;
-use super::{forecast, streams, ticks};
+use super::{asked, forecast, past, streams, ticks, way};
 use crate::api::{
-    AnswerStatus, CanaryRolloutStatus, CommandStatus, EvidenceStatus, HistoryEntry, PodStatus, RevisionStatus,
-    WeightStatus,
+    CanaryRolloutStatus, CommandStatus, EvidenceStatus, LatencyStatus, PodStatus, RevisionStatus, WeightStatus,
 };
 use crate::gitops::ROLLBACK_BLOCKED;
-
-/// Ended revisions that status remembers.
-const HISTORY: usize = 10;
 
 /// The memory in a status; empty for a rollout that was never looked at.
 ///
@@ -32,7 +28,7 @@ pub(super) fn memory(status: Option<&CanaryRolloutStatus>) -> Result<State, serd
 }
 
 /// What a decision was made on.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Basis<'a> {
     /// The id of the trial.
     pub(super) trial: Option<&'a str>,
@@ -46,6 +42,10 @@ pub(super) struct Basis<'a> {
     pub(super) unusable: Option<&'a FieldError>,
     /// What is known of a commit that the cluster does not carry yet: the word for it, and a sentence.
     pub(super) delivery: Option<&'a (&'static str, String)>,
+    /// Whether Argo CD or Flux say that they have applied the commit that is waited for.
+    pub(super) delivered: bool,
+    /// How fast the arms are, as far as that is known.
+    pub(super) latency: Option<LatencyStatus>,
 }
 
 /// The status after a decision.
@@ -66,6 +66,8 @@ pub(super) fn after(
         observation,
         unusable,
         delivery,
+        delivered,
+        latency,
     } = basis;
     let Decision {
         state,
@@ -96,7 +98,9 @@ pub(super) fn after(
         evidence: vec![],
         samples: ticks::after(before.samples.as_ref(), plan, (&memory.phase, phase), observation),
         streams: streams::after(before.streams, phase, observation),
+        latency: latency.filter(|_| phase.samples_since().is_some()),
         forecast: forecast::of(phase, plan, now),
+        hooks: asked::after(before, trial, (plan, phase), observation),
         rollback: None,
         promotion: None,
         history: before.history.clone(),
@@ -119,8 +123,9 @@ pub(super) fn after(
     ];
     status.message = Some(words.into_iter().flatten().collect::<Vec<_>>().join("; "));
     judge(&mut status, phase, before);
-    answers(&mut status, phase, before);
-    remember(&mut status.history, memory, phase, now);
+    way::follow(&mut status, before, (phase, observation), delivered, now);
+    past::remember(&mut status.history, memory, phase, now);
+    past::complete(&mut status, before);
     status.conditions = conditions(&before.conditions, generation, state, observation, message, now);
     let (is, reason, text) = match delivery {
         Some((reason, why)) => (*reason != ON_ITS_WAY, *reason, why.as_str()),
@@ -286,96 +291,6 @@ fn evidence(e: &Evidence) -> EvidenceStatus {
             .collect(),
         sentence: e.sentence.clone(),
     }
-}
-
-fn answers(status: &mut CanaryRolloutStatus, phase: &Phase, before: &CanaryRolloutStatus) {
-    let of = |e: &Ending| AnswerStatus {
-        revision: e.revision.name.clone(),
-        reason: Some(e.reason.clone()),
-        traffic_at: e.traffic_at,
-        commit: e.answer.as_ref().map(|a| a.id.clone()),
-        pushed_at: e.answer.as_ref().map(|a| a.at),
-        ended_at: Some(e.at),
-    };
-    match phase {
-        Phase::RollingBack(r) => {
-            let pushed = match &r.git {
-                RollbackGit::Applying(pushed) => Some(pushed),
-                RollbackGit::Committing | RollbackGit::AtRest => None,
-            };
-            status.rollback = Some(AnswerStatus {
-                revision: r.run.revision.name.clone(),
-                reason: Some(r.reason.to_string()),
-                traffic_at: r.traffic_at,
-                commit: pushed.map(|p| p.id.clone()),
-                pushed_at: pushed.map(|p| p.at),
-                ended_at: None,
-            });
-        }
-        Phase::RolledBack(e) => status.rollback = Some(of(e)),
-        Phase::Promoting(p) => {
-            status.promotion = Some(AnswerStatus {
-                revision: p.run.revision.name.clone(),
-                commit: p.commit.as_ref().map(|c| c.id.clone()),
-                pushed_at: p.commit.as_ref().map(|c| c.at),
-                ..AnswerStatus::default()
-            });
-        }
-        Phase::Promoted(e) => status.promotion = Some(of(e)),
-        Phase::Idle(_) | Phase::Withdrawn(_) => {
-            status.rollback.clone_from(&before.rollback);
-            status.promotion.clone_from(&before.promotion);
-        }
-        Phase::Starting(_) | Phase::Progressing(_) | Phase::Paused(_) => {}
-    }
-}
-
-/// Adds the revision that came to its end in this decision.
-fn remember(history: &mut Vec<HistoryEntry>, before: &State, phase: &Phase, now: Timestamp) {
-    let requests =
-        |run: Option<&Run>| i64::try_from(run.map_or(0, |run| run.analysis.canary_requests())).unwrap_or(i64::MAX);
-    let took_its_place = superseded(before, phase);
-    let entry = match (phase.ending(), took_its_place) {
-        (_, Some(run)) => HistoryEntry {
-            revision: run.revision.name.clone(),
-            outcome: "Superseded".to_owned(),
-            began: run.began,
-            ended: now,
-            duration: span(run.began, now),
-            requests: requests(Some(run)),
-            reason: "another revision took its place".to_owned(),
-            canary_commit: run.commit.as_ref().map(|c| c.id.clone()),
-            commit: None,
-        },
-        // It stays in this phase until the next revision comes.
-        (Some(e), None) if before.phase.ending() != Some(e) => HistoryEntry {
-            revision: e.revision.name.clone(),
-            outcome: phase.name().to_string(),
-            began: e.began,
-            ended: e.at,
-            duration: span(e.began, e.at),
-            requests: requests(before.phase.run()),
-            reason: e.reason.clone(),
-            canary_commit: e.commit.as_ref().map(|c| c.id.clone()),
-            commit: e.answer.as_ref().map(|a| a.id.clone()),
-        },
-        _ => return,
-    };
-    history.insert(0, entry);
-    history.truncate(HISTORY);
-}
-
-/// The trial that was under way and is neither under way nor ended by an answer now.
-fn superseded<'a>(before: &'a State, phase: &Phase) -> Option<&'a Run> {
-    let run = before.phase.run()?;
-    let goes_on = phase.run().is_some_and(|now| now.revision == run.revision);
-    let has_ended = phase.ending().is_some_and(|ending| ending.revision == run.revision);
-    (!goes_on && !has_ended).then_some(run)
-}
-
-fn span(began: Timestamp, ended: Timestamp) -> String {
-    let seconds = ended.duration_since(began).as_secs().max(0);
-    format!("{:#}", jiff::SignedDuration::from_secs(seconds))
 }
 
 fn conditions(
@@ -575,6 +490,10 @@ fn set(
 #[cfg(test)]
 #[path = "status_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "reasons_tests.rs"]
+mod reasons_tests;
 
 #[cfg(test)]
 #[path = "upgrade_tests.rs"]

@@ -1,9 +1,10 @@
 use serin_core::analysis::{ArmSample, Counts, CustomTick, Sent, Sight, Streams, Tick};
 use serin_core::rollout::state::Pushed;
-use serin_core::rollout::{Arm, Commit, GitView, LiveWeight, RestNote, Revision, Starting};
+use serin_core::rollout::{Arm, Commit, Ending, GitView, LiveWeight, RestNote, Revision, Run, Starting};
 
 use super::*;
-use crate::api::parse;
+use crate::api::{AnswerStatus, HistoryEntry, parse};
+use crate::reconcile::past::{HISTORY, complete, remember};
 
 #[path = "trouble_tests.rs"]
 mod troubles;
@@ -87,6 +88,7 @@ fn a_revision_that_ended_is_remembered_once_with_what_it_took() {
         answer: Some(Pushed {
             id: "answer".to_owned(),
             at: at(700),
+            committed: None,
         }),
         reason: "20 % of calls failed".to_owned(),
         traffic_at: None,
@@ -152,6 +154,69 @@ fn a_revision_whose_place_another_one_took_is_remembered_as_superseded() {
         remember(&mut history, &before, &starting("1.2.0").phase, at(70));
     }
     assert_eq!(history.len(), HISTORY);
+}
+
+#[test]
+fn history_has_the_way_of_the_commit_and_what_the_metrics_said() {
+    let evidence = |metric: &str, total, dry_run| EvidenceStatus {
+        metric: metric.to_owned(),
+        total,
+        dry_run,
+        sentence: "9.1 % of 412 canary calls failed".to_owned(),
+        ..EvidenceStatus::default()
+    };
+    let before = CanaryRolloutStatus {
+        evidence: vec![
+            evidence("success-rate", 412, false),
+            evidence("mine", 0, false),
+            evidence("yours", 9, true),
+            evidence(&"long".repeat(99), 9, false),
+        ],
+        ..CanaryRolloutStatus::default()
+    };
+    let entry = HistoryEntry {
+        revision: "1.1.0".to_owned(),
+        outcome: "RolledBack".to_owned(),
+        commit: Some("answer".to_owned()),
+        ..HistoryEntry::default()
+    };
+    let rollback = AnswerStatus {
+        revision: "1.1.0".to_owned(),
+        commit: Some("answer".to_owned()),
+        traffic_at: Some(at(1)),
+        committed_at: Some(at(2)),
+        pushed_at: Some(at(3)),
+        applied_at: Some(at(4)),
+        ..AnswerStatus::default()
+    };
+    let mut status = CanaryRolloutStatus {
+        history: vec![entry],
+        rollback: Some(rollback),
+        ..CanaryRolloutStatus::default()
+    };
+    complete(&mut status, &before);
+    let last = &status.history[0];
+    let times = [
+        last.traffic_at,
+        last.committed_at,
+        last.pushed_at,
+        last.applied_at,
+        last.healthy_at,
+    ];
+    assert_eq!(times, [Some(at(1)), Some(at(2)), Some(at(3)), Some(at(4)), None]);
+    assert_eq!(last.evidence.len(), 2, "{:?}", last.evidence);
+    assert_eq!(last.evidence[0], "success-rate: 9.1 % of 412 canary calls failed");
+    assert!(last.evidence[1].len() <= 160);
+
+    let before = status.clone();
+    status.rollback.as_mut().unwrap().healthy_at = Some(at(5));
+    complete(&mut status, &before);
+    assert_eq!(status.history[0].healthy_at, Some(at(5)), "it comes after the end");
+    assert_eq!(status.history[0].evidence, before.history[0].evidence);
+    status.rollback.as_mut().unwrap().commit = Some("another".to_owned());
+    status.rollback.as_mut().unwrap().healthy_at = None;
+    complete(&mut status, &before);
+    assert_eq!(status.history[0].healthy_at, Some(at(5)), "another commit's");
 }
 
 fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Condition> {

@@ -130,7 +130,7 @@ impl Telling<'_> {
             });
         }
         let moment = Moment { state, status };
-        for (problem, condition) in notify::problems(&status.conditions) {
+        for (problem, condition) in notify::problems(status) {
             for (index, receiver) in self.receivers.iter().enumerate() {
                 if notify::is_told_of_problems_again(receiver)
                     && let Some(letter) = self.letter(index, notify::standing(problem, condition, moment, now))

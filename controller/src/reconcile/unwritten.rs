@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 use serin_core::rollout::State;
 
+use super::asked;
 use super::desk::Key;
 use crate::api::CanaryRolloutStatus;
 
@@ -113,12 +114,19 @@ pub(super) fn only_counts(
         [type_, status, reason].map(String::clone)
     };
     let same_conditions = before.conditions.iter().map(told).eq(after.conditions.iter().map(told));
+    let hooks = if asked::only_words(&before.hooks, &after.hooks) {
+        after.hooks.clone()
+    } else {
+        before.hooks.clone()
+    };
     let same_but_for_counts = CanaryRolloutStatus {
+        hooks,
         message: after.message.clone(),
         next: after.next,
         evidence: after.evidence.clone(),
         samples: after.samples.clone(),
         streams: after.streams,
+        latency: after.latency.clone(),
         forecast: after.forecast.clone(),
         conditions: after.conditions.clone(),
         machine: after.machine.clone(),

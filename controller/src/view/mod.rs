@@ -1,8 +1,10 @@
 //! What people are shown of a rollout, on the page and in the terminal, as data: pure, so that tests hold it. It must not know HTTP,
 //! HTML or terminals.
 
+pub(crate) mod arms;
 pub(crate) mod commands;
 pub(crate) mod evidence;
+pub(crate) mod hooks;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
 
@@ -63,9 +65,11 @@ pub(crate) struct Detail<'a> {
     pub(crate) revision: Option<Revision<'a>>,
     pub(crate) weight: Option<WeightStatus>,
     pub(crate) share: Option<Share>,
+    pub(crate) arms: [arms::Arm<'a>; 2],
     pub(crate) plan: Vec<plan::Step>,
     pub(crate) forecast: Option<&'a str>,
     pub(crate) evidence: Vec<evidence::Evidence<'a>>,
+    pub(crate) hooks: Vec<hooks::Hook<'a>>,
     pub(crate) pipeline: Option<pipeline::Pipeline<'a>>,
     pub(crate) conditions: Vec<ConditionView<'a>>,
     pub(crate) history: &'a [HistoryEntry],
@@ -173,9 +177,11 @@ pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
         weight,
         // Afterwards the last tick is of another weight.
         share: status.samples.as_ref().filter(|_| is_sampled(phase)).and_then(share),
+        arms: arms::of(status),
         plan: steps,
         forecast: status.forecast.as_ref().map(|forecast| forecast.message.as_str()),
         evidence: status.evidence.iter().map(evidence::of).collect(),
+        hooks: status.hooks.iter().map(hooks::of).collect(),
         pipeline: pipeline::of(phase, status),
         conditions: status.conditions.iter().map(condition).collect(),
         history: &status.history,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::api::{AnswerStatus, CanaryRolloutStatus};
+use crate::api::{AnswerStatus, CanaryRolloutStatus, HistoryEntry};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Pipeline<'a> {
@@ -20,6 +20,21 @@ pub(crate) struct Stage {
     pub(crate) name: &'static str,
     pub(crate) at: Option<Timestamp>,
     pub(crate) state: Reached,
+    /// Of one that is done without a time: whether there was nothing to do.
+    pub(crate) skipped: bool,
+}
+
+impl Stage {
+    /// When it was over, or what else there is to say.
+    pub(crate) fn words(&self, clock: impl Fn(Timestamp) -> String) -> String {
+        match (self.at, self.state) {
+            (Some(at), _) => clock(at),
+            (None, Reached::Done) if self.skipped => "not needed".to_owned(),
+            (None, Reached::Done) => "not seen".to_owned(),
+            (None, Reached::Now) => "now".to_owned(),
+            (None, Reached::Ahead) => "-".to_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,8 +57,11 @@ pub(crate) fn of<'a>(phase: &str, status: &'a CanaryRolloutStatus) -> Option<Pip
     if promotes {
         let answer = promotion?;
         let stages = [
-            ("committed and pushed", answer.pushed_at),
-            ("applied, and traffic back on stable", answer.ended_at),
+            ("committed", answer.committed_at),
+            ("pushed", answer.pushed_at),
+            ("applied", answer.applied_at),
+            ("healthy", answer.healthy_at),
+            ("traffic back on stable", answer.ended_at),
         ];
         Some(pipeline("Promotion", answer, &stages))
     } else {
@@ -51,11 +69,27 @@ pub(crate) fn of<'a>(phase: &str, status: &'a CanaryRolloutStatus) -> Option<Pip
         // People may have put Git back themselves: then there is no commit of Serin's.
         let stages = [
             ("traffic away", answer.traffic_at),
-            ("committed and pushed", answer.pushed_at),
-            ("applied, and the canary at rest", answer.ended_at),
+            ("committed", answer.committed_at),
+            ("pushed", answer.pushed_at),
+            ("applied", answer.applied_at),
+            ("healthy", answer.healthy_at),
         ];
         Some(pipeline("Rollback", answer, &stages))
     }
+}
+
+/// The times of past stages in one line; none where nothing is known.
+pub(crate) fn times(entry: &HistoryEntry, clock: impl Fn(Timestamp) -> String) -> Option<String> {
+    let stages = [
+        ("traffic away", entry.traffic_at),
+        ("committed", entry.committed_at),
+        ("pushed", entry.pushed_at),
+        ("applied", entry.applied_at),
+        ("healthy", entry.healthy_at),
+    ];
+    let known = stages.iter().filter_map(|(name, at)| Some((name, (*at)?)));
+    let words: Vec<_> = known.map(|(name, at)| format!("{name} {}", clock(at))).collect();
+    (!words.is_empty()).then(|| words.join(" → "))
 }
 
 fn pipeline<'a>(
@@ -63,17 +97,20 @@ fn pipeline<'a>(
     answer: &'a AnswerStatus,
     stages: &[(&'static str, Option<Timestamp>)],
 ) -> Pipeline<'a> {
-    let ended = answer.ended_at.is_some();
-    let first_open = stages.iter().position(|(_, at)| at.is_none());
+    // What was not seen is over when a later stage is; healthy may come after the end, and is no end's condition.
+    let last = stages.iter().rposition(|(_, at)| at.is_some());
+    let ended = if answer.ended_at.is_some() { stages.len() } else { 0 };
+    let done = last.map_or(0, |last| last + 1).max(ended);
+    let needs_no_commit = answer.ended_at.is_some() && answer.commit.is_none();
     let stages = stages.iter().enumerate().map(|(nth, (name, at))| Stage {
         name,
         at: *at,
-        state: match at {
-            Some(_) => Reached::Done,
-            None if ended => Reached::Done,
-            None if first_open == Some(nth) => Reached::Now,
-            None => Reached::Ahead,
+        state: match nth {
+            nth if nth < done => Reached::Done,
+            nth if nth == done => Reached::Now,
+            _ => Reached::Ahead,
         },
+        skipped: at.is_none() && nth < done && needs_no_commit,
     });
     Pipeline {
         kind,
@@ -103,14 +140,41 @@ mod tests {
             ..CanaryRolloutStatus::default()
         };
         let under_way = of("RollingBack", &status).unwrap();
-        assert_eq!(states(&under_way), [Reached::Done, Reached::Now, Reached::Ahead]);
+        assert_eq!(
+            states(&under_way),
+            [
+                Reached::Done,
+                Reached::Now,
+                Reached::Ahead,
+                Reached::Ahead,
+                Reached::Ahead
+            ]
+        );
         let people_were_faster = AnswerStatus {
             traffic_at: at,
             ended_at: at,
             ..AnswerStatus::default()
         };
         status.rollback = Some(people_were_faster);
-        assert_eq!(states(&of("RolledBack", &status).unwrap()), [Reached::Done; 3]);
+        let ended = of("RolledBack", &status).unwrap();
+        assert_eq!(states(&ended), [Reached::Done; 5]);
+        assert!(
+            ended.stages.iter().skip(1).all(|stage| stage.skipped),
+            "there was no commit"
+        );
+        let of_an_earlier_version = AnswerStatus {
+            traffic_at: at,
+            commit: Some("0a1b".to_owned()),
+            pushed_at: at,
+            ..AnswerStatus::default()
+        };
+        status.rollback = Some(of_an_earlier_version);
+        let unseen = of("RollingBack", &status).unwrap();
+        assert_eq!(
+            states(&unseen)[..4],
+            [Reached::Done, Reached::Done, Reached::Done, Reached::Now]
+        );
+        assert!(!unseen.stages.iter().any(|stage| stage.skipped));
         assert!(of("Promoting", &status).is_none());
     }
 }

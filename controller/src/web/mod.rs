@@ -110,6 +110,7 @@ impl Page {
             "at": clock::now(),
             "replica": self.0.replica.view(),
             "rollout": view::detail(&rollout, marks),
+            "around": self.0.board.around(key),
         }))
     }
 }

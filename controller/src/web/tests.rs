@@ -41,6 +41,9 @@ fn rollout(name: &str, subject: &str) -> CanaryRollout {
                  "pods": [{"pod": subject, "bad": 1, "total": 200}]},
                 {"metric": "latency-500ms", "arm": "canary", "sentence": "no calls on canary yet"},
             ],
+            "latency": {"asOf": "2026-11-20T10:01:01Z", "canary": {"p50Ms": 12, "p95Ms": 48, "p99Ms": 90}},
+            "hooks": [{"name": "window", "point": "Step", "step": 2, "state": "Asked", "since": "2026-11-20T10:01:00Z",
+                       "until": "2026-11-20T10:11:00Z", "onFailure": "Pause", "answer": subject}],
             "samples": {"boundsMs": [500], "ticks": [
                 {"end": "2026-11-20T10:01:40Z", "weight": 5, "canary": {"requests": 10, "failures": 1, "slow": [0]},
                  "stable": {"requests": 190, "failures": 0, "slow": [1]}}]},

@@ -13,7 +13,7 @@ use super::state::{Ending, Paused, Phase, Progressing, RollingBack, Run, Startin
 pub const MOST_OCCASIONS: usize = 64;
 /// The longest time that a gate may take: none waits for ever.
 pub const LONGEST_TIMEOUT: SignedDuration = SignedDuration::from_hours(24);
-/// What status holds of the words of an answer, in characters.
+/// What status holds of the words of an answer, in bytes.
 const LONGEST_WORDS: usize = 200;
 
 /// Somebody who is asked, or told.
@@ -190,7 +190,9 @@ impl HookRun {
 pub fn first_line(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     let plain = line.unwrap_or_default().chars().filter(|c| !c.is_control());
-    plain.take(LONGEST_WORDS).collect()
+    let mut words: String = plain.take(LONGEST_WORDS).collect();
+    words.truncate(words.floor_char_boundary(LONGEST_WORDS));
+    words
 }
 
 impl Plan {
@@ -269,6 +271,7 @@ mod tests {
     fn words_of_others_are_one_short_line() {
         assert_eq!(first_line("\n  no:\u{7} closed \nmore"), "no: closed");
         assert_eq!(first_line(&"x".repeat(500)).len(), LONGEST_WORDS);
+        assert_eq!(first_line(&"語".repeat(500)).chars().count(), LONGEST_WORDS / 3);
         assert_eq!(first_line(""), "");
     }
 

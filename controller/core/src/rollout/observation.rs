@@ -151,6 +151,8 @@ pub enum RollbackOutcome {
         id: String,
         /// When the push was answered.
         at: Timestamp,
+        /// When it was made, as it says itself.
+        committed: Option<Timestamp>,
         /// Why only the rollout's own fields were restored; none when its commits were truly reverted.
         own_fields_because: Option<String>,
     },
@@ -169,6 +171,8 @@ pub enum PromotionOutcome {
         id: String,
         /// When the push was answered.
         at: Timestamp,
+        /// When it was made, as it says itself.
+        committed: Option<Timestamp>,
     },
     /// The head's stable carries the judged canary already: people promoted it themselves.
     AlreadyThere,

@@ -207,6 +207,10 @@ pub struct CommandAnswer {
 
 /// The phases of the design, each with what only it has to remember.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a rollout, and it is in a trial when it matters"
+)]
 pub enum Phase {
     /// Nothing to judge.
     Idle(RestNote),
@@ -395,6 +399,9 @@ pub struct Pushed {
     pub id: String,
     /// When the push was answered.
     pub at: Timestamp,
+    /// When it was made, as it says itself; decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<Timestamp>,
 }
 
 /// Why a revision is taken back.

@@ -345,6 +345,7 @@ impl Desk {
                     Reply::Committed(place) => RollbackOutcome::Committed {
                         id: sha(*place),
                         at: at(0),
+                        committed: None,
                         own_fields_because: None,
                     },
                     Reply::Superseded => RollbackOutcome::Superseded,
@@ -358,6 +359,7 @@ impl Desk {
                     Reply::Committed(place) => PromotionOutcome::Committed {
                         id: sha(*place),
                         at: at(0),
+                        committed: None,
                     },
                     Reply::StableChanged => PromotionOutcome::StableChanged,
                     Reply::CanaryChanged => PromotionOutcome::CanaryChanged,

@@ -1,7 +1,6 @@
 //! What stands around one rollout, as the person may read it: arms, stable's autoscaler, events. What may not be read is said, and
 //! takes nothing else away.
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Event;
@@ -9,42 +8,18 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
 use crate::api::CanaryRollout;
+pub(super) use crate::board::{Deployed, Scaler, Told};
 
 /// As of the last look.
 #[derive(Debug, Default)]
 pub(super) struct Around {
-    pub(super) stable: Option<Arm>,
-    pub(super) canary: Option<Arm>,
-    pub(super) autoscaler: Option<Autoscaler>,
+    pub(super) stable: Option<Deployed>,
+    pub(super) canary: Option<Deployed>,
+    pub(super) autoscaler: Option<Scaler>,
     /// The last ones, newest first.
     pub(super) events: Vec<Told>,
     /// What could not be read.
     pub(super) unread: Vec<String>,
-}
-
-/// One Deployment.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Arm {
-    pub(super) image: String,
-    pub(super) ready: i32,
-    pub(super) wanted: i32,
-}
-
-/// Stable's.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Autoscaler {
-    pub(super) least: i32,
-    pub(super) most: i32,
-    pub(super) present: i32,
-}
-
-/// One event.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) at: Option<Timestamp>,
-    pub(super) warns: bool,
-    pub(super) reason: String,
-    pub(super) message: String,
 }
 
 /// More than a screen has room for.
@@ -74,7 +49,7 @@ impl Around {
                     read(what, &error);
                     None
                 },
-                |found| found.as_ref().map(arm),
+                |found| found.as_ref().map(Deployed::of),
             )
         };
         let (stable, canary) = (
@@ -107,34 +82,11 @@ impl Around {
     }
 }
 
-fn arm(deployment: &Deployment) -> Arm {
-    let spec = deployment.spec.as_ref();
-    let container = spec.and_then(|spec| spec.template.spec.as_ref()?.containers.first());
-    Arm {
-        image: container
-            .and_then(|container| container.image.clone())
-            .unwrap_or_default(),
-        ready: deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.ready_replicas)
-            .unwrap_or(0),
-        wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
-    }
-}
-
-fn of_stable(scaler: &HorizontalPodAutoscaler, stable: &str) -> Option<Autoscaler> {
+fn of_stable(scaler: &HorizontalPodAutoscaler, stable: &str) -> Option<Scaler> {
     let spec = scaler.spec.as_ref()?;
     let target = &spec.scale_target_ref;
-    (target.kind == "Deployment" && target.name == stable).then(|| Autoscaler {
-        least: spec.min_replicas.unwrap_or(1),
-        most: spec.max_replicas,
-        present: scaler
-            .status
-            .as_ref()
-            .and_then(|status| status.current_replicas)
-            .unwrap_or(0),
-    })
+    let is_stables = target.kind == "Deployment" && target.name == stable;
+    is_stables.then(|| Scaler::of(scaler)).flatten()
 }
 
 fn event(event: Event) -> Told {

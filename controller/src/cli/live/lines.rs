@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
-use crate::api::{AnswerStatus, CanaryRollout, CanaryRolloutStatus, EvidenceStatus};
+use crate::api::{AnswerStatus, CanaryRollout, CanaryRolloutStatus, EvidenceStatus, HookStatus};
 use crate::view;
 
 /// The lines for what differs; all that is known if nothing was known before.
@@ -37,6 +37,15 @@ pub(super) fn between(old: Option<&CanaryRollout>, new: &CanaryRollout, now: Tim
                 "{} is at {} % of the evidence for a failure: {}",
                 evidence.metric, evidence.towards_fail, evidence.sentence
             ));
+        }
+    }
+    for hook in &is.hooks {
+        // Other words of the same stand are no news.
+        let as_before = |one: &&HookStatus| (&one.name, &one.point, one.step) == (&hook.name, &hook.point, hook.step);
+        let before = was.hooks.iter().find(as_before);
+        if before.is_none_or(|before| (&before.state, before.attempt) != (&hook.state, hook.attempt)) {
+            let sentence = view::hooks::of(hook).sentence(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+            said.push(format!("hook {sentence}"));
         }
     }
     for condition in &is.conditions {
@@ -108,6 +117,12 @@ fn way(what: &str, before: Option<&AnswerStatus>, now: Option<&AnswerStatus>) ->
         let commit = now.commit.as_deref().unwrap_or("a commit");
         said.push(format!("{what} of {}: {commit} is pushed", now.revision));
     }
+    if is_new(|answer| answer.applied_at) {
+        said.push(format!("{what} of {}: the cluster has it", now.revision));
+    }
+    if is_new(|answer| answer.healthy_at) {
+        said.push(format!("{what} of {}: what it changed is available", now.revision));
+    }
     if is_new(|answer| answer.ended_at) {
         said.push(format!("{what} of {} has ended", now.revision));
     }
@@ -149,7 +164,8 @@ mod tests {
             "evidence": [{"metric": "success-rate", "towardsFail": 100, "sentence": "20.0 % of 90 canary calls failed"}],
             "rollback": {
                 "revision": "1.2.0", "trafficAt": "2026-11-20T10:00:00Z", "commit": "0a1b2c",
-                "pushedAt": "2026-11-20T10:00:02Z", "endedAt": "2026-11-20T10:00:30Z",
+                "committedAt": "2026-11-20T10:00:01Z", "pushedAt": "2026-11-20T10:00:02Z", "appliedAt": "2026-11-20T10:00:09Z",
+                "healthyAt": "2026-11-20T10:00:12Z", "endedAt": "2026-11-20T10:00:30Z",
             },
         }));
         insta::assert_snapshot!(
@@ -164,9 +180,32 @@ mod tests {
         1970-01-01T00:00:00Z prod/user-service rollback of 1.2.0: the canary's traffic is away
         1970-01-01T00:00:00Z prod/user-service RolledBack 1.0.0: 1.2.0 was rolled back
         1970-01-01T00:00:00Z prod/user-service rollback of 1.2.0: 0a1b2c is pushed
+        1970-01-01T00:00:00Z prod/user-service rollback of 1.2.0: the cluster has it
+        1970-01-01T00:00:00Z prod/user-service rollback of 1.2.0: what it changed is available
         1970-01-01T00:00:00Z prod/user-service rollback of 1.2.0 has ended
         "
         );
+    }
+
+    #[test]
+    fn a_hook_is_told_when_it_is_asked_and_when_it_answers() {
+        let hook = |state: &str, answer: &str| {
+            rollout(json!({"phase": "Starting", "message": "waits", "hooks": [{
+                "name": "smoke", "point": "BeforeRollout", "state": state, "since": "2026-11-20T10:00:00Z", "answer": answer,
+            }]}))
+        };
+        let none = rollout(json!({"phase": "Starting", "message": "waits"}));
+        let (asked, again, passed) = (hook("Asked", "HTTP 503"), hook("Asked", "HTTP 502"), hook("Passed", ""));
+        let all = [
+            told(Some(&none), &asked),
+            told(Some(&asked), &again),
+            told(Some(&again), &passed),
+        ];
+        insta::assert_snapshot!(all.join("\n"), @r"
+        1970-01-01T00:00:00Z prod/user-service hook smoke (BeforeRollout) could not say yet, and is asked again: HTTP 503
+
+        1970-01-01T00:00:00Z prod/user-service hook smoke (BeforeRollout) passed
+        ");
     }
 
     #[test]

@@ -9,11 +9,12 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serin_core::rollout::short;
 
-use super::around::{Arm, Around, Told};
+use super::around::{Around, Deployed, Told};
 use super::seen::Seen;
-use crate::api::{CanaryRollout, SampleStatus, SamplesStatus, TickStatus};
+use crate::api::CanaryRollout;
 use crate::cli::status::{overview, shares};
 use crate::view::evidence::{Evidence, Stand};
+use crate::view::hooks::{Hook, Stand as HookStand};
 use crate::view::pipeline::{Pipeline, Reached};
 use crate::view::plan::{Place, Step};
 use crate::view::{self, Detail, Tone};
@@ -172,6 +173,7 @@ fn one(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &Ar
     if let Some(forecast) = detail.forecast {
         out.wrapped("  ", forecast, Style::new());
     }
+    hooks(out, &detail.hooks);
     git(out, detail);
     let trouble: Vec<_> = detail.conditions.iter().filter(|one| one.trouble).collect();
     if !trouble.is_empty() {
@@ -267,32 +269,30 @@ fn plan(out: &mut Text, steps: &[Step]) {
     }
 }
 
-/// The counts of one arm in a tick.
-type Of = fn(&TickStatus) -> &SampleStatus;
-
 fn arms(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &Around) {
     let last = detail.samples.and_then(|samples| samples.ticks.last());
     let as_of = last.map(|tick| format!(" as of {}", clock(tick.end)));
     out.heading(&format!("Arms{}", as_of.unwrap_or_default()));
-    let revision = detail.revision.as_ref().map_or("-", |revision| revision.name);
-    let both: [(&str, &str, &Option<Arm>, Of); 2] = [
-        ("stable", detail.stable.unwrap_or("-"), &around.stable, |tick| {
-            &tick.stable
-        }),
-        ("canary", revision, &around.canary, |tick| &tick.canary),
-    ];
-    for (name, revision, arm, of) in both {
-        let pods = arm.as_ref().map_or_else(
+    let deployments: [&Option<Deployed>; 2] = [&around.stable, &around.canary];
+    for (shown, deployment) in detail.arms.iter().zip(deployments) {
+        let pods = deployment.as_ref().map_or_else(
             || "pods unknown".to_owned(),
             |arm| format!("{} of {} pods ready", arm.ready, arm.wanted),
         );
         // The registry is the same for both and long.
-        let image = |arm: &Arm| format!("   {}", arm.image.rsplit('/').next().unwrap_or_default());
-        let image = arm.as_ref().map(image).unwrap_or_default();
+        let image = |arm: &Deployed| format!("   {}", arm.image.rsplit('/').next().unwrap_or_default());
+        let image = deployment.as_ref().map(image).unwrap_or_default();
+        let (name, revision) = (shown.name, shown.revision.unwrap_or("-"));
         out.plain(format!("  {name}   {revision:<10} {pods:<20}{image}"));
-        if let Some(samples) = detail.samples {
-            out.plain(format!("           {}", traffic(samples, of)));
+        if detail.samples.is_some() {
+            out.plain(format!("           {}", shown.words()));
         }
+        if let Some(speed) = shown.speed() {
+            out.plain(format!("           {speed} in the last minute"));
+        }
+    }
+    if detail.arms.iter().any(|arm| arm.latency.is_some()) {
+        out.plain("           ≈ estimated within the bounds of Linkerd's histogram".to_owned());
     }
     if let Some(samples) = detail.samples.filter(|samples| !samples.ticks.is_empty()) {
         let drawn = shares(samples);
@@ -309,30 +309,6 @@ fn arms(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &A
             rollout.spec.stable.deployment, scaler.present, scaler.least, scaler.most
         ));
     }
-}
-
-/// Calls a second, success and speed in the last tick.
-#[expect(clippy::cast_precision_loss, reason = "calls of one tick are fewer than 2^52")]
-fn traffic(samples: &SamplesStatus, of: Of) -> String {
-    let mut last = samples.ticks.iter().rev();
-    let (Some(tick), before) = (last.next(), last.next()) else {
-        return "nothing counted yet".to_owned();
-    };
-    let sample = of(tick);
-    if sample.requests == 0 {
-        return "no calls in the last tick".to_owned();
-    }
-    let all = sample.requests as f64;
-    let share = |bad: i64| (1.0 - bad as f64 / all) * 100.0;
-    let mut words = match before.map(|before| tick.end.duration_since(before.end).as_secs_f64()) {
-        Some(seconds) if seconds > 0.0 => format!("{:.1} calls/s", all / seconds),
-        _ => format!("{} calls", sample.requests),
-    };
-    words.push_str(&format!(", {:.2} % succeeded", share(sample.failures)));
-    for (bound, slow) in samples.bounds_ms.iter().zip(&sample.slow) {
-        words.push_str(&format!(", {:.1} % within {bound} ms", share(*slow)));
-    }
-    words
 }
 
 fn evidence(out: &mut Text, one: &Evidence<'_>) {
@@ -369,6 +345,22 @@ fn evidence(out: &mut Text, one: &Evidence<'_>) {
 fn bar(percent: i32) -> String {
     let full = usize::try_from(percent.clamp(0, 100) / 5).unwrap_or(0);
     format!("{}{}", "█".repeat(full), "░".repeat(20 - full))
+}
+
+fn hooks(out: &mut Text, hooks: &[Hook<'_>]) {
+    if hooks.is_empty() {
+        return;
+    }
+    out.heading("Hooks");
+    for hook in hooks {
+        let (sign, style) = match hook.stand {
+            HookStand::Waits => ("▶", Style::new().fg(Color::Cyan)),
+            HookStand::Passed => ("✓", Style::new().fg(Color::Green)),
+            HookStand::Failed => ("✗", Style::new().fg(Color::Red)),
+            HookStand::Over => ("–", Style::new().add_modifier(Modifier::DIM)),
+        };
+        out.wrapped(&format!("  {sign} "), &hook.sentence(clock), style);
+    }
 }
 
 fn git(out: &mut Text, detail: &Detail<'_>) {

@@ -57,13 +57,20 @@ fn on_trial() -> (CanaryRollout, Around) {
              "otherRange": "0.0 % to 0.9 %"},
             {"metric": "checkout-errors", "arm": "canary", "sentence": "nothing was counted yet"},
         ],
+        "latency": {"asOf": "2026-11-20T10:01:01Z", "canary": {"p50Ms": 12, "p95Ms": 48, "p99Ms": 90},
+                    "stable": {"p50Ms": 11, "p95Ms": 40, "p99Ms": 71}},
+        "hooks": [
+            {"name": "smoke", "point": "BeforeRollout", "state": "Passed", "since": "2026-11-20T10:00:01Z", "onFailure": "RollBack"},
+            {"name": "window", "point": "Step", "step": 1, "state": "Asked", "since": "2026-11-20T10:00:20Z",
+             "until": "2026-11-20T10:10:20Z", "onFailure": "Pause", "answer": "HTTP 202: the window opens at noon"},
+        ],
         "samples": {"boundsMs": [500], "ticks": [
             {"end": "2026-11-20T10:00:40Z", "weight": 5, "leftOut": true, "canary": {"requests": 9, "failures": 1}, "stable": {"requests": 90, "failures": 0}},
             {"end": "2026-11-20T10:01:00Z", "weight": 5, "canary": {"requests": 50, "failures": 5, "slow": [1]}, "stable": {"requests": 950, "failures": 1, "slow": [0]}},
         ]},
     }));
     let arm = |image: &str| {
-        Some(Arm {
+        Some(Deployed {
             image: image.to_owned(),
             ready: 1,
             wanted: 3,
@@ -72,7 +79,7 @@ fn on_trial() -> (CanaryRollout, Around) {
     let around = Around {
         stable: arm("registry.example.com/user-service:1.0.0"),
         canary: arm("registry.example.com/user-service:1.1.0"),
-        autoscaler: Some(super::super::around::Autoscaler {
+        autoscaler: Some(super::super::around::Scaler {
             least: 3,
             most: 10,
             present: 3,
@@ -91,7 +98,7 @@ fn on_trial() -> (CanaryRollout, Around) {
 #[test]
 fn a_trial_is_seen_in_one_look() {
     let (rollout, around) = on_trial();
-    insta::assert_snapshot!(drawn(&mut screen(rollout, around), 50, true).0);
+    insta::assert_snapshot!(drawn(&mut screen(rollout, around), 51, true).0);
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(super) fn run(dir: &Path, program: &str, args: &[&str]) -> String {
 }
 
 /// A certificate authority with one certificate for 127.0.0.1; the folder gets `ca.crt`, `host.crt` and `host.key`.
-fn authority(dir: &Path) {
+pub(crate) fn authority(dir: &Path) {
     fs::create_dir_all(dir).unwrap();
     let openssl = |args: &str| run(dir, "openssl", &args.split(' ').collect::<Vec<_>>());
     let new = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
@@ -114,7 +114,8 @@ impl Drop for Https {
     }
 }
 
-fn tls(pki: &Path) -> TlsAcceptor {
+/// A server's side of TLS, with what [`authority`] made.
+pub(crate) fn tls(pki: &Path) -> TlsAcceptor {
     let certificates = vec![CertificateDer::from_pem_file(pki.join("host.crt")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(pki.join("host.key")).unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());

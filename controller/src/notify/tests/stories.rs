@@ -10,7 +10,7 @@ use serin_core::rollout::{
 
 use super::super::*;
 use super::stand::began;
-use crate::api::{AnnouncementStatus, CanaryRolloutStatus, parse};
+use crate::api::{AnnouncementStatus, CanaryRolloutStatus, NotifyStatus, parse};
 
 fn named(name: &str) -> Revision {
     Revision {
@@ -104,7 +104,13 @@ fn told(story: &[(Phase, &[Problem])]) -> Vec<AnnouncementStatus> {
         .map(|(phase, problems)| {
             let conditions = Problem::ALL.iter().map(|problem| Condition {
                 type_: problem.condition().to_owned(),
-                status: if problems.contains(problem) { "True" } else { "False" }.to_owned(),
+                // This one is said by its contrary.
+                status: if problems.contains(problem) != (*problem == Problem::SpecRefused) {
+                    "True"
+                } else {
+                    "False"
+                }
+                .to_owned(),
                 message: "why".to_owned(),
                 reason: "Reason".to_owned(),
                 last_transition_time: Time(began()),
@@ -213,6 +219,65 @@ fn a_problem_is_news_when_it_begins_and_when_it_is_over_and_under_the_revision_t
             "3 Started",
         ]
     );
+}
+
+#[test]
+fn a_spec_that_is_refused_is_news_in_any_phase() {
+    let run = run("2", began());
+    let story: [(Phase, &[Problem]); 4] = [
+        (Phase::Idle(RestNote::Quiet), &[]),
+        (Phase::Idle(RestNote::Quiet), &[Problem::SpecRefused]),
+        (Phase::Idle(RestNote::Quiet), &[Problem::SpecRefused]),
+        (starting(run), &[]),
+    ];
+    assert_eq!(
+        lines(&story),
+        [" Problem SpecRefused", "2 Problem SpecRefused over", "2 Started"]
+    );
+    // A rollout that is created with such a spec has no condition before.
+    let created = &told(&story)[0];
+    assert_eq!((created.message.as_str(), created.since), ("why", Some(began())));
+}
+
+/// What is told of a repository that did not answer since `began`, by what stands in the outbox.
+fn told_of_git(pending: bool, outbox: Option<&NotifyStatus>, seconds: i64) -> (Vec<String>, Option<NotifyStatus>) {
+    let condition = |is: bool| Condition {
+        type_: "GitPending".to_owned(),
+        status: if is { "True" } else { "False" }.to_owned(),
+        message: "the host hangs".to_owned(),
+        reason: "HostTimedOut".to_owned(),
+        last_transition_time: Time(began()),
+        observed_generation: None,
+    };
+    let status = |is| CanaryRolloutStatus {
+        conditions: vec![condition(is)],
+        notify: outbox.cloned(),
+        ..CanaryRolloutStatus::default()
+    };
+    let state = State {
+        phase: rolling_back(run("2", began())),
+        ..State::default()
+    };
+    let (before, after) = ((state.clone(), status(true)), (state, status(pending)));
+    let now = began().checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
+    let news = news(moment(&before), moment(&after), now);
+    let said = news
+        .iter()
+        .map(|one| format!("{}{}", one.message, if one.over { "!" } else { "" }));
+    let said = said.collect();
+    (said, next(outbox, news, &[], &[], None).0)
+}
+
+#[test]
+fn a_repository_that_does_not_answer_is_told_when_it_has_not_for_a_while_and_once_over_restarts() {
+    assert_eq!(told_of_git(true, None, 119), (vec![], None), "it may pass");
+    assert_eq!(told_of_git(false, None, 300).0, Vec::<String>::new(), "it has passed");
+    let (said, outbox) = told_of_git(true, None, 120);
+    assert_eq!(said, ["the host hangs"]);
+    // All that the next process knows is the status.
+    assert_eq!(told_of_git(true, outbox.as_ref(), 150), (vec![], outbox.clone()));
+    let (said, after) = told_of_git(false, outbox.as_ref(), 180);
+    assert_eq!((said, after), (vec!["GitPending is over!".to_owned()], None));
 }
 
 #[test]

@@ -31,8 +31,16 @@ function update(said) {
   show("trouble", trouble, (all) => all.map((one) => el("li", {}, el("strong", {}, `${one.kind}: `), one.message || one.reason)));
   show("weight", [it.weight, it.share], weights);
   show("revision", [it.revision, it.stable], revision);
+  const around = said.around ?? {};
+  show("arms", [it.arms, around.stable, around.canary], ([all]) => all.map((one) => arm(one, around[one.name])));
+  show("scaler", around.autoscaler, (scaler) => (scaler ? `Stable's autoscaler: ${scaler.present} pods of ${scaler.least} to ${scaler.most}.` : ""));
+  byId("told-section").hidden = !around.told?.length;
+  show("told", around.told ?? [], (all) => [...all].reverse().map(told));
+  show("arms-note", it.arms, armsNote);
   show("plan", it.plan, plan);
   show("forecast", it.forecast, (forecast) => (forecast ? `Forecast: ${forecast}` : ""));
+  byId("hooks-section").hidden = !it.hooks.length;
+  show("hooks", it.hooks, (all) => all.map(hook));
   pipeline(it.pipeline);
   show("evidence", it.evidence, evidence);
   show("charts", [it.marks, it.samples], charts);
@@ -74,6 +82,42 @@ function revision([revision, stable]) {
   ];
 }
 
+function told(one) {
+  return el(
+    "li",
+    { class: one.warns ? "warns" : "" },
+    time(one.at),
+    " ",
+    el("strong", {}, one.warns ? `! ${one.reason}` : one.reason),
+    " ",
+    one.message,
+  );
+}
+
+function arm({ name, revision, calls, latency }, deployed) {
+  const rate = !calls ? "no data" : calls.perSecond === null ? `${calls.requests} calls` : calls.perSecond.toFixed(1);
+  const succeeded = typeof calls?.succeeded === "number" ? `${calls.succeeded.toFixed(2)} %` : "no data";
+  const ms = (value) => el("td", {}, typeof value === "number" ? `≈ ${value} ms` : "no data");
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, name),
+    el("td", {}, revision ?? "–"),
+    el("td", {}, deployed?.image.split("/").at(-1) || "–"),
+    el("td", {}, deployed ? `${deployed.ready} of ${deployed.wanted}` : "–"),
+    el("td", {}, rate),
+    el("td", {}, succeeded),
+    ms(latency?.p50Ms),
+    ms(latency?.p95Ms),
+    ms(latency?.p99Ms),
+  );
+}
+
+function armsNote(all) {
+  const at = all.find((one) => one.calls)?.calls.at;
+  return at ? `In the tick up to ${clock(at)}. Percentiles are of the last minute's calls, estimated within the bounds of Linkerd's histogram.` : "";
+}
+
 const PLACES = { done: "✓ done", now: "▶ now", ahead: "ahead" };
 
 function plan(steps) {
@@ -91,6 +135,23 @@ function plan(steps) {
   );
 }
 
+const HOOKS = { waits: "▶", passed: "✓", failed: "✕", over: "–" };
+
+function hook(one) {
+  const sign = Object.hasOwn(HOOKS, one.stand) ? HOOKS[one.stand] : "–";
+  return el(
+    "tr",
+    { class: one.stand === "failed" ? "troubled" : "" },
+    el("th", { scope: "row" }, one.name),
+    el("td", {}, one.at),
+    el("td", {}, el("span", { "aria-hidden": "true" }, sign), ` ${one.word}`),
+    el("td", {}, time(one.since)),
+    el("td", {}, one.until ? time(one.until) : "–"),
+    el("td", {}, one.otherwise ?? "–"),
+    el("td", {}, one.answer || "–"),
+  );
+}
+
 function pipeline(pipeline) {
   byId("pipeline-section").hidden = !pipeline;
   if (!pipeline) return;
@@ -102,8 +163,8 @@ function pipeline(pipeline) {
         { class: stage.state },
         el("span", { class: "place" }, PLACES[stage.state] ?? ""),
         el("strong", { class: "block" }, stage.name),
-        stage.at ? time(stage.at) : el("span", { class: "quiet" }, stage.state === "done" ? "not needed" : "–"),
-        stage.name.startsWith("committed") && commit ? el("code", { class: "block" }, short(commit)) : null,
+        stage.at ? time(stage.at) : el("span", { class: "quiet" }, stage.state === "done" ? (stage.skipped ? "not needed" : "not seen") : "–"),
+        stage.name === "committed" && commit ? el("code", { class: "block" }, short(commit)) : null,
       ),
     ),
   );
@@ -223,8 +284,19 @@ function past(one) {
     el("td", {}, one.duration),
     el("td", {}, String(one.requests)),
     el("td", {}, el("code", {}, commits || "–")),
-    el("td", {}, one.reason),
+    el("td", {}, one.reason, behind(one)),
   );
+}
+
+const STAGES = { trafficAt: "traffic away", committedAt: "committed", pushedAt: "pushed", appliedAt: "applied", healthyAt: "healthy" };
+
+/// The way of its commit, and what the metrics said at the end.
+function behind(one) {
+  const way = Object.entries(STAGES).filter(([key]) => one[key]);
+  const said = one.evidence ?? [];
+  if (!way.length && !said.length) return null;
+  const stages = way.map(([key, words]) => el("li", {}, `${words} `, time(one[key])));
+  return el("details", {}, el("summary", {}, "how"), el("ul", {}, stages, said.map((sentence) => el("li", {}, sentence))));
 }
 
 function conditions(conditions) {

@@ -6,7 +6,7 @@ use crate::Weight;
 use crate::analysis::Judged;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::hooks::HookPoint;
-use crate::rollout::observation::{Answer, PromotionOutcome};
+use crate::rollout::observation::{Answer, Arm, PromotionOutcome};
 use crate::rollout::state::{
     Ending, PauseReason, Phase, PromoteStage, Promoting, Pushed, Revision, RollbackGit, RollbackReason, RollingBack,
     Way, short,
@@ -37,10 +37,21 @@ pub(super) fn promoting(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
     phase
 }
 
+impl Promoting {
+    /// Whether stable's Deployment carries what is promoted.
+    pub fn is_applied(&self, stable: &Arm) -> bool {
+        // Without the annotation each arm's revision is called by its own hash: then that stable has changed has to do.
+        let is_it =
+            |r: &Revision| r.name == self.run.revision.name || (r.is_unnamed() && self.run.revision.is_unnamed());
+        let is_promoted = |r: &Revision| is_it(r) && *r != self.run.baseline;
+        stable.revision.as_ref().is_some_and(is_promoted)
+    }
+}
+
 fn committing(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
     let answer = cx.obs.git.promotion.as_ref();
     match answer.and_then(|answer| answer.about(&p.run.revision)) {
-        Some(Answer::Is(PromotionOutcome::Committed { id, at })) => {
+        Some(Answer::Is(PromotionOutcome::Committed { id, at, committed })) => {
             cx.say(format!(
                 "promotion of {} is commit {}; stable has to run it",
                 p.run.revision,
@@ -55,6 +66,7 @@ fn committing(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
             p.commit = Some(Pushed {
                 id: id.clone(),
                 at: *at,
+                committed: *committed,
             });
             p.stage = PromoteStage::Applying;
             p.since = cx.now;
@@ -117,13 +129,7 @@ fn ask(cx: &mut Context<'_>, p: &Promoting) {
 
 fn applying(cx: &mut Context<'_>, mut p: Promoting) -> Phase {
     let stable = &cx.obs.stable;
-    // Without the annotation each arm's revision is called by its own hash: then that stable has changed has to do.
-    let is_it = |r: &Revision| r.name == p.run.revision.name || (r.is_unnamed() && p.run.revision.is_unnamed());
-    let carries = stable
-        .revision
-        .as_ref()
-        .is_some_and(|r| is_it(r) && *r != p.run.baseline);
-    if carries && stable.settled {
+    if p.is_applied(stable) && stable.settled {
         p.run.analysis = p.run.analysis.of_stable();
         begin_share(&mut p, 0);
         p.run.fresh_at = cx.now;

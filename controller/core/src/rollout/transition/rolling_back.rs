@@ -5,7 +5,7 @@ use super::trial::ending;
 use crate::Weight;
 use crate::rollout::effect::{Effect, NoteKind};
 use crate::rollout::hooks::HookPoint;
-use crate::rollout::observation::{Answer, RollbackOutcome};
+use crate::rollout::observation::{Answer, Arm, RollbackOutcome};
 use crate::rollout::state::{Ending, Phase, Pushed, Revision, RollbackGit, RollingBack, short};
 
 pub(super) fn rolling_back(cx: &mut Context<'_>, mut r: RollingBack) -> Phase {
@@ -94,6 +94,7 @@ fn commit(cx: &mut Context<'_>, r: &mut RollingBack) -> bool {
                 Some(Answer::Is(RollbackOutcome::Committed {
                     id,
                     at,
+                    committed,
                     own_fields_because,
                 })) => {
                     cx.say(format!(
@@ -113,6 +114,7 @@ fn commit(cx: &mut Context<'_>, r: &mut RollingBack) -> bool {
                     r.git = RollbackGit::Applying(Pushed {
                         id: id.clone(),
                         at: *at,
+                        committed: *committed,
                     });
                 }
                 Some(Answer::Is(RollbackOutcome::AtRest | RollbackOutcome::Superseded)) => {
@@ -140,7 +142,7 @@ fn commit(cx: &mut Context<'_>, r: &mut RollingBack) -> bool {
             false
         }
         RollbackGit::Applying(_) | RollbackGit::AtRest => {
-            let applied = is_applied(cx, r);
+            let applied = r.is_applied(&cx.obs.stable, &cx.obs.canary);
             if !applied {
                 cx.say(format!(
                     "waiting for Git to be applied: {revision} was rolled back ({})",
@@ -152,17 +154,19 @@ fn commit(cx: &mut Context<'_>, r: &mut RollingBack) -> bool {
     }
 }
 
-/// Whether the live Deployments carry our commit. A canary that is neither the failed revision nor stable's carries a
-/// later commit, whose ancestry ours is.
-fn is_applied(cx: &Context<'_>, r: &RollingBack) -> bool {
-    let (Some(canary), Some(stable)) = (&cx.obs.canary.revision, &cx.obs.stable.revision) else {
-        return false;
-    };
-    // Git rests, and both arms run the same: people made the failed revision stable, and there is nothing to undo.
-    let by_people = r.git == RollbackGit::AtRest && canary.name == stable.name;
-    // Also where no promotion is recorded: Git may have known of one.
-    let restored = *stable == r.run.baseline || stable.name != r.run.revision.name;
-    by_people || (restored && *canary != r.run.revision)
+impl RollingBack {
+    /// Whether the live Deployments carry our commit. A canary that is neither the failed revision nor stable's carries a
+    /// later commit, whose ancestry ours is.
+    pub fn is_applied(&self, stable: &Arm, canary: &Arm) -> bool {
+        let (Some(canary), Some(stable)) = (&canary.revision, &stable.revision) else {
+            return false;
+        };
+        // Git rests, and both arms run the same: people made the failed revision stable, and there is nothing to undo.
+        let by_people = self.git == RollbackGit::AtRest && canary.name == stable.name;
+        // Also where no promotion is recorded: Git may have known of one.
+        let restored = *stable == self.run.baseline || stable.name != self.run.revision.name;
+        by_people || (restored && *canary != self.run.revision)
+    }
 }
 
 /// Whether stable runs something else than what failed, with all of its pods.

@@ -133,6 +133,7 @@ impl World {
             promotion: PromotionOutcome::Committed {
                 id: "p".repeat(40),
                 at: at(0),
+                committed: None,
             },
             failing: 0.0,
             stable_failing: 0.0,
@@ -318,6 +319,7 @@ impl World {
                 let outcome = RollbackOutcome::Committed {
                     id,
                     at: at(self.now),
+                    committed: Some(at(self.now)),
                     own_fields_because: self.own_fields_because.clone(),
                 };
                 self.git.rollback = Some(Answer::Is((revision.clone(), outcome)));
