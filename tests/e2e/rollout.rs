@@ -17,6 +17,7 @@ mod replayed;
 mod replicas;
 mod report;
 mod repository;
+mod shards;
 pub(crate) mod site;
 mod steered;
 mod told;
@@ -110,6 +111,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "a_follower_takes_over_from_a_leader_that_sleeps_stops_or_dies_and_no_leader_writes_late",
             replicas::follow,
+        ),
+        Story::new(
+            "replicas_share_shards_and_one_that_dies_joins_or_counts_otherwise_costs_no_commit_and_brings_no_second",
+            shards::share,
         ),
         Story::new(
             "a_replay_of_a_finished_rollout_ends_as_the_rollout_did",

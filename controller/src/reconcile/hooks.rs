@@ -24,7 +24,7 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 
 /// Requests to hooks at the same time, of all rollouts.
-const TURNS: usize = 32;
+pub(super) const TURNS: usize = 32;
 /// A hook is never left alone for longer, whatever it wishes.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -56,7 +56,7 @@ struct Asker {
     guard: Guard,
     /// Whether Jobs may be made.
     jobs: bool,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     patience: Backoff,
 }
 
@@ -76,7 +76,7 @@ impl Hooks {
         client: Client,
         secrets: Secrets,
         (http, guard): (reqwest::Client, Guard),
-        jobs: bool,
+        (jobs, turns): (bool, Arc<Semaphore>),
         desk: Desk,
     ) -> Self {
         let asker = Asker {
@@ -85,7 +85,7 @@ impl Hooks {
             http,
             guard,
             jobs,
-            turns: Semaphore::new(TURNS),
+            turns,
             patience: PATIENCE,
         };
         Self {
@@ -173,6 +173,12 @@ impl Hooks {
     /// Forgets a rollout that is gone.
     pub(super) fn forget(&self, key: &Key) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Ends all: somebody else asks from now on, with the same ids.
+    pub(super) fn clear(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(tasks);
     }
 
     fn tasks<R>(&self, key: &Key, work: impl FnOnce(&mut HashMap<String, Task>) -> R) -> R {

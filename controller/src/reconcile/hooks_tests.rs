@@ -79,7 +79,7 @@ fn hooks() -> (Hooks, UnboundedReceiver<Key>) {
         http: guard.client().unwrap(),
         guard,
         jobs: false,
-        turns: Semaphore::new(TURNS),
+        turns: Arc::new(Semaphore::new(TURNS)),
         patience: Backoff {
             first: Duration::from_millis(1),
             longest: Duration::from_millis(10),
