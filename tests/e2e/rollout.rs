@@ -19,6 +19,7 @@ mod replayed;
 mod replicas;
 mod report;
 mod repository;
+mod shards;
 pub(crate) mod site;
 mod steered;
 mod told;
@@ -65,6 +66,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "promotes_and_rolls_back_over_linkerds_own_http_route",
             kinds::linkerds_own,
+        ),
+        Story::new(
+            "replicas_share_shards_and_one_that_dies_joins_or_counts_otherwise_costs_no_commit_and_brings_no_second",
+            shards::share,
         ),
         Story::new("promotes_and_rolls_back_over_an_http_route", kinds::http),
         Story::new(

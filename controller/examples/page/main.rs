@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use kube::Config;
 use serin::board::Board;
 use serin::runtime::client;
-use serin::runtime::lease::Leadership;
+use serin::runtime::shards::Sharing;
 use serin::web::steer::Steering;
 use serin::web::{Page, Replica, router};
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,8 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::new("https://127.0.0.1:1".parse()?);
     let replica = Replica {
         identity: "serin-6d9f7c5b8-x2x7k_5e1f09aa".to_owned(),
-        leadership: Leadership::unchallenged(),
-        leader: tokio::sync::watch::channel(None).1,
+        sharing: Sharing::unchallenged(),
+        shard_of: serin::reconcile::shard_of,
     };
     let steering = Steering::new(client::unfenced(config.clone())?, config);
     let page = Page::new(board, replica, steering, CancellationToken::new());

@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use tokio::sync::watch;
+use futures::StreamExt as _;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
-use crate::gitops::{Fence, GitOps, Hosts, Identity, Pace};
+use crate::gitops::{GitOps, Hosts, Identity, Pace};
 use crate::metrics::{Metrics, Sources};
 use crate::notify;
 use crate::prometheus::Prometheus;
 use crate::reconcile;
-use crate::runtime::crash::{self, Point};
-use crate::runtime::lease::{Leadership, Lease};
+use crate::runtime::crash;
+use crate::runtime::shards::{self, Count, Keeper};
 use crate::runtime::{client, health, telemetry};
 use crate::web::steer::Steering;
 use crate::web::{self, Page, Replica};
@@ -45,9 +47,13 @@ pub struct Args {
     /// The namespace of the lease.
     #[arg(long, env = "SERIN_LEASE_NAMESPACE", default_value = "serin")]
     lease_namespace: String,
-    /// The name of the lease.
+    /// The name of the lease; those of further shards, and the replicas' announcements, have names that begin with it.
     #[arg(long, env = "SERIN_LEASE_NAME", default_value = "serin")]
     lease_name: String,
+    /// Into so many parts the work is divided, by repository and branch, so that replicas share it; at most 16. All replicas should
+    /// say the same: those that say another number wait until nobody works by the one in force.
+    #[arg(long, env = "SERIN_SHARDS", value_name = "N", default_value_t = Count::ONE)]
+    shards: Count,
     /// Where mirrors of config repositories are kept; they can be thrown away at any time.
     #[arg(long, env = "SERIN_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
@@ -99,7 +105,7 @@ pub struct Args {
     log: String,
 }
 
-/// Runs until SIGTERM or SIGINT, or until the lease is lost.
+/// Runs until SIGTERM or SIGINT, or until a lease is lost.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let identity = identity();
     let collector = args.otlp_endpoint.as_deref().filter(|collector| !collector.is_empty());
@@ -124,34 +130,22 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let ready = health::Ready::default();
 
-    let (leadership, lease) = if args.no_lease {
-        (Leadership::unchallenged(), None)
+    let writes = client::unfenced(config.clone())?;
+    let (keeper, (terms, sharing)) = if args.no_lease {
+        (None, shards::unchallenged())
     } else {
-        let unfenced = client::unfenced(config.clone())?;
-        let (lease, leadership) = Lease::new(unfenced, &args.lease_namespace, &args.lease_name, &identity);
-        (leadership, Some(lease))
+        let (namespace, name) = (&args.lease_namespace, &args.lease_name);
+        let (keeper, terms, sharing) = Keeper::new(writes.clone(), namespace, name, &identity, args.shards);
+        (Some(keeper), (terms, sharing))
     };
     let replica = Replica {
         identity: identity.clone(),
-        leadership: leadership.clone(),
-        leader: lease.as_ref().map_or_else(|| watch::channel(None).1, Lease::leader),
+        sharing: sharing.clone(),
+        shard_of: reconcile::shard_of,
     };
     // People's commands are theirs, and asking who they are changes nothing: neither is fenced.
-    let steering = Steering::new(client::unfenced(config.clone())?, config.clone());
-    let client = client::connect_fenced(config, leadership.clone())?;
-    let fence: Fence = match lease.as_ref().map(Lease::holder) {
-        None => Arc::new(|| {
-            crash::here(Point::BeforePush);
-            Box::pin(async { true })
-        }),
-        Some(holder) => Arc::new(move || {
-            crash::here(Point::BeforePush);
-            let holder = holder.clone();
-            Box::pin(async move { holder.is_this_process().await })
-        }),
-    };
+    let steering = Steering::new(client::unfenced(config.clone())?, config);
     let gitops = GitOps::new(cache, Identity::parse(&args.git_author)?)
-        .with_fence(fence)
         .with_pace(Pace {
             pushes_a_minute: args.pushes_a_minute.get(),
             ..Pace::default()
@@ -171,7 +165,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let registry = metrics.registry(Sources {
         board: board.clone(),
-        leadership: leadership.clone(),
+        sharing: sharing.clone(),
+        shard_of: reconcile::shard_of,
         waiting,
     });
     let page = if args.no_page {
@@ -186,20 +181,22 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         page,
         stop.clone().cancelled_owned(),
     );
-    let followed = board.clone().follow(client::scoped(&client, args.namespace.as_deref()));
+    let followed = board
+        .clone()
+        .follow(client::scoped(&client::reading(&writes), args.namespace.as_deref()));
     let side = tokio::spawn(async move {
         tokio::select! {
             served = served => served,
             () = followed => anyhow::bail!("the watch of rollouts for the page and the metrics ended"),
         }
     });
-    // The lease is let go of only when the last reconcile has come to its end.
+    // Leases are let go of only when the last reconcile has come to its end.
     let reconciled = CancellationToken::new();
     let keeper = {
-        let reconciled = reconciled.clone();
+        let (stop, reconciled) = (stop.clone(), reconciled.clone());
         tokio::spawn(async move {
-            match lease {
-                Some(lease) => lease.keep(reconciled.cancelled()).await,
+            match keeper {
+                Some(keeper) => keeper.keep(stop, reconciled.cancelled()).await,
                 None => {
                     reconciled.cancelled().await;
                     Ok(())
@@ -208,13 +205,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         })
     };
     let work = {
-        let (stop, mut leads, ready) = (stop.clone(), leadership.clone(), ready.clone());
+        let (stop, ready) = (stop.clone(), ready.clone());
+        let leads: Vec<_> = terms.iter().map(|term| term.leadership.clone()).collect();
         let options = reconcile::Options {
             namespace: args.namespace,
             cluster: args.cluster_id,
             prometheus,
             gitops,
-            leadership,
+            count: sharing.count(),
+            terms,
             access,
             notify,
             notify_secrets: args.notify_secrets,
@@ -224,18 +223,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         };
         tokio::spawn(async move {
             let led = async {
-                leads.known().await;
+                join_all(leads.iter().cloned().map(async |mut lead| lead.known().await)).await;
                 // One who follows is ready to lead; who leads is ready when it watches.
-                if !leads.holds_for(Duration::ZERO) {
+                if !leads.iter().any(|lead| lead.holds_for(Duration::ZERO)) {
                     ready.set();
                 }
-                leads.acquired().await;
+                let mut acquired: FuturesUnordered<_> =
+                    leads.into_iter().map(async |mut lead| lead.acquired().await).collect();
+                acquired.next().await;
             };
             tokio::select! {
                 () = led => {}
                 () = stop.cancelled() => return,
             }
-            reconcile::run(client, options, ready, stop.cancelled_owned()).await;
+            reconcile::run(writes, options, ready, stop.cancelled_owned()).await;
         })
     };
     let finished = finish(stop, reconciled, side, keeper, work).await;

@@ -19,8 +19,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::api::CanaryRollout;
 use crate::board::Board;
-use crate::runtime::lease::Leadership;
+use crate::runtime::shards::{Count, Shard, Sharing};
 use rollouts::Rollouts;
 
 /// What every name begins with.
@@ -146,7 +147,8 @@ impl Metrics {
     pub(crate) fn text(&self) -> String {
         let registry = self.registry(Sources {
             board: Board::default(),
-            leadership: Leadership::unchallenged(),
+            sharing: Sharing::unchallenged(),
+            shard_of: |_, _| Shard::FIRST,
             waiting: Arc::new(|| [("rollback", 0), ("other", 0)]),
         });
         let mut text = String::new();
@@ -159,7 +161,8 @@ impl Metrics {
     pub fn registry(&self, sources: Sources) -> Registry {
         let Sources {
             board,
-            leadership,
+            sharing,
+            shard_of,
             waiting,
         } = sources;
         let mut registry = Registry::with_prefix(PREFIX);
@@ -191,10 +194,14 @@ impl Metrics {
             self.0.traffic_away.clone(),
         );
         registry.register_collector(Box::new(Process {
-            leadership: leadership.clone(),
+            sharing: sharing.clone(),
             waiting,
         }));
-        registry.register_collector(Box::new(Rollouts { board, leadership }));
+        registry.register_collector(Box::new(Rollouts {
+            board,
+            sharing,
+            shard_of,
+        }));
         registry
     }
 }
@@ -202,13 +209,18 @@ impl Metrics {
 /// How many wait for the config repositories' branches, by kind.
 pub type Waiting = Arc<dyn Fn() -> [(&'static str, usize); 2] + Send + Sync>;
 
+/// Tells the shard of a rollout, where there are so many.
+pub type ShardOf = fn(Count, &CanaryRollout) -> Shard;
+
 /// What is read at each scrape.
 #[derive(Clone)]
 pub struct Sources {
     /// The rollouts.
     pub board: Board,
-    /// Whether this process leads: one that follows says nothing of rollouts.
-    pub leadership: Leadership,
+    /// Which shards are this process's: it says nothing of rollouts of others.
+    pub sharing: Sharing,
+    /// The shard of a rollout.
+    pub shard_of: ShardOf,
     /// The writes that wait.
     pub waiting: Waiting,
 }
@@ -221,7 +233,7 @@ impl fmt::Debug for Sources {
 
 /// What the process itself is at.
 struct Process {
-    leadership: Leadership,
+    sharing: Sharing,
     waiting: Waiting,
 }
 
@@ -233,9 +245,15 @@ impl fmt::Debug for Process {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let leads = ConstGauge::new(i64::from(self.leadership.holds_for(Duration::ZERO)));
-        let gauge = encoder.encode_descriptor("leader", "1 on the replica that leads", None, MetricType::Gauge)?;
-        leads.encode(gauge)?;
+        let leads = ConstGauge::new(i64::from(self.sharing.has_any()));
+        let help = "1 on a replica that has a shard; of one shard, on the replica that leads";
+        leads.encode(encoder.encode_descriptor("leader", help, None, MetricType::Gauge)?)?;
+        let help = "1 on the replica that has the shard";
+        let mut gauges = encoder.encode_descriptor("shard_held", help, None, MetricType::Gauge)?;
+        for shard in self.sharing.count().shards() {
+            let has = ConstGauge::new(i64::from(self.sharing.has(shard)));
+            has.encode(gauges.encode_family(&[("shard", shard.to_string())])?)?;
+        }
         let help = "Writes that wait for a branch of a config repository";
         let mut gauges = encoder.encode_descriptor("git_queue_depth", help, None, MetricType::Gauge)?;
         for (kind, depth) in (self.waiting)() {

@@ -1,9 +1,8 @@
 //! The series of single rollouts, made from what the board knows at each scrape: those of a rollout that is gone are gone with it.
-//! Only the leader has them, so that sums over replicas count nothing twice.
+//! Only the replica that has a rollout's shard has them, so that sums over replicas count nothing twice.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::ResourceExt as _;
 use prometheus_client::collector::Collector;
@@ -11,9 +10,10 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::ShardOf;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, EvidenceStatus};
 use crate::board::Board;
-use crate::runtime::lease::Leadership;
+use crate::runtime::shards::Sharing;
 
 /// Every metric of a rollout that is judged: the CRD allows eight of the user's own beside success and the latencies.
 const MOST_METRICS: usize = 24;
@@ -22,7 +22,8 @@ const MOST_METRICS: usize = 24;
 #[derive(Debug)]
 pub(super) struct Rollouts {
     pub(super) board: Board,
-    pub(super) leadership: Leadership,
+    pub(super) sharing: Sharing,
+    pub(super) shard_of: ShardOf,
 }
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -108,8 +109,12 @@ const KINDS: [Kind; 8] = [
 
 impl Collector for Rollouts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let leads = self.leadership.holds_for(Duration::ZERO);
-        let all = if leads { self.board.all() } else { vec![] };
+        let mut all = if self.sharing.has_any() {
+            self.board.all()
+        } else {
+            vec![]
+        };
+        all.retain(|rollout| self.sharing.has((self.shard_of)(self.sharing.count(), rollout)));
         let count = ConstGauge::new(i64::try_from(all.len()).unwrap_or(i64::MAX));
         let help = "Rollouts that this replica works on";
         count.encode(encoder.encode_descriptor("rollouts", help, None, MetricType::Gauge)?)?;

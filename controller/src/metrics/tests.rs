@@ -8,11 +8,13 @@ use serde_json::json;
 use super::*;
 use crate::api::CanaryRollout;
 use crate::board::Key;
+use crate::runtime::lease::Leadership;
 
 fn sources(board: &Board) -> Sources {
     Sources {
         board: board.clone(),
-        leadership: Leadership::unchallenged(),
+        sharing: Sharing::unchallenged(),
+        shard_of: |_, _| Shard::FIRST,
         waiting: Arc::new(|| [("rollback", 1), ("other", 0)]),
     }
 }
@@ -93,7 +95,12 @@ fn a_scrape_says_how_rollouts_stand() {
     let text = scrape(&metrics.registry(sources(&board)));
     let series: Vec<_> = text
         .lines()
-        .filter(|line| line.starts_with("serin_rollout") || line.starts_with("serin_leader") || line.contains("depth{"))
+        .filter(|line| {
+            line.starts_with("serin_rollout")
+                || line.starts_with("serin_leader")
+                || line.starts_with("serin_shard")
+                || line.contains("depth{")
+        })
         .collect();
     insta::assert_snapshot!(series.join("\n"));
     assert!(
@@ -119,7 +126,7 @@ fn the_series_of_a_rollout_go_with_it() {
 fn one_who_follows_says_nothing_of_rollouts() {
     let (metrics, board) = all_of_it();
     let follows = Sources {
-        leadership: Leadership::of_a_follower(),
+        sharing: Sharing::of_a_follower("serin-1_2"),
         ..sources(&board)
     };
     let text = scrape(&metrics.registry(follows));
@@ -128,6 +135,35 @@ fn one_who_follows_says_nothing_of_rollouts() {
         "{text}"
     );
     assert!(!text.contains("rollout=\"web\""), "{text}");
+}
+
+#[test]
+fn a_replica_tells_of_the_rollouts_of_its_shards_only() {
+    let (metrics, board) = all_of_it();
+    board.put(rollout("other"), Timestamp::UNIX_EPOCH);
+    let shards = vec![Leadership::unchallenged(), Leadership::never()];
+    let of_name: ShardOf = |count, rollout| {
+        let second = rollout.metadata.name.as_deref() == Some("other");
+        count.shards().nth(usize::from(second)).unwrap()
+    };
+    let sources = Sources {
+        sharing: Sharing::with(shards, vec![None, None]),
+        shard_of: of_name,
+        ..sources(&board)
+    };
+    let text = scrape(&metrics.registry(sources));
+    assert!(
+        text.contains("rollout=\"web\"") && !text.contains("rollout=\"other\""),
+        "{text}"
+    );
+    for line in [
+        "serin_leader 1",
+        "serin_rollouts 1",
+        "serin_shard_held{shard=\"0\"} 1",
+        "serin_shard_held{shard=\"1\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
 }
 
 /// The names of all samples.

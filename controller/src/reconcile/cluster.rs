@@ -43,7 +43,8 @@ pub(super) enum Reads {
     Direct,
 }
 
-/// The kinds that looks read.
+/// The kinds that looks read. Clones keep the same objects.
+#[derive(Clone)]
 pub(super) struct Cluster {
     pub(super) deployments: Cache<Deployment>,
     pub(super) replica_sets: Cache<ReplicaSet>,
@@ -121,6 +122,7 @@ fn target(autoscaler: &HorizontalPodAutoscaler) -> Option<String> {
 type Place = (String, String);
 
 /// The objects of one kind, found by the name that looks ask with.
+#[derive(Clone)]
 pub(super) struct Cache<K> {
     client: Client,
     kept: Arc<RwLock<Kept<K>>>,

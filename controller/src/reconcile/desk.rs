@@ -11,8 +11,10 @@ use kube::runtime::reflector::ObjectRef;
 use serin_core::analysis::Baseline;
 use serin_core::rollout::{Answer, FieldError, GitView, Origin, PromotionOutcome, Revision, RollbackOutcome};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::repository::BadSecret;
+use super::turns::Turns;
 use crate::api::CanaryRollout;
 use crate::delivery::Blocked;
 use crate::gitops;
@@ -37,6 +39,7 @@ pub(super) struct Desk {
     files: Arc<Mutex<HashMap<Key, File>>>,
     wake: mpsc::UnboundedSender<Key>,
     patience: Backoff,
+    turns: Turns,
 }
 
 #[derive(Debug, Default)]
@@ -118,9 +121,20 @@ impl Desk {
                 files: Arc::default(),
                 wake,
                 patience,
+                turns: Turns::default(),
             },
             news,
         )
+    }
+
+    /// Another desk, without answers; its jobs are counted here, and it wakes rollouts in the same way.
+    pub(super) fn another(&self, turns: Turns) -> Self {
+        Self {
+            files: Arc::default(),
+            wake: self.wake.clone(),
+            patience: self.patience,
+            turns,
+        }
     }
 
     /// Has a rollout looked at.
@@ -224,9 +238,15 @@ impl Desk {
         });
         let Some(failures) = failures else { return };
         let (desk, key, about, job) = (self.clone(), key.clone(), about.clone(), job());
+        let turn = self.turns.begin();
         tokio::spawn(async move {
             // A task of its own: what panics is a failure, and asked again.
-            let reply = match tokio::spawn(job).await {
+            let job = AbortOnDropHandle::new(tokio::spawn(job));
+            let reply = tokio::select! {
+                () = desk.turns.cut() => return,
+                reply = job => reply,
+            };
+            let reply = match reply {
                 Ok(reply) => reply,
                 Err(panic) => Err(anyhow::Error::new(panic).context("answering, which is a bug of Serin's")),
             };
@@ -234,9 +254,13 @@ impl Desk {
                 let wait = desk.patience.after(failures.saturating_add(1));
                 file.finish(question, &about, reply, (failures, wait))
             });
+            drop(turn);
             drop(desk.wake.send(key.clone()));
             if let Some(wait) = wait {
-                tokio::time::sleep(wait).await;
+                tokio::select! {
+                    () = desk.turns.cut() => return,
+                    () = tokio::time::sleep(wait) => {}
+                }
                 drop(desk.wake.send(key));
             }
         });

@@ -16,7 +16,7 @@ use serin_core::rollout::{HookView, Occasion, Phase, Plan};
 use tokio::task::AbortHandle;
 
 use super::desk::{Desk, Key};
-use super::turns::Turns;
+use super::places::Places;
 use crate::api::{CanaryRollout, HookCall, HookWay, HttpHookSpec, Parsed};
 use crate::callout::{Guard, Secrets};
 use crate::hooks::{Job, Post, Question, Reply};
@@ -24,11 +24,16 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 
 /// Requests to hooks at the same time, of all rollouts.
-const TURNS: usize = 64;
+const PLACES: usize = 64;
 /// Of these, for the rollouts of one namespace: one that is slow delays its own gates, and no other's.
-const TURNS_OF_A_NAMESPACE: usize = 8;
+const PLACES_OF_A_NAMESPACE: usize = 8;
 /// A hook is never left alone for longer, whatever it wishes.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// Where the hooks of all rollouts are asked.
+pub(super) fn places() -> Arc<Places> {
+    Arc::new(Places::new(PLACES, PLACES_OF_A_NAMESPACE))
+}
 
 /// How soon it is asked again.
 const PATIENCE: Backoff = Backoff {
@@ -58,7 +63,7 @@ struct Asker {
     guard: Guard,
     /// Whether Jobs may be made.
     jobs: bool,
-    turns: Turns,
+    places: Arc<Places>,
     patience: Backoff,
 }
 
@@ -78,7 +83,7 @@ impl Hooks {
         client: Client,
         secrets: Secrets,
         (http, guard): (reqwest::Client, Guard),
-        jobs: bool,
+        (jobs, places): (bool, Arc<Places>),
         desk: Desk,
     ) -> Self {
         let asker = Asker {
@@ -87,7 +92,7 @@ impl Hooks {
             http,
             guard,
             jobs,
-            turns: Turns::new(TURNS, TURNS_OF_A_NAMESPACE),
+            places,
             patience: PATIENCE,
         };
         Self {
@@ -177,6 +182,12 @@ impl Hooks {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
+    /// Ends all: somebody else asks from now on, with the same ids.
+    pub(super) fn clear(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(tasks);
+    }
+
     fn tasks<R>(&self, key: &Key, work: impl FnOnce(&mut HashMap<String, Task>) -> R) -> R {
         let mut all = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         work(all.entry(key.clone()).or_default())
@@ -245,7 +256,7 @@ impl Errand {
         let (mut times, mut troubles) = (0_u32, 0_u32);
         loop {
             let reply = {
-                let Some(_turn) = asker.turns.take(&self.question.namespace).await else {
+                let Some(_place) = asker.places.take(&self.question.namespace).await else {
                     return;
                 };
                 asker.attempt(&self.question, &mut attempt).await

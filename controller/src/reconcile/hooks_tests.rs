@@ -79,7 +79,7 @@ fn hooks() -> (Hooks, UnboundedReceiver<Key>) {
         http: guard.client().unwrap(),
         guard,
         jobs: false,
-        turns: Turns::new(TURNS, TURNS_OF_A_NAMESPACE),
+        places: places(),
         patience: Backoff {
             first: Duration::from_millis(1),
             longest: Duration::from_millis(10),

@@ -30,7 +30,9 @@ mod measure;
 mod observe;
 pub(crate) mod own;
 mod past;
+mod places;
 mod repository;
+mod rooms;
 mod run;
 mod secrets;
 mod speeds;
@@ -66,17 +68,20 @@ use crate::prometheus::Prometheus;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
 use crate::runtime::lease::Leadership;
+use crate::runtime::shards::{Count, Shard};
 use crate::traffic::Traffic;
 use cluster::{Cluster, Reads};
 use desk::Desk;
 use hooks::Hooks;
 use observe::{Look, World};
+use rooms::Rooms;
 use speeds::Speeds;
 use tell::Teller;
 use tracing::Instrument as _;
 use unwritten::{Unwritten, only_counts};
 
 pub use access::Access;
+pub use rooms::shard_of;
 pub use run::{Options, run};
 
 /// The longest wait for any answer of the API server; the lease must last longer before a write is begun.
@@ -87,8 +92,10 @@ const DECISIONS: usize = 8;
 /// How often announcements that were not delivered are offered again.
 const OFFERED: SignedDuration = SignedDuration::from_secs(30);
 
-/// What all reconciles share.
+/// What all reconciles of a shard share.
 struct Context {
+    /// How many shards there are, and which one this is.
+    shard: (Count, Shard),
     client: Client,
     cluster: Cluster,
     traffic: Traffic,
@@ -104,7 +111,7 @@ struct Context {
     /// Who may have commits written where.
     access: Access,
     /// Who is told what happens.
-    teller: Teller,
+    teller: Arc<Teller>,
     /// All rollouts, as they were last seen.
     rollouts: Store<CanaryRollout>,
     /// What the page and the metrics tell of rollouts.
@@ -113,6 +120,12 @@ struct Context {
 }
 
 impl Context {
+    /// Whether a rollout is this shard's, as its spec is now.
+    fn has(&self, rollout: &CanaryRollout) -> bool {
+        let (count, shard) = self.shard;
+        shard_of(count, rollout) == shard
+    }
+
     /// Forgets a rollout that is gone.
     fn forget(&self, key: &ObjectRef<CanaryRollout>) {
         self.desk.forget(key);
@@ -196,8 +209,12 @@ fn status_code(error: &Error) -> Option<u16> {
     }
 }
 
-/// As [`reconcile`]; a panic is this rollout's error, and the others go on.
-async fn reconcile_apart(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Action, Error> {
+/// As [`reconcile`], in the room of the rollout's shard; a panic is this rollout's error, and the others go on.
+async fn reconcile_apart(cached: Arc<CanaryRollout>, rooms: Arc<Rooms>) -> Result<Action, Error> {
+    let Some((cx, _turn)) = rooms.enter(&cached) else {
+        // Another replica's. It is looked at when its shard is this one's.
+        return Ok(Action::await_change());
+    };
     apart(reconcile(cached, cx)).await
 }
 
@@ -221,6 +238,15 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
             cx.forget(&ObjectRef::from_obj(&*cached));
             return Ok(Action::await_change());
         };
+        if !cx.has(&rollout) {
+            // Its spec names another branch by now, and this change wakes the shard that has it.
+            cx.forget(&ObjectRef::from_obj(&*cached));
+            return Ok(Action::await_change());
+        }
+        if !cx.leadership.is_to_stay() {
+            // Whoever gets the shard decides.
+            return Ok(Action::await_change());
+        }
         let span = trace::decision(&rollout);
         match measure::look(&cx.metrics, once(&cx, &api, rollout).instrument(span)).await {
             Ok(Next::AtOnce) => {}

@@ -11,27 +11,24 @@ use kube::core::DynamicObject;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt as _};
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::{self, Cluster};
+use super::cluster;
 use super::desk::Desk;
-use super::hooks::Hooks;
 use super::observe::route_name;
-use super::secrets::secrets;
-use super::speeds::Speeds;
-use super::tell::Teller;
-use super::unwritten::Unwritten;
-use super::{Access, Context, Error, reconcile_apart};
+use super::rooms::Rooms;
+use super::{Access, Error, reconcile_apart};
 use crate::api::CanaryRollout;
 use crate::board::Board;
 use crate::gitops::GitOps;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::prometheus::Prometheus;
-use crate::runtime::client::scoped;
+use crate::runtime::client::{reading, scoped};
 use crate::runtime::health::Ready;
-use crate::runtime::lease::Leadership;
+use crate::runtime::shards::{Count, Term};
 use crate::traffic::{self, Traffic};
 
 /// What the controller is to do.
@@ -45,8 +42,10 @@ pub struct Options {
     pub prometheus: Prometheus,
     /// Where commits go.
     pub gitops: Arc<GitOps>,
-    /// Whether this process may write.
-    pub leadership: Leadership,
+    /// How many shards there are.
+    pub count: Count,
+    /// What this process has of each.
+    pub terms: Vec<Term>,
     /// Who may have commits written where.
     pub access: Access,
     /// Who is told what happens.
@@ -61,60 +60,27 @@ pub struct Options {
     pub metrics: Metrics,
 }
 
-/// Reconciles rollouts until the future ends and the last reconcile has come to its end.
+/// Reconciles the rollouts of the shards that are this process's, until the future ends and the last reconcile has come to its end.
+/// What is written goes through clients that are made of this one, each fenced by its shard's Lease.
 pub async fn run(
     client: Client,
-    options: Options,
+    mut options: Options,
     ready: Ready,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let Options {
-        namespace,
-        cluster,
-        prometheus,
-        gitops,
-        leadership,
-        access,
-        notify,
-        notify_secrets,
-        hook_jobs,
-        board,
-        metrics,
-    } = options;
+    let (namespace, terms) = (options.namespace.clone(), std::mem::take(&mut options.terms));
     let (desk, news) = Desk::new();
     let stop = CancellationToken::new();
-    let secrets = secrets(client.clone(), notify_secrets);
-    let guarded = notify.guarded();
-    let hooks = Hooks::new(client.clone(), secrets.clone(), guarded, hook_jobs, desk.clone());
-    let (teller, sending) = Teller::new(&cluster, (notify, secrets), desk.clone(), stop.clone());
-    let sending = tokio::spawn(sending);
-    let speeds = Speeds::default();
-    let asking = tokio::spawn(speeds.clone().ask(prometheus.clone()));
-    let traffic = Traffic::new(client.clone());
-    let rollouts: Api<CanaryRollout> = scoped(&client, namespace.as_deref());
+    let reads = reading(&client);
+    let rollouts: Api<CanaryRollout> = scoped(&reads, namespace.as_deref());
     let mut controller = Controller::new(rollouts, cluster::watching())
         .with_config(Config::default().debounce(Duration::from_millis(10)));
     let store = controller.store();
-    let context = Arc::new(Context {
-        client: client.clone(),
-        cluster: Cluster::new(&client),
-        traffic,
-        prometheus,
-        gitops,
-        desk,
-        hooks,
-        speeds,
-        unwritten: Unwritten::default(),
-        leadership,
-        cluster_name: cluster,
-        access,
-        teller,
-        rollouts: store.clone(),
-        board,
-        metrics,
-    });
+    let (rooms, sending, asking) = Rooms::new(client, options, (desk, stop.clone()), store.clone());
+    let (rooms, client) = (Arc::new(rooms), reads);
+    let (sending, asking) = (tokio::spawn(sending), tokio::spawn(asking));
     let (of_deployment, of_set) = (store.clone(), store.clone());
-    let (cluster, scope) = (&context.cluster, namespace.as_deref());
+    let (cluster, scope) = (&rooms.cluster, namespace.as_deref());
     controller = controller
         .watches_stream(
             cluster.deployments.watch(scoped(&client, scope)),
@@ -138,7 +104,7 @@ pub async fn run(
         // What an autoscaler does shows in its Deployment.
         .watches_stream(cluster.autoscalers.watch(scoped(&client, scope)), |_| []);
     for kind in traffic::Kind::ALL {
-        let Some(resource) = watched(&context.traffic, kind).await else {
+        let Some(resource) = watched(&rooms.traffic, kind).await else {
             continue;
         };
         let api: Api<DynamicObject> = match namespace.as_deref() {
@@ -151,6 +117,7 @@ pub async fn run(
             rollouts_of_route(&of_route, &route)
         });
     }
+    let attended: JoinSet<()> = terms.into_iter().map(|term| rooms.clone().attend(term)).collect();
     ready.set();
     tracing::info!(
         namespace = namespace.as_deref().unwrap_or("all"),
@@ -159,7 +126,7 @@ pub async fn run(
     controller
         .reconcile_on(UnboundedReceiverStream::new(news))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile_apart, retry, context)
+        .run(reconcile_apart, retry, rooms)
         .for_each(|result| async move {
             if let Err(error) = result {
                 tracing::debug!("a reconcile did not come to its end: {error}");
@@ -167,6 +134,7 @@ pub async fn run(
         })
         .await;
     asking.abort();
+    drop(attended);
     // What is on its way now is told again by whoever leads next.
     stop.cancel();
     if let Err(error) = sending.await {
@@ -216,7 +184,7 @@ fn rollouts_of_route(store: &Store<CanaryRollout>, route: &DynamicObject) -> Vec
 
 /// A failed reconcile is tried again soon: it may be the one that takes traffic away.
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the runtime's")]
-fn retry(rollout: Arc<CanaryRollout>, error: &Error, _: Arc<Context>) -> Action {
+fn retry(rollout: Arc<CanaryRollout>, error: &Error, _: Arc<Rooms>) -> Action {
     tracing::warn!(rollout = %ObjectRef::from_obj(&*rollout), "{error}");
     Action::requeue(match error {
         Error::Memory(_) | Error::Panicked(_) => Duration::from_secs(60),

@@ -1,89 +1,63 @@
-//! Turns of those who ask: so many at a time of all, and fewer of one namespace, so that a tenant whose hooks hang leaves others theirs.
-//! It must not know what a turn is for.
+//! Counts what is being done in a shard, so that somebody can wait until all of it has come to its end. It must not know what that is.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Namespaces that nobody asks for are forgotten when there are so many.
-const MANY: usize = 64;
-
-/// The turns of all.
+/// What is being done. Clones count together.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Turns {
-    all: Arc<Semaphore>,
-    each: usize,
-    namespaces: Mutex<HashMap<String, Arc<Semaphore>>>,
-}
-
-/// A turn; it ends when it is dropped.
-pub(super) struct Turn {
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    begun: TaskTracker,
+    cut: CancellationToken,
 }
 
 impl Turns {
-    /// So many at a time, and no more than `each` of one namespace.
-    pub(super) fn new(all: usize, each: usize) -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(all)),
-            each,
-            namespaces: Mutex::default(),
-        }
+    /// Something is being done as long as the turn lives.
+    pub(super) fn begin(&self) -> TaskTrackerToken {
+        self.begun.token()
     }
 
-    /// Waits for a turn of this namespace; none when there will be none any more.
-    pub(super) async fn take(&self, namespace: &str) -> Option<Turn> {
-        // The namespace's own first: who waits for it holds nobody else up.
-        let own = self.of(namespace).acquire_owned().await.ok()?;
-        let of_all = self.all.clone().acquire_owned().await.ok()?;
-        Some(Turn {
-            _own: own,
-            _of_all: of_all,
-        })
+    /// Comes back when what waits for others is to wait no more.
+    pub(super) async fn cut(&self) {
+        self.cut.cancelled().await;
     }
 
-    fn of(&self, namespace: &str) -> Arc<Semaphore> {
-        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        if namespaces.len() >= MANY {
-            // Whoever holds a turn or waits for one holds the semaphore.
-            namespaces.retain(|_, own| Arc::strong_count(own) > 1);
+    /// Waits until nothing is being done; after this time, only for what does not heed [`Self::cut`].
+    pub(super) async fn ended(&self, patience: Duration) {
+        self.begun.close();
+        let in_time = tokio::time::timeout(patience, self.begun.wait()).await;
+        self.cut.cancel();
+        if in_time.is_err() {
+            self.begun.wait().await;
         }
-        let own = namespaces.entry(namespace.to_owned());
-        own.or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt as _;
-
     use super::*;
 
-    #[test]
-    fn a_namespace_whose_hooks_hang_leaves_the_others_their_turns() {
-        let turns = Turns::new(8, 2);
-        let take = |namespace: &str| turns.take(namespace).now_or_never().flatten();
-        let hanging: Vec<_> = (0..2).map(|_| take("greedy").unwrap()).collect();
-        assert!(take("greedy").is_none(), "it has had its turns");
-        let others: Vec<_> = ["a", "a", "b", "b", "c", "c"]
-            .map(|namespace| take(namespace).unwrap())
-            .into();
-        assert!(take("d").is_none(), "nobody has more than all");
-        drop(hanging);
-        assert!(take("greedy").is_some());
-        drop(others);
-    }
-
-    #[test]
-    fn namespaces_that_nobody_asks_for_are_forgotten() {
-        let turns = Turns::new(1_000, 2);
-        let held = turns.take("held").now_or_never().flatten();
-        for nth in 0..10 * MANY {
-            assert!(turns.take(&nth.to_string()).now_or_never().flatten().is_some());
-        }
-        let known = turns.namespaces.lock().unwrap();
-        assert!(known.len() <= MANY && known.contains_key("held"), "{}", known.len());
-        drop(held);
+    #[tokio::test]
+    async fn what_was_begun_comes_to_its_end_and_what_hangs_is_cut() {
+        let turns = Turns::default();
+        let (quick, slow) = (turns.begin(), turns.begin());
+        let (hangs, ends) = (turns.clone(), tokio::sync::oneshot::channel::<()>());
+        let hanging = tokio::spawn(async move {
+            let _turn = slow;
+            hangs.cut().await;
+        });
+        let waits = turns.clone();
+        let waiting = tokio::spawn(async move {
+            waits.ended(Duration::from_millis(1)).await;
+            drop(ends.0);
+        });
+        // It is cut, and what does not heed that is waited for still.
+        hanging.await.unwrap();
+        assert!(!waiting.is_finished());
+        drop(quick);
+        waiting.await.unwrap();
+        assert!(ends.1.await.is_err());
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::header::{HeaderValue, USER_AGENT};
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use k8s_openapi::NamespaceResourceScope;
-use kube::client::{Body, ClientBuilder};
+use kube::client::Body;
 use kube::{Api, Client, Config, Resource};
 use tower::{BoxError, Layer, Service};
 
@@ -48,7 +48,7 @@ pub async fn connect() -> anyhow::Result<Client> {
     unfenced(configured("cli").await?)
 }
 
-/// A client that writes whoever leads: for the lease itself.
+/// A client that writes whoever leads: for the leases themselves, and to make fenced ones of.
 ///
 /// # Errors
 /// When the configuration can't be used.
@@ -56,14 +56,16 @@ pub fn unfenced(config: Config) -> anyhow::Result<Client> {
     Client::try_from(config).context("the cluster's configuration can't be used")
 }
 
-/// A client whose writes are fenced: none is begun unless the lease outlasts it, and one that was not sent when the lease ended
-/// is not sent any more.
-///
-/// # Errors
-/// When the configuration can't be used.
-pub fn connect_fenced(config: Config, leadership: Leadership) -> anyhow::Result<Client> {
-    let builder = ClientBuilder::try_from(config).context("the cluster's configuration can't be used")?;
-    Ok(builder.with_layer(&Fence(leadership)).build())
+/// The same client, with its writes fenced: none is begun unless the lease outlasts it, and one that was not sent when the lease ended
+/// is not sent any more. All that are made of one share its connections.
+pub fn fenced(client: &Client, leadership: Leadership) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    Client::new(Fence(leadership).layer(Connections(client.clone())), namespace)
+}
+
+/// The same client, and it only reads.
+pub fn reading(client: &Client) -> Client {
+    fenced(client, Leadership::never())
 }
 
 /// The objects of one namespace, or of the whole cluster.
@@ -82,6 +84,24 @@ where
 #[derive(Debug, thiserror::Error)]
 #[error("the lease runs out; this replica writes nothing any more")]
 struct NotLeading;
+
+/// A client as the service that others are made of.
+struct Connections(Client);
+
+impl Service<Request<Body>> for Connections {
+    type Response = Response<Body>;
+    type Error = kube::Error;
+    type Future = Pin<Box<dyn Future<Output = kube::Result<Response<Body>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let client = self.0.clone();
+        Box::pin(async move { client.send(request).await })
+    }
+}
 
 struct Fence(Leadership);
 
@@ -190,6 +210,15 @@ mod tests {
         behind.call(request(Method::GET)).await.unwrap();
         fenced(&server, 2 * WRITE).call(request(Method::PATCH)).await.unwrap();
         assert_eq!(server.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_only_reads_writes_nothing() {
+        let server = Server::default();
+        let mut reads = Fence(Leadership::never()).layer(server.clone());
+        reads.call(request(Method::GET)).await.unwrap();
+        assert!(reads.call(request(Method::PATCH)).await.is_err());
+        assert_eq!(server.0.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

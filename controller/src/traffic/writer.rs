@@ -46,6 +46,12 @@ impl Traffic {
         Self::with_timeout(client, CALL_TIMEOUT)
     }
 
+    /// The same over another client; what is known of the cluster's kinds is known to both.
+    #[must_use]
+    pub fn over(&self, client: Client) -> Self {
+        Self { client, ..self.clone() }
+    }
+
     /// The same, and each call of the API server ends within `timeout`.
     pub fn with_timeout(client: Client, timeout: Duration) -> Self {
         Self {

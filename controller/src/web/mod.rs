@@ -14,7 +14,6 @@ mod live;
 pub mod steer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -23,12 +22,14 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::CanaryRollout;
 use crate::board::{Board, Key};
+use crate::metrics::ShardOf;
 use crate::runtime::clock;
-use crate::runtime::lease::Leadership;
+use crate::runtime::shards::{Count, Shard, Sharing};
 use crate::view;
 use steer::Steering;
 
@@ -42,10 +43,10 @@ const LARGEST_BODY: usize = 16 * 1024;
 pub struct Replica {
     /// This one.
     pub identity: String,
-    /// Whether it leads.
-    pub leadership: Leadership,
-    /// Who holds the lease, as far as it was read.
-    pub leader: watch::Receiver<Option<String>>,
+    /// Who has which shard.
+    pub sharing: Sharing,
+    /// The shard of a rollout.
+    pub shard_of: ShardOf,
 }
 
 /// What a page says of the replica that serves it.
@@ -53,18 +54,56 @@ pub struct Replica {
 struct ReplicaView {
     identity: String,
     leads: bool,
+    /// Of one shard.
     leader: Option<String>,
+    /// Of several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shards: Vec<ShardView>,
+}
+
+/// Who has a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct ShardView {
+    shard: usize,
+    holder: Option<String>,
 }
 
 impl Replica {
     fn view(&self) -> ReplicaView {
-        let leads = self.leadership.holds_for(Duration::ZERO);
-        let leader = self.leader.borrow().clone();
+        let holders = self.sharing.holders().into_iter();
+        let mut shards: Vec<_> = holders.map(|(shard, holder)| self.shard(shard, holder)).collect();
+        let mut leader = None;
+        if let [only] = &mut *shards {
+            leader = only.holder.take();
+            shards.clear();
+        }
         ReplicaView {
             identity: self.identity.clone(),
-            leads,
-            leader: if leads { Some(self.identity.clone()) } else { leader },
+            leads: self.sharing.has_any(),
+            leader,
+            shards,
         }
+    }
+
+    /// What this process has it knows better than a Lease that was read a second ago.
+    fn shard(&self, shard: Shard, holder: Option<String>) -> ShardView {
+        let ours = self.sharing.has(shard).then(|| self.identity.clone());
+        ShardView {
+            shard: shard.index(),
+            holder: ours.or(holder),
+        }
+    }
+
+    /// Of a rollout; none where there is one shard for all.
+    fn shard_of(&self, rollout: &CanaryRollout) -> Option<ShardView> {
+        let count = self.sharing.count();
+        if count == Count::ONE {
+            return None;
+        }
+        let shard = (self.shard_of)(count, rollout);
+        let mut holders = self.sharing.holders().into_iter();
+        let (_, holder) = holders.find(|(other, _)| *other == shard)?;
+        Some(self.shard(shard, holder))
     }
 }
 
@@ -106,12 +145,18 @@ impl Page {
 
     fn one(&self, key: &Key) -> Option<serde_json::Value> {
         let (rollout, marks) = self.0.board.one(key)?;
-        Some(json!({
+        let mut page = json!({
             "at": clock::now(),
             "replica": self.0.replica.view(),
             "rollout": view::detail(&rollout, marks),
             "around": self.0.board.around(key),
-        }))
+        });
+        if let Some(shard) = self.0.replica.shard_of(&rollout)
+            && let Some(page) = page.as_object_mut()
+        {
+            page.insert("shard".to_owned(), json!(shard));
+        }
+        Some(page)
     }
 }
 

@@ -15,6 +15,7 @@ use tower::{BoxError, Service};
 
 use super::*;
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order};
+use crate::runtime::lease::Leadership;
 
 /// What nothing may ever run or show as markup.
 const HOSTILE: &str = "</script><img src=x onerror=alert(1)>\"'`${alert(1)}&lt;\u{202e}\u{0}\n\ndata: {}\n\n";
@@ -161,13 +162,13 @@ struct Site {
     router: Router,
 }
 
-fn site(leadership: Leadership) -> Site {
+fn site(sharing: Sharing) -> Site {
     let (board, server, stop) = (Board::default(), ApiServer::default(), CancellationToken::new());
     board.put(rollout("web", "a subject"), at(0));
     let replica = Replica {
         identity: "serin-0_1".to_owned(),
-        leadership,
-        leader: watch::channel(Some("serin-1_2".to_owned())).1,
+        sharing,
+        shard_of: |count, _| count.shards().last().unwrap(),
     };
     let people = server.clone();
     let steering = Steering::with(server.client(), move |token| {
@@ -217,7 +218,7 @@ async fn json_of(response: Response) -> Value {
 
 #[tokio::test]
 async fn the_list_shows_every_rollout_and_the_one_all_of_it() {
-    let site = site(Leadership::unchallenged());
+    let site = site(Sharing::unchallenged());
     let mut list = json_of(site.get("/api/rollouts").await).await;
     list["at"] = Value::Null;
     insta::assert_json_snapshot!("list", list);
@@ -230,7 +231,7 @@ async fn the_list_shows_every_rollout_and_the_one_all_of_it() {
 
 #[tokio::test]
 async fn a_follower_says_who_leads() {
-    let list = json_of(site(Leadership::of_a_follower()).get("/api/rollouts").await).await;
+    let list = json_of(site(Sharing::of_a_follower("serin-1_2")).get("/api/rollouts").await).await;
     assert_eq!(
         list["replica"],
         json!({"identity": "serin-0_1", "leads": false, "leader": "serin-1_2"})
@@ -238,8 +239,22 @@ async fn a_follower_says_who_leads() {
 }
 
 #[tokio::test]
+async fn a_page_says_who_has_which_shard_and_who_has_the_rollouts() {
+    let terms = vec![Leadership::unchallenged(), Leadership::never()];
+    let site = site(Sharing::with(terms, vec![None, Some("serin-1_2".to_owned())]));
+    let list = json_of(site.get("/api/rollouts").await).await;
+    let shards = json!([{"shard": 0, "holder": "serin-0_1"}, {"shard": 1, "holder": "serin-1_2"}]);
+    assert_eq!(
+        list["replica"],
+        json!({"identity": "serin-0_1", "leads": true, "leader": null, "shards": shards})
+    );
+    let one = json_of(site.get("/api/rollouts/shop/web").await).await;
+    assert_eq!(one["shard"], shards[1]);
+}
+
+#[tokio::test]
 async fn every_answer_forbids_what_the_page_does_not_need() {
-    let site = site(Leadership::unchallenged());
+    let site = site(Sharing::unchallenged());
     for path in [
         "/",
         "/rollouts/shop/web",
@@ -297,7 +312,7 @@ fn the_pages_own_files_have_no_place_for_markup_and_nothing_from_outside() {
 
 #[tokio::test]
 async fn hostile_names_and_subjects_stay_data() {
-    let site = site(Leadership::unchallenged());
+    let site = site(Sharing::unchallenged());
     let before = text(site.get("/rollouts/shop/web").await).await;
     site.board.put(rollout("web", HOSTILE), at(1));
     site.board.put(rollout(HOSTILE, HOSTILE), at(1));
@@ -346,7 +361,7 @@ async fn next(events: &mut axum::body::BodyDataStream) -> Option<Value> {
 
 #[tokio::test]
 async fn who_looks_on_sees_each_change_and_the_end() {
-    let site = site(Leadership::unchallenged());
+    let site = site(Sharing::unchallenged());
     let mut events = site
         .get("/api/rollouts/shop/web/events")
         .await
@@ -367,7 +382,7 @@ async fn who_looks_on_sees_each_change_and_the_end() {
 
 #[tokio::test]
 async fn a_seat_is_free_again_when_its_reader_goes() {
-    let site = site(Leadership::unchallenged());
+    let site = site(Sharing::unchallenged());
     let mut readers = Vec::new();
     for _ in 0..READERS {
         readers.push(site.get("/api/events").await);
@@ -380,7 +395,7 @@ async fn a_seat_is_free_again_when_its_reader_goes() {
 
 #[tokio::test]
 async fn a_command_is_given_in_the_persons_name_and_with_their_token() {
-    let site = site(Leadership::of_a_follower());
+    let site = site(Sharing::of_a_follower("serin-1_2"));
     let (status, said) = site
         .give(
             Some("anns"),
@@ -410,7 +425,7 @@ async fn a_command_is_given_in_the_persons_name_and_with_their_token() {
 
 #[tokio::test]
 async fn nobody_steers_whom_kubernetes_does_not_let() {
-    let site = site(Leadership::unchallenged());
+    let site = site(Sharing::unchallenged());
     let abort = json!({"verb": "abort"});
     for (token, body, expected) in [
         (None, &abort, StatusCode::UNAUTHORIZED),
@@ -439,7 +454,7 @@ async fn nobody_steers_whom_kubernetes_does_not_let() {
 
 #[tokio::test]
 async fn a_form_of_another_site_is_no_command() {
-    let site = site(Leadership::unchallenged());
+    let site = site(Sharing::unchallenged());
     let request = Request::post("/api/rollouts/shop/web/commands")
         .header("authorization", "Bearer anns")
         .header("content-type", "text/plain")

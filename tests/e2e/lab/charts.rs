@@ -62,6 +62,7 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
         "dashboards.enabled=true",
         "page.service.enabled=true",
         "pushesAMinute=12",
+        "shards=4",
         "access[0].repository=https://git.example.com/platform/config.git",
         "access[0].namespaces[0]=shop-*",
         "notify.receivers[0].name=platform",

@@ -19,7 +19,7 @@ use super::{
 use crate::story::{SOON, eventually};
 
 /// So long after a leader's death somebody else leads.
-const TAKEOVER: Duration = Duration::from_secs(15);
+pub(super) const TAKEOVER: Duration = Duration::from_secs(15);
 /// Much less than the lease lasts: a lease that was let go of is not waited for.
 const AT_ONCE: Duration = Duration::from_secs(6);
 
@@ -98,7 +98,7 @@ async fn another_leads(serin: &Serin, than: &str, within: Duration) -> anyhow::R
 }
 
 /// An identity is the pod's name and what tells its lives apart.
-fn pod_of(identity: &str) -> &str {
+pub(super) fn pod_of(identity: &str) -> &str {
     identity.rsplit_once('_').map_or(identity, |(pod, _)| pod)
 }
 

@@ -1,6 +1,6 @@
 //! Serin, installed with its own chart, under its own ServiceAccount, as a pod of the lab. It must not know what it rolls out.
 
-use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
@@ -160,6 +160,22 @@ impl Serin {
         let lease = api.get_opt("serin").await.context("reading the lease")?;
         let holder = lease.and_then(|lease| lease.spec?.holder_identity);
         Ok(holder.filter(|holder| !holder.is_empty()))
+    }
+
+    /// Who holds which of its leases now, by their names; those that nobody holds are left out.
+    pub async fn holders(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let api: Api<Lease> = Api::namespaced(self.site.lab.control_plane.client(), &self.namespace);
+        let leases = api.list(&ListParams::default()).await.context("listing leases")?;
+        let held = leases.items.into_iter().filter_map(|lease| {
+            let holder = lease.spec?.holder_identity.filter(|holder| !holder.is_empty())?;
+            Some((lease.metadata.name?, holder))
+        });
+        Ok(held.collect())
+    }
+
+    /// Its Deployment's name.
+    pub fn release(&self) -> &str {
+        &self.release
     }
 
     /// Where its page, health and metrics are.

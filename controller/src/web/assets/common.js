@@ -67,7 +67,7 @@ export function follow(address, update) {
     const said = JSON.parse(event.data);
     if (said.at) behind = Date.now() - Date.parse(said.at);
     say("● live", "live");
-    if (said.replica) replica(said.replica);
+    if (said.replica) replica(said.replica, said.shard);
     update(said);
   };
   source.onerror = () => {
@@ -76,10 +76,18 @@ export function follow(address, update) {
   };
 }
 
-function replica({ identity, leads, leader }) {
-  const words = leads
+function replica({ identity, leads, leader, shards }, shard) {
+  let words = leads
     ? `from ${identity}, which leads`
     : `from ${identity}, which follows; ${leader ? `${leader} leads` : "nobody leads"}. Counts may be a minute old here`;
+  if (shards) {
+    const own = shards.filter(({ holder }) => holder === identity).map((one) => one.shard);
+    words = `from ${identity}, which has ${own.length ? `shards ${own.join(", ")}` : "none"} of ${shards.length}`;
+    if (shard) words += `; this rollout is in shard ${shard.shard}, which ${shard.holder ?? "nobody"} has`;
+    if ((shard ?? shards.find(({ holder }) => holder !== identity) ?? { holder: identity }).holder !== identity) {
+      words += ". Counts of rollouts of others may be a minute old here";
+    }
+  }
   if (byId("replica").textContent !== words) byId("replica").textContent = words;
 }
 
