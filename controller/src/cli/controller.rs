@@ -19,6 +19,7 @@ use crate::prometheus::Prometheus;
 use crate::reconcile;
 use crate::runtime::crash::{self, Point};
 use crate::runtime::lease::{Leadership, Lease};
+use crate::runtime::order::Order;
 use crate::runtime::{client, health, telemetry};
 use crate::web::steer::Steering;
 use crate::web::{self, Page, Replica};
@@ -138,7 +139,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     // People's commands are theirs, and asking who they are changes nothing: neither is fenced.
     let steering = Steering::new(client::unfenced(config.clone())?, config.clone());
-    let client = client::connect_fenced(config, leadership.clone())?;
+    let order = Order::default();
+    let client = client::connect_fenced(config, leadership.clone(), &order)?;
     let fence: Fence = match lease.as_ref().map(Lease::holder) {
         None => Arc::new(|| {
             crash::here(Point::BeforePush);
@@ -215,6 +217,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             prometheus,
             gitops,
             leadership,
+            order,
             access,
             notify,
             notify_secrets: args.notify_secrets,

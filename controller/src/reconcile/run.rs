@@ -8,20 +8,23 @@ use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{self, Cluster};
 use super::desk::Desk;
 use super::hooks::Hooks;
-use super::observe::route_name;
+use super::rollouts::Rollouts;
 use super::secrets::secrets;
 use super::tell::Teller;
 use super::unwritten::Unwritten;
-use super::{Access, Context, Error, reconcile_apart};
+use super::{AT_REST, Access, Context, Error, reconcile_apart};
 use crate::api::CanaryRollout;
 use crate::board::Board;
 use crate::gitops::GitOps;
@@ -31,6 +34,7 @@ use crate::prometheus::Prometheus;
 use crate::runtime::client::scoped;
 use crate::runtime::health::Ready;
 use crate::runtime::lease::Leadership;
+use crate::runtime::order::Order;
 use crate::traffic::{self, Traffic};
 
 /// What the controller is to do.
@@ -46,6 +50,8 @@ pub struct Options {
     pub gitops: Arc<GitOps>,
     /// Whether this process may write.
     pub leadership: Leadership,
+    /// What of its requests goes first.
+    pub order: Order,
     /// Who may have commits written where.
     pub access: Access,
     /// Who is told what happens.
@@ -73,6 +79,7 @@ pub async fn run(
         prometheus,
         gitops,
         leadership,
+        order,
         access,
         notify,
         notify_secrets,
@@ -88,10 +95,10 @@ pub async fn run(
     let (teller, sending) = Teller::new(&cluster, (notify, secrets), desk.clone(), stop.clone());
     let sending = tokio::spawn(sending);
     let traffic = Traffic::new(client.clone());
-    let rollouts: Api<CanaryRollout> = scoped(&client, namespace.as_deref());
-    let mut controller = Controller::new(rollouts, cluster::watching())
-        .with_config(Config::default().debounce(Duration::from_millis(10)));
-    let store = controller.store();
+    let rollouts = Rollouts::default();
+    let (store, told) = rollouts.watch(scoped(&client, namespace.as_deref()));
+    let mut controller =
+        Controller::for_stream(told, store).with_config(Config::default().debounce(Duration::from_millis(10)));
     let context = Arc::new(Context {
         client: client.clone(),
         cluster: Cluster::new(&client),
@@ -105,28 +112,26 @@ pub async fn run(
         cluster_name: cluster,
         access,
         teller,
-        rollouts: store.clone(),
+        rollouts: rollouts.clone(),
+        order,
+        at_rest: Semaphore::new(AT_REST),
         board,
         metrics,
     });
-    let (of_deployment, of_set) = (store.clone(), store.clone());
+    let (of_deployment, of_set) = (rollouts.clone(), rollouts.clone());
     let (cluster, scope) = (&context.cluster, namespace.as_deref());
     controller = controller
         .watches_stream(
             cluster.deployments.watch(scoped(&client, scope)),
             move |deployment: Deployment| {
-                rollouts_of(
-                    &of_deployment,
-                    deployment.metadata.namespace.as_deref(),
-                    &deployment.name_any(),
-                )
+                of_deployment.of_deployment(deployment.metadata.namespace.as_deref(), &deployment.name_any())
             },
         )
         // Their pods are counted there before the Deployment knows.
         .watches_stream(
             cluster.replica_sets.watch(scoped(&client, scope)),
             move |set: ReplicaSet| match cluster::owner(&set) {
-                Some(deployment) => rollouts_of(&of_set, set.metadata.namespace.as_deref(), &deployment),
+                Some(deployment) => of_set.of_deployment(set.metadata.namespace.as_deref(), &deployment),
                 None => Vec::new(),
             },
         )
@@ -141,11 +146,16 @@ pub async fn run(
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        let of_route = store.clone();
+        let (kept, of_route) = (context.traffic.clone(), rollouts.clone());
+        let told = watcher(api, cluster::watching())
+            .inspect(move |event| kept.told(kind, event.as_ref().ok()))
+            .touched_objects();
         // By name: an adopted route does not say whose it is.
-        controller = controller.watches_with(api, resource, cluster::watching(), move |route: DynamicObject| {
-            rollouts_of_route(&of_route, &route)
-        });
+        controller = controller.watches_stream_with(
+            told,
+            move |route: DynamicObject| of_route.of_route(route.metadata.namespace.as_deref(), &route.name_any()),
+            resource,
+        );
     }
     ready.set();
     tracing::info!(
@@ -169,29 +179,6 @@ pub async fn run(
     }
 }
 
-/// The rollouts of this namespace that are concerned.
-fn those(
-    store: &Store<CanaryRollout>,
-    namespace: Option<&str>,
-    is_concerned: impl Fn(&CanaryRollout) -> bool,
-) -> Vec<ObjectRef<CanaryRollout>> {
-    let all = store.state();
-    let concerned = all
-        .iter()
-        .filter(|rollout| rollout.metadata.namespace.as_deref() == namespace && is_concerned(rollout));
-    concerned.map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
-}
-
-fn rollouts_of(
-    store: &Store<CanaryRollout>,
-    namespace: Option<&str>,
-    deployment: &str,
-) -> Vec<ObjectRef<CanaryRollout>> {
-    those(store, namespace, |rollout| {
-        rollout.spec.stable.deployment == deployment || rollout.spec.canary.deployment == deployment
-    })
-}
-
 /// The kind as the cluster serves it. The Gateway API's kinds are watched in any case: their CRDs may come later.
 async fn watched(traffic: &Traffic, kind: traffic::Kind) -> Option<ApiResource> {
     let served = traffic.served(kind).await.unwrap_or_else(|error| {
@@ -200,13 +187,6 @@ async fn watched(traffic: &Traffic, kind: traffic::Kind) -> Option<ApiResource> 
     });
     let common = matches!(kind, traffic::Kind::GrpcRoute | traffic::Kind::HttpRoute);
     served.or_else(|| common.then(|| kind.resource()))
-}
-
-fn rollouts_of_route(store: &Store<CanaryRollout>, route: &DynamicObject) -> Vec<ObjectRef<CanaryRollout>> {
-    let name = route.name_any();
-    those(store, route.metadata.namespace.as_deref(), |rollout| {
-        route_name(rollout) == name
-    })
 }
 
 /// A failed reconcile is tried again soon: it may be the one that takes traffic away.

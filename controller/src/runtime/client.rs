@@ -14,6 +14,7 @@ use kube::{Api, Client, Config, Resource};
 use tower::{BoxError, Layer, Service};
 
 use super::lease::Leadership;
+use super::order::Order;
 
 /// The lease must last for so long when a write is begun: no caller waits longer for an answer.
 const WRITE: Duration = Duration::from_secs(5);
@@ -56,14 +57,14 @@ pub fn unfenced(config: Config) -> anyhow::Result<Client> {
     Client::try_from(config).context("the cluster's configuration can't be used")
 }
 
-/// A client whose writes are fenced: none is begun unless the lease outlasts it, and one that was not sent when the lease ended
-/// is not sent any more.
+/// A client whose requests keep the order, and whose writes are fenced: none is begun unless the lease outlasts it, and one that
+/// was not sent when the lease ended is not sent any more.
 ///
 /// # Errors
 /// When the configuration can't be used.
-pub fn connect_fenced(config: Config, leadership: Leadership) -> anyhow::Result<Client> {
+pub fn connect_fenced(config: Config, leadership: Leadership, order: &Order) -> anyhow::Result<Client> {
     let builder = ClientBuilder::try_from(config).context("the cluster's configuration can't be used")?;
-    Ok(builder.with_layer(&Fence(leadership)).build())
+    Ok(builder.with_layer(&Fence(leadership)).with_layer(order).build())
 }
 
 /// The objects of one namespace, or of the whole cluster.
@@ -125,9 +126,11 @@ where
             return Box::pin(async { Err(NotLeading.into()) });
         }
         let (mut answer, leadership) = (Box::pin(self.inner.call(request)), self.leadership.clone());
-        // A process that is stopped here and woken late is polled before anything else is sent.
+        // Its turn may come late: then it begins with the first poll. A process that is stopped here and woken late is polled before
+        // anything else is sent.
+        let mut needed = WRITE;
         Box::pin(std::future::poll_fn(move |cx| {
-            if leadership.holds_for(Duration::ZERO) {
+            if leadership.holds_for(std::mem::take(&mut needed)) {
                 answer.as_mut().poll(cx).map_err(Into::into)
             } else {
                 Poll::Ready(Err(NotLeading.into()))

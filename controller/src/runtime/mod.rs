@@ -6,4 +6,5 @@ pub mod clock;
 pub mod crash;
 pub mod health;
 pub mod lease;
+pub mod order;
 pub mod telemetry;

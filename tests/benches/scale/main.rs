@@ -3,7 +3,8 @@
 //! After some minutes a single canary turns bad, and then all of them in the same second. `make bench-scale` writes
 //! `target/bench/scale.json` and `scale.svg`, and fails where a bar is missed.
 //!
-//! "The sample" is a tick's: it is there when one scrape has gone by after its end, as `analysis.scrapeInterval` says.
+//! "The sample" is a tick's: it is there when one scrape has gone by after its end, as `analysis.scrapeInterval` says. The one that
+//! shows a failure is the one that the verdict came with: status says which that was. By design a single tick fails nobody.
 //!
 //! `SCALE_N=100,1000` and `SCALE_MINUTES=1` make it shorter; `SCALE_KEEP=1` keeps the folder with the logs.
 
@@ -26,12 +27,15 @@ use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
-use kube::{Api, Client, api::PostParams};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
 use lab::control_plane::ControlPlane;
 use lab::net::Net;
 use lab::tools::Tools;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use serin::api::CanaryRollout;
+use serin_core::rollout::{PhaseName, State};
 use tokio::time::sleep;
 
 use controller::{Controller, Start};
@@ -44,7 +48,7 @@ const ACCOUNT: &str = "system:serviceaccount:serin:serin";
 /// All looks of a start.
 const STARTS: Duration = Duration::from_secs(300);
 /// The longest wait for traffic to be gone.
-const AWAY: Duration = Duration::from_secs(60);
+const AWAY: Duration = Duration::from_secs(150);
 
 fn main() -> anyhow::Result<()> {
     // `cargo test --all-targets` runs benches too, without this.
@@ -175,6 +179,7 @@ impl Measured {
         let all = self.count as f64;
         first.looked(all, STARTS).await?;
         self.settle(&first).await?;
+        say(&format!("{:?}", first.usage()?));
         first.stop().await;
         say("settled; starting again");
 
@@ -189,6 +194,10 @@ impl Measured {
         self.settle(&controller).await?;
 
         let steady = self.steady(&controller).await?;
+        say(&format!(
+            "{:.2} s of CPU a minute, {:.0} MB, {:.2} requests a minute each, {:.0} queries an interval",
+            steady.cpu_seconds_a_minute, steady.peak_mb, steady.requests_per_progressing, steady.queries_an_interval
+        ));
         let single = self.single().await?;
         say(&format!("a single bad one: {single:?} ms"));
         let before = controller.usage()?;
@@ -318,17 +327,44 @@ impl Measured {
             sleep(Duration::from_secs(2)).await;
             let mut zeros = witness::zeros(log, &namespaces, began)?;
             zeros.retain(|of, _| rollouts.contains(of));
-            if zeros.len() == rollouts.len() || Instant::now() > end {
+            let is_told = || async { anyhow::Ok(self.deciding(rollouts).await?.len() == zeros.len()) };
+            if (zeros.len() == rollouts.len() && is_told().await?) || Instant::now() > end {
                 break zeros;
             }
         };
-        #[expect(clippy::cast_precision_loss, reason = "microseconds of a minute")]
-        let mut away: Vec<f64> = zeros
-            .values()
-            .map(|at| (at.as_microsecond() - sample * 1_000) as f64 / 1_000.0)
-            .collect();
+        let samples = self.deciding(rollouts).await?;
+        let mut away = Vec::new();
+        for (of, at) in zeros {
+            let sample = samples
+                .get(&of)
+                .with_context(|| format!("{of:?} does not say which sample failed it"))?;
+            #[expect(clippy::cast_precision_loss, reason = "microseconds of a minute")]
+            away.push((at.as_microsecond() - sample * 1_000) as f64 / 1_000.0);
+        }
         away.sort_by(f64::total_cmp);
         Ok(away)
+    }
+
+    /// When the samples were there with which these rollouts failed, in milliseconds.
+    async fn deciding(&self, rollouts: &[Rollout]) -> anyhow::Result<HashMap<Rollout, i64>> {
+        let all: Api<CanaryRollout> = Api::all(self.cluster.client());
+        let mut samples = HashMap::new();
+        for rollout in all.list(&ListParams::default()).await?.items {
+            let of = Rollout::of(&rollout.namespace().unwrap_or_default(), &rollout.name_any());
+            let Some(of) = of.filter(|of| rollouts.contains(of)) else {
+                continue;
+            };
+            let machine = rollout.status.and_then(|status| status.machine).unwrap_or_default();
+            let state: State = serde_json::from_value(machine)?;
+            if let Some(run) = state
+                .phase
+                .run()
+                .filter(|_| state.phase.name() == PhaseName::RollingBack)
+            {
+                samples.insert(of, run.as_of.as_millisecond() + i64::try_from(SCRAPE.as_millis())?);
+            }
+        }
+        Ok(samples)
     }
 }
 

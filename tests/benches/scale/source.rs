@@ -42,7 +42,6 @@ struct Inner {
 /// A query that was answered.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
-    pub(crate) at: Instant,
     pub(crate) took: Duration,
     pub(crate) bytes: usize,
     pub(crate) series: usize,
@@ -134,7 +133,6 @@ async fn query(State(source): State<Source>, body: Bytes) -> (StatusCode, Vec<u8
         }
     };
     let asked = Asked {
-        at: began,
         took: began.elapsed(),
         bytes: body.len(),
         series,
