@@ -62,7 +62,7 @@ impl Unwritten {
             stands: memory.cloned(),
             after: None,
             // Nobody knows when it was written: after a start all would be due together.
-            since: now.checked_sub(spread(key, longest - interval)).unwrap_or(now),
+            since: now.checked_sub(spread(key, longest)).unwrap_or(now),
         });
         if entry.stands.as_ref() != memory {
             // Another process has written it, or a write of ours whose answer was lost.
