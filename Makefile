@@ -49,6 +49,11 @@ bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts,
 bench-tick: ## What a tick of one rollout with three metrics costs, and its bar of 5 µs; writes target/bench/tick.json. 1 minute.
 	@cargo bench --quiet -p serin-core --bench tick
 
+.PHONY: bench-scale
+bench-scale: tools ## 100, 1,000 and 10,000 rollouts on one controller, and its bars; writes target/bench/scale.json and a picture. 40 minutes.
+	@cargo build --quiet --release --workspace --bin serin
+	@cargo bench --quiet --workspace --profile dev --bench scale # what is measured is the program of the release
+
 .PHONY: bench-service
 bench-service: ## GetUser on SQLite and PostgreSQL beside a bare tonic echo, memory and cold start, with bars; writes target/bench/service.json.
 	@cargo bench --quiet -p user-service --bench service

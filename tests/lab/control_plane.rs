@@ -91,6 +91,34 @@ impl ControlPlane {
     /// Starts the three processes and installs the CRDs: the Gateway API's, the lab's own tolerant ones, and those in
     /// `more_crds`, Serin's.
     pub async fn start(tools: &Tools, net: &Net, dir: &Path, more_crds: &Path) -> anyhow::Result<Self> {
+        let mut plane = Self::servers(tools, net, dir, AUDIT_POLICY).await?;
+        let (dir, logs) = (dir.join("cluster"), dir.join("logs"));
+        let (kubeconfig, client) = (plane.kubeconfig_admin(), plane.client());
+        let (manager, installed) = tokio::join!(
+            start_controller_manager(tools, &dir, &logs, &kubeconfig),
+            crds::install(&client, &tools.gateway_crds, more_crds)
+        );
+        installed?;
+        let manager = manager?;
+        controllers_work(&manager, &plane.access).await?;
+        plane.processes.insert(0, manager);
+        Ok(plane)
+    }
+
+    /// As [`Self::start`], without the controllers, and with this audit policy: what they would write somebody else does.
+    pub async fn bare(
+        tools: &Tools,
+        net: &Net,
+        dir: &Path,
+        more_crds: &Path,
+        audit_policy: &str,
+    ) -> anyhow::Result<Self> {
+        let plane = Self::servers(tools, net, dir, audit_policy).await?;
+        crds::install(&plane.client(), &tools.gateway_crds, more_crds).await?;
+        Ok(plane)
+    }
+
+    async fn servers(tools: &Tools, net: &Net, dir: &Path, audit_policy: &str) -> anyhow::Result<Self> {
         let (dir, logs) = (dir.join("cluster"), dir.join("logs"));
         fs::create_dir_all(&dir)?;
         let etcd_port = net.free_port()?;
@@ -103,25 +131,17 @@ impl ControlPlane {
             etcd_port,
             dir: &dir,
             audit_log: &audit_log,
+            audit_policy,
         };
         let apiserver = server.start(tools, net, &logs).await?;
         connects(&apiserver, net, server.port).await?;
         let url = format!("https://{}:{}", net.infra(), server.port);
         let access = Access::with_token(&dir, &url, &server.certificate(), ADMIN_TOKEN).await?;
         ready(&apiserver, &access).await?;
-
-        let (kubeconfig, client) = (access.admin_kubeconfig(), access.client());
-        let (manager, installed) = tokio::join!(
-            start_controller_manager(tools, &dir, &logs, &kubeconfig),
-            crds::install(&client, &tools.gateway_crds, more_crds)
-        );
-        installed?;
-        let manager = manager?;
-        controllers_work(&manager, &access).await?;
         Ok(Self {
             access,
             audit_log: Some(AuditLog::new(audit_log)),
-            processes: vec![manager, apiserver, etcd],
+            processes: vec![apiserver, etcd],
         })
     }
 
@@ -213,6 +233,7 @@ struct ApiServer<'a> {
     etcd_port: u16,
     dir: &'a Path,
     audit_log: &'a Path,
+    audit_policy: &'a str,
 }
 
 impl ApiServer<'_> {
@@ -227,7 +248,7 @@ impl ApiServer<'_> {
             path("tokens.csv"),
             format!("{ADMIN_TOKEN},admin,admin,system:masters\n"),
         )?;
-        fs::write(path("audit-policy.yaml"), AUDIT_POLICY)?;
+        fs::write(path("audit-policy.yaml"), self.audit_policy)?;
         // The key of the serving certificate signs service accounts' tokens too: the server makes it before it reads it.
         let key = key(self.dir);
         let flag = |name: &str, value: &Path| format!("--{name}={}", value.display());

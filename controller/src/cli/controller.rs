@@ -20,6 +20,7 @@ use crate::notify;
 use crate::prometheus::Prometheus;
 use crate::reconcile;
 use crate::runtime::crash;
+use crate::runtime::order::Order;
 use crate::runtime::shards::{self, Count, Keeper};
 use crate::runtime::{client, health, telemetry};
 use crate::web::steer::Steering;
@@ -145,6 +146,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     // People's commands are theirs, and asking who they are changes nothing: neither is fenced.
     let steering = Steering::new(client::unfenced(config.clone())?, config);
+    let order = Order::default();
     let gitops = GitOps::new(cache, Identity::parse(&args.git_author)?)
         .with_pace(Pace {
             pushes_a_minute: args.pushes_a_minute.get(),
@@ -181,9 +183,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         page,
         stop.clone().cancelled_owned(),
     );
-    let followed = board
-        .clone()
-        .follow(client::scoped(&client::reading(&writes), args.namespace.as_deref()));
+    let followed = board.clone().follow(client::scoped(
+        &client::reading(&writes, &order),
+        args.namespace.as_deref(),
+    ));
     let side = tokio::spawn(async move {
         tokio::select! {
             served = served => served,
@@ -214,6 +217,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             gitops,
             count: sharing.count(),
             terms,
+            order,
             access,
             notify,
             notify_secrets: args.notify_secrets,

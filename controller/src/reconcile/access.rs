@@ -151,6 +151,25 @@ fn files(git: &GitSpec, layout: &Layout) -> Vec<String> {
     below.into_iter().map(at).collect()
 }
 
+/// A file in a config repository, the same whatever way leads to it: two rollouts that share none share no subtree.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct File {
+    repository: String,
+    branch: String,
+    path: String,
+}
+
+/// The files of a rollout's arms.
+pub(super) fn files_of(git: &GitSpec, layout: &Layout) -> Vec<File> {
+    let repository = repository(&git.repository);
+    let file = |path| File {
+        repository: repository.clone(),
+        branch: git.branch.clone(),
+        path,
+    };
+    files(git, layout).into_iter().map(file).collect()
+}
+
 /// The keys of an arm's file that belong to the arms; none is all of it.
 fn keys(layout: &Layout) -> Vec<KeyPath> {
     match layout {

@@ -1,5 +1,7 @@
 //! Carries out effects: the only place that matches on them. Each may be carried out twice.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::api::events::v1::Event;
@@ -24,7 +26,11 @@ use crate::board::{Key, Told};
 use crate::linkerd::preflight;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
+use crate::runtime::order::first;
 use crate::traffic::{self, ArmService, RouteSpec};
+
+/// The longest time for which a commit waits for traffic that is on its way.
+const CALM: Duration = Duration::from_secs(10);
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -77,7 +83,12 @@ async fn carry_out(
         Effect::SetWeight(weight) => {
             fence(cx)?;
             crash::here(Point::BeforeWeight);
-            outcome.wrote |= set_weight(cx, world, *weight).await?;
+            let write = set_weight(cx, world, *weight);
+            outcome.wrote |= if *weight < world.observation.weight.canary() {
+                first(write).await?
+            } else {
+                write.await?
+            };
             crash::here(Point::AfterWeight);
             tracing::info!(%weight, "weight set");
         }
@@ -142,8 +153,13 @@ async fn carry_out(
                     promoted.as_ref().map(|p| p.id.clone()),
                 ];
                 let job = Job::of(cx, rollout, &world.parsed.layout).ending(trial);
-                job.roll_back(revision.clone(), commit, promoted, reason.clone())
-                    .instrument(aside())
+                let (revision, reason, order) = (revision.clone(), reason.clone(), cx.order.clone());
+                let commit = async move {
+                    // Others' traffic comes before this one's commit.
+                    order.calm(CALM).await;
+                    job.roll_back(revision, commit, promoted, reason).await
+                };
+                commit.instrument(aside())
             };
             cx.desk.ask(&key, Question::Rollback, revision, job);
         }
@@ -199,6 +215,10 @@ async fn causes(sources: Sources, rollout: CanaryRollout) -> anyhow::Result<Repl
 
 /// All traffic to stable, for a rollout without a plan.
 pub(super) async fn stop(cx: &Context, rollout: &CanaryRollout) -> Result<(), Error> {
+    first(stop_now(cx, rollout)).await
+}
+
+async fn stop_now(cx: &Context, rollout: &CanaryRollout) -> Result<(), Error> {
     fence(cx)?;
     let route = route(rollout, &rollout.namespace().unwrap_or_default());
     match cx.traffic.read(&route).await {

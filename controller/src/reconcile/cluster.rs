@@ -1,6 +1,9 @@
 //! The objects that looks read, kept by watches, so that a look costs no request for them. It must not know a rollout, or what
 //! is decided.
 //!
+//! They are kept as text, without what no look reads: of thousands of rollouts few are looked at in a second, and the objects
+//! themselves would be ten times the size.
+//!
 //! # Caveats
 //! What is kept may be old: by milliseconds, or by a minute where a connection hangs. A look on it finds out that something is to
 //! be done; what else than taking traffic away is to be done is decided on [`Reads::Direct`].
@@ -13,12 +16,13 @@ use futures::{Stream, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Container, PodSpec, Service};
 use kube::api::{Api, ListParams};
 use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Error, arms, call};
@@ -61,8 +65,21 @@ impl Cluster {
                 template.spec = None;
             }
         };
+        // Of a Deployment's, on which ports its containers listen.
+        let with_ports = |deployment: &mut Deployment| {
+            if let Some(pod) = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) {
+                *pod = PodSpec {
+                    containers: ports(&pod.containers),
+                    init_containers: pod.init_containers.as_deref().map(ports),
+                    ..PodSpec::default()
+                };
+            }
+            if let Some(status) = deployment.status.as_mut() {
+                status.conditions = None;
+            }
+        };
         Self {
-            deployments: Cache::new(client, |deployment| Some(deployment.name_any()), |_| {}),
+            deployments: Cache::new(client, |deployment| Some(deployment.name_any()), with_ports),
             replica_sets: Cache::new(client, owner, without_pods),
             services: Cache::new(client, |service| Some(service.name_any()), |_| {}),
             autoscalers: Cache::new(client, target, |autoscaler| autoscaler.status = None),
@@ -105,6 +122,15 @@ impl Cluster {
     }
 }
 
+fn ports(containers: &[Container]) -> Vec<Container> {
+    let listens = |container: &Container| Container {
+        name: container.name.clone(),
+        ports: container.ports.clone(),
+        ..Container::default()
+    };
+    containers.iter().map(listens).collect()
+}
+
 /// The name of the Deployment that a ReplicaSet belongs to.
 pub(super) fn owner(set: &ReplicaSet) -> Option<String> {
     let owners = set.owner_references().iter();
@@ -125,27 +151,35 @@ type Place = (String, String);
 #[derive(Clone)]
 pub(super) struct Cache<K> {
     client: Client,
-    kept: Arc<RwLock<Kept<K>>>,
+    kept: Arc<RwLock<Kept>>,
     /// That name; `None` for an object that no look asks for.
     asked: fn(&K) -> Option<String>,
     /// Leaves out what no look reads.
     lean: fn(&mut K),
 }
 
-struct Kept<K> {
+#[derive(Default)]
+struct Kept {
     /// Whether it is all there, and the watch is up.
     whole: bool,
-    objects: HashMap<Place, Arc<K>>,
+    objects: HashMap<Place, Text>,
     /// The names of objects by what they are asked with.
     by_asked: HashMap<Place, BTreeSet<String>>,
     /// What a list that has begun has brought so far.
-    listed: Vec<K>,
+    listed: Vec<(Place, Text)>,
+}
+
+/// An object, and the name that looks ask for it with.
+struct Text {
+    asked: Option<String>,
+    json: Box<[u8]>,
 }
 
 impl<K> Cache<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
+        + Serialize
         + DeserializeOwned
         + Debug
         + Send
@@ -153,15 +187,9 @@ where
         + 'static,
 {
     fn new(client: &Client, asked: fn(&K) -> Option<String>, lean: fn(&mut K)) -> Self {
-        let kept = Kept {
-            whole: false,
-            objects: HashMap::new(),
-            by_asked: HashMap::new(),
-            listed: Vec::new(),
-        };
         Self {
             client: client.clone(),
-            kept: Arc::new(RwLock::new(kept)),
+            kept: Arc::default(),
             asked,
             lean,
         }
@@ -201,23 +229,31 @@ where
     /// What is kept under this name; `None` where the API server has to be asked.
     fn read(&self, reads: Reads, namespace: &str, asked: &str) -> Option<Vec<Arc<K>>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        (reads == Reads::Kept && kept.whole).then(|| kept.under(namespace, asked))
+        if reads == Reads::Direct || !kept.whole {
+            return None;
+        }
+        // What was written as text is read again; if it is not, the API server is asked.
+        let texts = kept.under(namespace, asked);
+        texts
+            .map(|json| serde_json::from_slice(json).ok().map(Arc::new))
+            .collect()
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Kept<K> {
-    fn under(&self, namespace: &str, asked: &str) -> Vec<Arc<K>> {
+impl Kept {
+    fn under(&self, namespace: &str, asked: &str) -> impl Iterator<Item = &[u8]> {
         let names = self.by_asked.get(&(namespace.to_owned(), asked.to_owned()));
         let places = names
             .into_iter()
             .flatten()
-            .map(|name| (namespace.to_owned(), name.clone()));
-        places.filter_map(|place| self.objects.get(&place).cloned()).collect()
+            .map(move |name| (namespace.to_owned(), name.clone()));
+        places.filter_map(move |place| Some(&*self.objects.get(&place)?.json))
     }
 
-    fn remove(&mut self, place: &Place, asked: fn(&K) -> Option<String>) {
-        let Some(old) = self.objects.remove(place) else { return };
-        let Some(asked) = asked(&old) else { return };
+    fn remove(&mut self, place: &Place) {
+        let Some(asked) = self.objects.remove(place).and_then(|old| old.asked) else {
+            return;
+        };
         let key = (place.0.clone(), asked);
         if let Some(names) = self.by_asked.get_mut(&key) {
             names.remove(&place.1);
@@ -226,45 +262,50 @@ impl<K: Resource<DynamicType = ()>> Kept<K> {
             }
         }
     }
-}
 
-impl<K: Resource<DynamicType = ()> + Clone> Kept<K> {
     /// After an error the watch may have missed something, until it tells something again.
     fn doubt(&mut self) {
         self.whole = false;
     }
 
-    fn take(&mut self, event: &Event<K>, asked: fn(&K) -> Option<String>) {
+    fn take<K>(&mut self, event: &Event<K>, asked: fn(&K) -> Option<String>)
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let text = |object: &K| Text {
+            asked: asked(object),
+            // What was read from JSON can be written as such; else nothing reads the empty text.
+            json: serde_json::to_vec(object).unwrap_or_default().into_boxed_slice(),
+        };
         match event {
             Event::Init => self.listed.clear(),
-            Event::InitApply(object) => self.listed.push(object.clone()),
+            Event::InitApply(object) => self.listed.push((place(object), text(object))),
             Event::InitDone => {
                 self.objects.clear();
                 self.by_asked.clear();
-                for object in std::mem::take(&mut self.listed) {
-                    self.insert(object, asked);
+                for (place, text) in std::mem::take(&mut self.listed) {
+                    self.insert(place, text);
                 }
                 self.whole = true;
             }
             Event::Apply(object) => {
-                self.insert(object.clone(), asked);
+                self.insert(place(object), text(object));
                 self.whole = true;
             }
             Event::Delete(object) => {
-                self.remove(&place(object), asked);
+                self.remove(&place(object));
                 self.whole = true;
             }
         }
     }
 
-    fn insert(&mut self, object: K, asked: fn(&K) -> Option<String>) {
-        let place = place(&object);
-        self.remove(&place, asked);
-        if let Some(asked) = asked(&object) {
-            let names = self.by_asked.entry((place.0.clone(), asked)).or_default();
+    fn insert(&mut self, place: Place, text: Text) {
+        self.remove(&place);
+        if let Some(asked) = &text.asked {
+            let names = self.by_asked.entry((place.0.clone(), asked.clone())).or_default();
             names.insert(place.1.clone());
         }
-        self.objects.insert(place, Arc::new(object));
+        self.objects.insert(place, text);
     }
 }
 
@@ -273,7 +314,7 @@ fn place<K: Resource<DynamicType = ()>>(object: &K) -> Place {
 }
 
 /// Without what no look reads.
-fn slim(metadata: &mut ObjectMeta) {
+pub(super) fn slim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove(LAST_APPLIED);

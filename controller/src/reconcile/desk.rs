@@ -145,7 +145,7 @@ impl Desk {
 
     /// The answers so far.
     pub(super) fn view(&self, key: &Key) -> GitView {
-        self.file(key, |file| GitView {
+        self.read(key, |file| GitView {
             origin: file.origin.view(),
             rollback: file.rollback.view(),
             promotion: file.promotion.view(),
@@ -158,22 +158,22 @@ impl Desk {
 
     /// What stable did before the trial, if that was answered.
     pub(super) fn baseline(&self, key: &Key) -> Option<Answer<Baseline>> {
-        self.file(key, |file| file.baseline.answer())
+        self.read(key, |file| file.baseline.answer())
     }
 
     /// The metric of the user's own that keeps the trial from its start.
     pub(super) fn unusable(&self, key: &Key) -> Option<FieldError> {
-        self.file(key, |file| file.unusable.clone())
+        self.read(key, |file| file.unusable.clone())
     }
 
     /// Whether a trial would work, if that was answered.
     pub(super) fn preflight(&self, key: &Key) -> Option<Answer<Vec<String>>> {
-        self.file(key, |file| file.preflight.answer())
+        self.read(key, |file| file.preflight.answer())
     }
 
     /// Why a commit is not in the cluster, if that was looked for: the word for it, and a sentence.
     pub(super) fn delivery(&self, key: &Key) -> Option<(&'static str, String)> {
-        self.file(key, |file| match file.delivery.view()? {
+        self.read(key, |file| match file.delivery.view()? {
             Answer::Is(_) => None,
             Answer::Failed(why) => Some((file.delivery.reason()?, why)),
         })
@@ -189,17 +189,23 @@ impl Desk {
 
     /// Nobody waits for a commit to be applied.
     pub(super) fn forget_delivery(&self, key: &Key) {
-        self.file(key, |file| file.delivery.forget());
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = files.get_mut(key) {
+            file.delivery.forget();
+        }
     }
 
     /// Why traffic does not follow, if that was answered.
     pub(super) fn causes(&self, key: &Key) -> Option<Answer<String>> {
-        self.file(key, |file| file.causes.answer())
+        self.read(key, |file| file.causes.answer())
     }
 
     /// Forgets the answers that are no longer asked for.
     pub(super) fn keep_only(&self, key: &Key, asked: &[Question]) {
-        self.file(key, |file| {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        // Most rollouts are at rest, and ask nothing.
+        let Some(file) = files.get_mut(key) else { return };
+        let is_empty = {
             if !asked.contains(&Question::Origin) {
                 file.origin.forget();
             }
@@ -219,7 +225,11 @@ impl Desk {
             if !asked.contains(&Question::Causes) {
                 file.causes.forget();
             }
-        });
+            file.is_empty()
+        };
+        if is_empty {
+            files.remove(key);
+        }
     }
 
     /// Asks, unless the same is being asked or was answered already.
@@ -266,6 +276,14 @@ impl Desk {
         });
     }
 
+    fn read<R>(&self, key: &Key, work: impl FnOnce(&File) -> R) -> R {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        match files.get(key) {
+            Some(file) => work(file),
+            None => work(&File::default()),
+        }
+    }
+
     fn file<R>(&self, key: &Key, work: impl FnOnce(&mut File) -> R) -> R {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         work(files.entry(key.clone()).or_default())
@@ -278,6 +296,30 @@ impl Desk {
 }
 
 impl File {
+    /// Whether nothing is asked and nothing was answered.
+    fn is_empty(&self) -> bool {
+        let Self {
+            origin,
+            rollback,
+            promotion,
+            baseline,
+            unusable,
+            preflight,
+            causes,
+            delivery,
+        } = self;
+        let slots = [
+            origin.is_empty(),
+            rollback.is_empty(),
+            promotion.is_empty(),
+            baseline.is_empty(),
+            preflight.is_empty(),
+            causes.is_empty(),
+            delivery.is_empty(),
+        ];
+        unusable.is_none() && slots.iter().all(|is_empty| *is_empty)
+    }
+
     fn finish(
         &mut self,
         question: Question,
@@ -342,6 +384,10 @@ fn reason(error: &anyhow::Error) -> &'static str {
 }
 
 impl<T: Clone> Slot<T> {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
     fn view(&self) -> Option<Answer<(Revision, T)>> {
         match self {
             Self::Empty | Self::Running { last: None, .. } => None,

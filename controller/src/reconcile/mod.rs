@@ -6,10 +6,15 @@
 //! and for commits, only when the state that wants it stands in status. So a controller that is killed on any line goes on
 //! as if nothing had happened: it decides the same again, and every effect may be carried out twice.
 //!
-//! # Caveats
-//! The rollout and its route are read uncached for every decision: a cached one may be older than our own last write. What else a
-//! look needs is what watches told; a decision that does more than to take traffic away is made again on what the API server
-//! says ([`cluster`]).
+//! # Reads
+//! A look costs no request: it is made on what watches told. Three rules keep that safe:
+//! - The rollout and its route are never older than what this process wrote last ([`rollouts`], [`crate::traffic`]): the answer of
+//!   a write is kept at once. So no decision forgets a verdict, or a weight, that was written.
+//! - A decision that does more than count, or take traffic away, is made again on what the API server says now
+//!   ([`want_the_present`]): what others did, and no watch has told yet, is not gone past. Taking traffic away never waits for that.
+//! - Each write names the version that it was decided on: whatever was written meanwhile is a conflict, and decided on anew.
+//!
+//! So a watch that is behind can delay a decision, by a minute where a connection hangs, and cannot make one rise.
 
 mod access;
 mod act;
@@ -32,6 +37,7 @@ pub(crate) mod own;
 mod past;
 mod places;
 mod repository;
+mod rollouts;
 mod rooms;
 mod run;
 mod secrets;
@@ -53,10 +59,12 @@ use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use serin_core::rollout::{Effect, FieldError, LiveWeight, NoteKind, PhaseName, State, refused, transition};
+use serin_core::rollout::{
+    Effect, FieldError, LiveWeight, NoteKind, Observation, PhaseName, State, refused, transition,
+};
 
 use crate::api::{
     CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, HookWay, Parsed, parse, parse_receivers,
@@ -68,12 +76,14 @@ use crate::prometheus::Prometheus;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
 use crate::runtime::lease::Leadership;
+use crate::runtime::order::Order;
 use crate::runtime::shards::{Count, Shard};
 use crate::traffic::Traffic;
 use cluster::{Cluster, Reads};
 use desk::Desk;
 use hooks::Hooks;
-use observe::{Look, World};
+use observe::{Look, Sampled, World};
+use rollouts::Rollouts;
 use rooms::Rooms;
 use speeds::Speeds;
 use tell::Teller;
@@ -84,8 +94,11 @@ pub use access::Access;
 pub use rooms::shard_of;
 pub use run::{Options, run};
 
-/// The longest wait for any answer of the API server; the lease must last longer before a write is begun.
+/// The longest wait for any answer of the API server once a request has its turn; the lease must last longer before a write is
+/// begun.
 const API_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same, and the wait for its turn.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Decisions that may follow each other at once, before other rollouts have their turn.
 const DECISIONS: usize = 8;
 
@@ -113,7 +126,9 @@ struct Context {
     /// Who is told what happens.
     teller: Arc<Teller>,
     /// All rollouts, as they were last seen.
-    rollouts: Store<CanaryRollout>,
+    rollouts: Rollouts,
+    /// What goes first.
+    order: Order,
     /// What the page and the metrics tell of rollouts.
     board: Board,
     metrics: Metrics,
@@ -158,7 +173,7 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// The API server did not answer in time.
-    #[error("{doing}: the API server did not answer in {API_TIMEOUT:?}; it is tried again")]
+    #[error("{doing}: the API server did not answer in {PATIENCE:?}; it is tried again")]
     Timeout {
         /// What was being done, to what.
         doing: String,
@@ -181,7 +196,7 @@ pub enum Error {
 
 /// One call of the API server, in time.
 async fn call<T>(doing: impl Fn() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(API_TIMEOUT, call).await {
+    match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(source)) => Err(Error::Api {
             doing: doing(),
@@ -209,13 +224,33 @@ fn status_code(error: &Error) -> Option<u16> {
     }
 }
 
-/// As [`reconcile`], in the room of the rollout's shard; a panic is this rollout's error, and the others go on.
+/// As [`reconcile`], in the room of the rollout's shard; a panic is this rollout's error, and the others go on. Those at rest wait for
+/// each other, and nobody else does.
 async fn reconcile_apart(cached: Arc<CanaryRollout>, rooms: Arc<Rooms>) -> Result<Action, Error> {
+    let waited = if is_at_rest(&cached) {
+        rooms.turn_at_rest().await
+    } else {
+        None
+    };
     let Some((cx, _turn)) = rooms.enter(&cached) else {
         // Another replica's. It is looked at when its shard is this one's.
         return Ok(Action::await_change());
     };
-    apart(reconcile(cached, cx)).await
+    // On the heap only once it begins: thousands wait for their turn.
+    let done = Box::pin(apart(reconcile(cached, cx))).await;
+    drop(waited);
+    done
+}
+
+fn is_at_rest(rollout: &CanaryRollout) -> bool {
+    let phase = rollout.status.as_ref().and_then(|status| status.phase.as_deref());
+    let names = [
+        PhaseName::Idle,
+        PhaseName::Promoted,
+        PhaseName::RolledBack,
+        PhaseName::Withdrawn,
+    ];
+    rollout.metadata.deletion_timestamp.is_none() && phase.is_none_or(|phase| names.iter().any(|at| at.word() == phase))
 }
 
 async fn apart<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -231,12 +266,21 @@ async fn apart<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Err
 /// Looks at one rollout until nothing is left to do at once.
 async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Action, Error> {
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    let key = ObjectRef::from_obj(&*cached);
     let api: Api<CanaryRollout> = Api::namespaced(cx.client.clone(), &namespace);
+    let mut given = Given::default();
     for _ in 0..DECISIONS {
-        let read = call(|| format!("reading the rollout {namespace}/{name}"), api.get_opt(&name)).await?;
-        let Some(rollout) = read else {
-            cx.forget(&ObjectRef::from_obj(&*cached));
-            return Ok(Action::await_change());
+        let kept = (given.reads == Reads::Kept).then(|| cx.rollouts.get(&key)).flatten();
+        let rollout = match kept {
+            Some(kept) => kept,
+            None => {
+                let read = call(|| format!("reading the rollout {namespace}/{name}"), api.get_opt(&name)).await?;
+                let Some(rollout) = read else {
+                    cx.forget(&key);
+                    return Ok(Action::await_change());
+                };
+                cx.rollouts.put(rollout)
+            }
         };
         if !cx.has(&rollout) {
             // Its spec names another branch by now, and this change wakes the shard that has it.
@@ -248,24 +292,57 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
             return Ok(Action::await_change());
         }
         let span = trace::decision(&rollout);
-        match measure::look(&cx.metrics, once(&cx, &api, rollout).instrument(span)).await {
+        let once = once(&cx, &api, &rollout, std::mem::take(&mut given));
+        match measure::look(&cx.metrics, once.instrument(span)).await {
             Ok(Next::AtOnce) => {}
+            Ok(Next::OnThePresent(sampled)) => {
+                given = Given {
+                    reads: Reads::Direct,
+                    sampled,
+                }
+            }
             Ok(Next::At(action)) => return Ok(action),
             // Somebody else wrote it: decide again on what it is now.
-            Err(error) if is_conflict(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) if is_conflict(&error) => cx.rollouts.doubt(&key),
+            Err(error) => {
+                cx.rollouts.doubt(&key);
+                return Err(error);
+            }
         }
     }
     Ok(Action::requeue(Duration::from_millis(100)))
 }
 
+/// What a decision is made on.
+struct Given {
+    reads: Reads,
+    /// What an earlier look for the same decision got, and since when: Prometheus is asked once.
+    sampled: Option<(Option<Timestamp>, Sampled)>,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            reads: Reads::Kept,
+            sampled: None,
+        }
+    }
+}
+
 enum Next {
     AtOnce,
+    /// Nothing was done: it is decided again on what the API server says, and on these samples.
+    OnThePresent(Option<(Option<Timestamp>, Sampled)>),
     At(Action),
 }
 
 /// One decision: observe, decide, act, status.
-async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) -> Result<Next, Error> {
+async fn once(
+    cx: &Context,
+    api: &Api<CanaryRollout>,
+    rollout: &CanaryRollout,
+    Given { reads, sampled }: Given,
+) -> Result<Next, Error> {
     let deleted = rollout.metadata.deletion_timestamp.is_some();
     let ours = rollout.finalizers().iter().any(|f| f == FINALIZER);
     if deleted && !ours {
@@ -273,77 +350,71 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     }
     let parsed = match parse(&rollout.spec) {
         Ok(parsed) => parsed,
-        Err(errors) => return refuse(cx, api, &rollout, Refusal::InvalidField, &errors).await,
+        Err(errors) => return refuse(cx, api, rollout, Refusal::InvalidField, &errors).await,
     };
-    if let Err((why, error)) = may_write(cx, &rollout, &parsed) {
-        return refuse(cx, api, &rollout, why, &[error]).await;
+    if let Err((why, error)) = may_write(cx, rollout, &parsed) {
+        return refuse(cx, api, rollout, why, &[error]).await;
     }
-    let key = ObjectRef::from_obj(&rollout);
+    let key = ObjectRef::from_obj(rollout);
     let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
     let state = status::memory(Some(&before)).map_err(Error::Memory)?;
-    let trial_before = trace::trial(&rollout, &state.phase);
+    let trial_before = trace::trial(rollout, &state.phase);
     trace::begins_with(trial_before.as_deref());
     // Once a revision is on trial it goes on, and such a hook says no.
     if let (false, Err(error)) = (deleted || state.phase.run().is_some(), may_make_jobs(cx, &parsed)) {
-        return refuse(cx, api, &rollout, Refusal::NotAllowed, &[error]).await;
+        return refuse(cx, api, rollout, Refusal::NotAllowed, &[error]).await;
     }
 
     if !deleted && rollout.spec.route.adopt.is_some() {
-        adopt::stand_arms(cx, &rollout).await?;
+        adopt::stand_arms(cx, rollout).await?;
     }
     let now = clock::now();
-    let look = async |reads, sampled| {
-        let look = observe::observe(cx, &rollout, &parsed, &state, (reads, sampled), now);
-        look.instrument(trace::looking()).await
-    };
-    let seen = match look(Reads::Kept, None).await? {
+    let since = state.phase.samples_since();
+    // Of another time they are of no use.
+    let sampled = sampled.filter(|(of, _)| *of == since).map(|(_, sampled)| sampled);
+    let look = observe::observe(cx, rollout, &parsed, &state, (reads, sampled), now);
+    let seen = look.instrument(trace::looking()).await?;
+    let world = match seen {
         // That something is not there is no matter for a memory.
-        Look::Refused(_) | Look::Gone => look(Reads::Direct, None).await?,
-        seen @ Look::Seen(_) => seen,
-    };
-    let mut world = match seen {
-        Look::Refused(errors) => return refuse(cx, api, &rollout, Refusal::InvalidField, &errors).await,
+        Look::Refused(_) | Look::Gone if reads == Reads::Kept => return Ok(Next::OnThePresent(None)),
+        Look::Refused(errors) => return refuse(cx, api, rollout, Refusal::InvalidField, &errors).await,
         Look::Gone => {
-            act::stop(cx, &rollout).await?;
-            release(cx, api, &rollout).await?;
+            act::stop(cx, rollout).await?;
+            release(cx, api, rollout).await?;
             return Ok(Next::At(Action::await_change()));
         }
         Look::Seen(world) => *world,
     };
     if !ours {
         // From here on something may be written that a deletion has to undo.
-        hold(cx, api, &rollout).await?;
+        hold(cx, api, rollout).await?;
         return Ok(Next::AtOnce);
     }
 
-    let mut decision = transition(&parsed.plan, &state, &world.observation, now);
-    if want_the_present(&decision.effects, world.observation.weight) {
-        let sampled = (
-            world.observation.ticks.clone(),
-            world.observation.sampling_problem.clone(),
-        );
-        match look(Reads::Direct, Some(sampled)).await? {
-            Look::Seen(present) => world = *present,
-            // It has gone this instant: the next look says so.
-            Look::Refused(_) | Look::Gone => return Ok(Next::AtOnce),
-        }
-        decision = transition(&parsed.plan, &state, &world.observation, now);
+    let decision = transition(&parsed.plan, &state, &world.observation, now);
+    if reads == Reads::Kept && want_the_present(&decision.effects, world.observation.weight) {
+        let Observation {
+            ticks,
+            sampling_problem,
+            ..
+        } = world.observation;
+        return Ok(Next::OnThePresent(Some((since, (ticks, sampling_problem)))));
     }
-    let trial = trace::trial(&rollout, &decision.state.phase);
+    let trial = trace::trial(rollout, &decision.state.phase);
     trace::led_to(trial_before.as_deref(), trial.as_deref(), &decision.state.phase);
     tracing::debug!(effects = ?decision.effects, "decided");
 
     let about = act::About {
-        rollout: &rollout,
+        rollout,
         trial: trial.as_deref(),
         phase: &state.phase,
     };
     let outcome = act::act(cx, about, &world, &decision.effects).await?;
-    delivered::ask(cx, &rollout, &decision.state);
+    delivered::ask(cx, rollout, &decision.state);
     cx.hooks
-        .keep_only(&rollout, &cx.cluster_name, [&state.phase, &decision.state.phase]);
+        .keep_only(rollout, &cx.cluster_name, [&state.phase, &decision.state.phase]);
     if outcome.released {
-        release(cx, api, &rollout).await?;
+        release(cx, api, rollout).await?;
         cx.forget(&key);
         return Ok(Next::At(Action::await_change()));
     }
@@ -366,9 +437,9 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
         unusable: world.unusable.as_ref(),
     };
     let mut after = status::after(basis, &decision, now).map_err(Error::Memory)?;
-    let telling = cx.teller.begin(&rollout, &parsed.notify);
+    let telling = cx.teller.begin(rollout, &parsed.notify);
     let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
-    let board_key = BoardKey::of(&rollout);
+    let board_key = BoardKey::of(rollout);
     cx.board.tell(&board_key, &after, now);
     let (stable, canary) = (Deployed::of(&world.stable), Deployed::of(&world.canary));
     let scaler = world.autoscaler.as_deref().and_then(Scaler::of);
@@ -379,7 +450,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
     let is_kept_back = only_counted && cx.unwritten.keep(&key, stands, &after, parsed.plan.interval, now);
     if !is_kept_back && (changed || differs(&before, &after)) {
         crash::here(Point::BeforeStatus);
-        write_status(cx, api, &rollout, &after)
+        write_status(cx, api, rollout, &after)
             .instrument(trace::writing())
             .await?;
         crash::here(Point::AfterStatus);
@@ -391,7 +462,7 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
             cx.unwritten.forget(&key);
         }
         if let Some((kind, reason, message)) = status::news(&before.conditions, &after.conditions) {
-            act::event(cx, (&rollout, trial.as_deref()), kind, reason, message).await;
+            act::event(cx, (rollout, trial.as_deref()), kind, reason, message).await;
         }
     }
     telling.send(&decision.state, &after, now);
@@ -406,7 +477,8 @@ async fn once(cx: &Context, api: &Api<CanaryRollout>, rollout: CanaryRollout) ->
 }
 
 /// Whether effects are to be decided on what the API server says, and not on what watches told some time ago. Taking traffic
-/// away waits for no second look, and commits are decided on status and Git.
+/// away waits for no second look, and rollback commits are decided on status and Git. A promotion is asked for again: a person
+/// may have said no.
 fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
     let lowers = |effect: &Effect| matches!(effect, Effect::SetWeight(weight) if *weight < live.canary());
     let depends = |effect: &Effect| match effect {
@@ -415,13 +487,13 @@ fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
         | Effect::ScaleCanary(_)
         | Effect::SetMinimum { .. }
         | Effect::RemoveRoute
+        | Effect::CommitPromotion { .. }
         | Effect::Release => true,
         Effect::AskPreflight(_)
         | Effect::AskCauses(_)
         | Effect::AskBaseline(_)
         | Effect::AskOrigin(_)
         | Effect::CommitRollback { .. }
-        | Effect::CommitPromotion { .. }
         | Effect::RunHook(_)
         | Effect::Refresh
         | Effect::Note(_) => false,
@@ -504,7 +576,7 @@ fn may_write(cx: &Context, rollout: &CanaryRollout, parsed: &Parsed) -> Result<(
     access
         .check(&namespace, &rollout.spec.git, layout)
         .map_err(|error| (Refusal::NotAllowed, error))?;
-    let others = cx.rollouts.state();
+    let others = cx.rollouts.beside(&access::files_of(&rollout.spec.git, layout));
     access::taken(access, rollout, layout, others.iter().map(|other| &**other))
         .map_err(|error| (Refusal::SubtreeTaken, error))
 }
@@ -602,11 +674,12 @@ async fn write_status(
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     };
-    call(
+    let answer = call(
         || format!("writing the status of {name}"),
         api.replace_status(&name, &params, &written),
     )
     .await?;
+    cx.rollouts.put(answer);
     Ok(())
 }
 
@@ -640,11 +713,12 @@ async fn write_finalizers(
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    call(
+    let answer = call(
         || format!("writing the finalizers of {name}"),
         api.patch(&name, &params, &Patch::Merge(patch)),
     )
     .await?;
+    cx.rollouts.put(answer);
     Ok(())
 }
 

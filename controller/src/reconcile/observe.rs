@@ -73,7 +73,12 @@ pub(super) async fn observe(
     let route = route(rollout, &namespace);
     // What is on its way back goes on without a route: its commit must not wait for one.
     let needed = !deleted && state.phase.name() != PhaseName::RollingBack;
-    let live = match cx.traffic.read(&route).await {
+    let kept = (reads == Reads::Kept).then(|| cx.traffic.kept(&route)).flatten();
+    let read = match kept {
+        Some(live) => Ok(live),
+        None => cx.traffic.read(&route).await,
+    };
+    let live = match read {
         Ok(live) => match unfit(&route, live.as_ref()) {
             Some(error) if needed => return Ok(Look::Refused(vec![error])),
             Some(_) => None,
@@ -394,17 +399,33 @@ fn container_port(rollout: &CanaryRollout, apex: &Service, deployment: &Deployme
 }
 
 async fn sample(cx: &Context, target: &Target, parsed: &Parsed, since: Timestamp, now: Timestamp) -> Sampled {
-    match cx
-        .prometheus
-        .ticks_since(target, (since, now), parsed.plan.interval)
-        .await
-    {
-        Ok(ticks) => (ticks, None),
+    let ticks = cx.prometheus.ticks_since(target, (since, now), parsed.plan.interval);
+    match ticks.await {
+        Ok(ticks) => {
+            // Ticks of all rollouts come at the same instant: whose canary looks bad is decided on before the others are.
+            if !ticks.iter().any(looks_bad) {
+                tokio::task::yield_now().await;
+            }
+            (ticks, None)
+        }
         Err(error) => {
             tracing::warn!(namespace = target.namespace, "no samples: {error}");
             (vec![], Some(error.to_string()))
         }
     }
+}
+
+/// Whether an arm failed, or was slow, twice as often as the other: no verdict, only whose turn comes first.
+fn looks_bad(tick: &Tick) -> bool {
+    let (canary, stable) = (&tick.canary.counts, &tick.stable.counts);
+    let often = |bad: u64, other: u64| {
+        let share = |bad: u64, of: u64| u128::from(bad) * 1_000_000 / u128::from(of.max(1));
+        let (one, two) = (share(bad, canary.requests), share(other, stable.requests));
+        one > 2 * two || two > 2 * one
+    };
+    let slow = || canary.slow.iter().zip(&stable.slow).any(|(one, two)| often(*one, *two));
+    let own = || tick.custom.counts.iter().any(|arms| arms.canary.bad > 0);
+    often(canary.failures, stable.failures) || slow() || own()
 }
 
 /// The command of the rollout's annotation, unless it was answered.

@@ -10,8 +10,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use kube::Client;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use serin_core::rollout::PhaseName;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -19,6 +20,7 @@ use super::cluster::Cluster;
 use super::desk::Desk;
 use super::hooks::{Hooks, places};
 use super::places::Places;
+use super::rollouts::Rollouts;
 use super::run::Options;
 use super::secrets::secrets;
 use super::speeds::Speeds;
@@ -34,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
 use crate::runtime::client::{fenced, reading};
 use crate::runtime::crash::{self, Point};
+use crate::runtime::order::Order;
 use crate::runtime::shards::{Count, Shard, Term};
 use crate::traffic::Traffic;
 
@@ -46,6 +49,9 @@ pub fn shard_of(count: Count, rollout: &CanaryRollout) -> Shard {
     let (host, path) = gitops::place(&git.repository);
     count.shard_of(&[&host, &path, &git.branch])
 }
+
+/// Looks at rollouts at rest that go on at once: after a start there are thousands, and none of them is pressing.
+const AT_REST: usize = 16;
 
 /// What the rooms share, and the rooms.
 pub(super) struct Rooms {
@@ -64,7 +70,10 @@ pub(super) struct Rooms {
     cluster_name: String,
     access: Access,
     teller: Arc<Teller>,
-    rollouts: Store<CanaryRollout>,
+    rollouts: Rollouts,
+    order: Order,
+    /// Looks at rollouts at rest that may go on at once.
+    at_rest: Semaphore,
     board: Board,
     metrics: Metrics,
     open: RwLock<Vec<Option<Room>>>,
@@ -83,7 +92,7 @@ impl Rooms {
         client: Client,
         options: Options,
         (desk, stop): (Desk, CancellationToken),
-        rollouts: Store<CanaryRollout>,
+        rollouts: Rollouts,
     ) -> (
         Self,
         impl Future<Output = ()> + Send + use<>,
@@ -96,6 +105,7 @@ impl Rooms {
             gitops,
             count,
             terms: _,
+            order,
             access,
             notify,
             notify_secrets,
@@ -103,7 +113,7 @@ impl Rooms {
             board,
             metrics,
         } = options;
-        let reads = reading(&client);
+        let reads = reading(&client, &order);
         let secrets = secrets(reads.clone(), notify_secrets);
         let guarded = notify.guarded();
         let (teller, sending) = Teller::new(&cluster_name, (notify, secrets.clone()), desk.clone(), stop);
@@ -124,12 +134,20 @@ impl Rooms {
             access,
             teller: Arc::new(teller),
             rollouts,
+            order,
+            at_rest: Semaphore::new(AT_REST),
             board,
             metrics,
             open: RwLock::new(vec![None; count.get()]),
             client,
         };
         (rooms, sending, asking)
+    }
+
+    /// A turn among the looks at rollouts at rest.
+    pub(super) async fn turn_at_rest(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.at_rest.acquire().await.ok()
     }
 
     /// The room of a rollout, if it is open; and a turn in it.
@@ -169,7 +187,7 @@ impl Rooms {
 
     /// A room in which nothing was done yet.
     fn room(&self, term: &Term) -> Room {
-        let client = fenced(&self.client, term.leadership.clone());
+        let client = fenced(&self.client, term.leadership.clone(), &self.order);
         let turns = Turns::default();
         let desk = self.desk.another(turns.clone());
         let hooks = Hooks::new(
@@ -195,6 +213,7 @@ impl Rooms {
             access: self.access.clone(),
             teller: self.teller.clone(),
             rollouts: self.rollouts.clone(),
+            order: self.order.clone(),
             board: self.board.clone(),
             metrics: self.metrics.clone(),
         };
@@ -205,7 +224,7 @@ impl Rooms {
     }
 
     fn of(&self, shard: Shard) -> Vec<Arc<CanaryRollout>> {
-        let mut rollouts = self.rollouts.state();
+        let mut rollouts = self.rollouts.all();
         rollouts.retain(|rollout| shard_of(self.count, rollout) == shard);
         rollouts
     }

@@ -8,8 +8,10 @@ use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -17,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster;
 use super::desk::Desk;
-use super::observe::route_name;
+use super::rollouts::Rollouts;
 use super::rooms::Rooms;
 use super::{Access, Error, reconcile_apart};
 use crate::api::CanaryRollout;
@@ -28,6 +30,7 @@ use crate::notify;
 use crate::prometheus::Prometheus;
 use crate::runtime::client::{reading, scoped};
 use crate::runtime::health::Ready;
+use crate::runtime::order::Order;
 use crate::runtime::shards::{Count, Term};
 use crate::traffic::{self, Traffic};
 
@@ -46,6 +49,8 @@ pub struct Options {
     pub count: Count,
     /// What this process has of each.
     pub terms: Vec<Term>,
+    /// What of its requests goes first.
+    pub order: Order,
     /// Who may have commits written where.
     pub access: Access,
     /// Who is told what happens.
@@ -71,32 +76,28 @@ pub async fn run(
     let (namespace, terms) = (options.namespace.clone(), std::mem::take(&mut options.terms));
     let (desk, news) = Desk::new();
     let stop = CancellationToken::new();
-    let reads = reading(&client);
-    let rollouts: Api<CanaryRollout> = scoped(&reads, namespace.as_deref());
-    let mut controller = Controller::new(rollouts, cluster::watching())
-        .with_config(Config::default().debounce(Duration::from_millis(10)));
-    let store = controller.store();
-    let (rooms, sending, asking) = Rooms::new(client, options, (desk, stop.clone()), store.clone());
+    let reads = reading(&client, &options.order);
+    let rollouts = Rollouts::default();
+    let (store, told) = rollouts.watch(scoped(&reads, namespace.as_deref()));
+    let mut controller =
+        Controller::for_stream(told, store).with_config(Config::default().debounce(Duration::from_millis(10)));
+    let (rooms, sending, asking) = Rooms::new(client, options, (desk, stop.clone()), rollouts.clone());
     let (rooms, client) = (Arc::new(rooms), reads);
     let (sending, asking) = (tokio::spawn(sending), tokio::spawn(asking));
-    let (of_deployment, of_set) = (store.clone(), store.clone());
+    let (of_deployment, of_set) = (rollouts.clone(), rollouts.clone());
     let (cluster, scope) = (&rooms.cluster, namespace.as_deref());
     controller = controller
         .watches_stream(
             cluster.deployments.watch(scoped(&client, scope)),
             move |deployment: Deployment| {
-                rollouts_of(
-                    &of_deployment,
-                    deployment.metadata.namespace.as_deref(),
-                    &deployment.name_any(),
-                )
+                of_deployment.of_deployment(deployment.metadata.namespace.as_deref(), &deployment.name_any())
             },
         )
         // Their pods are counted there before the Deployment knows.
         .watches_stream(
             cluster.replica_sets.watch(scoped(&client, scope)),
             move |set: ReplicaSet| match cluster::owner(&set) {
-                Some(deployment) => rollouts_of(&of_set, set.metadata.namespace.as_deref(), &deployment),
+                Some(deployment) => of_set.of_deployment(set.metadata.namespace.as_deref(), &deployment),
                 None => Vec::new(),
             },
         )
@@ -111,11 +112,16 @@ pub async fn run(
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        let of_route = store.clone();
+        let (kept, of_route) = (rooms.traffic.clone(), rollouts.clone());
+        let told = watcher(api, cluster::watching())
+            .inspect(move |event| kept.told(kind, event.as_ref().ok()))
+            .touched_objects();
         // By name: an adopted route does not say whose it is.
-        controller = controller.watches_with(api, resource, cluster::watching(), move |route: DynamicObject| {
-            rollouts_of_route(&of_route, &route)
-        });
+        controller = controller.watches_stream_with(
+            told,
+            move |route: DynamicObject| of_route.of_route(route.metadata.namespace.as_deref(), &route.name_any()),
+            resource,
+        );
     }
     let attended: JoinSet<()> = terms.into_iter().map(|term| rooms.clone().attend(term)).collect();
     ready.set();
@@ -142,29 +148,6 @@ pub async fn run(
     }
 }
 
-/// The rollouts of this namespace that are concerned.
-fn those(
-    store: &Store<CanaryRollout>,
-    namespace: Option<&str>,
-    is_concerned: impl Fn(&CanaryRollout) -> bool,
-) -> Vec<ObjectRef<CanaryRollout>> {
-    let all = store.state();
-    let concerned = all
-        .iter()
-        .filter(|rollout| rollout.metadata.namespace.as_deref() == namespace && is_concerned(rollout));
-    concerned.map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
-}
-
-fn rollouts_of(
-    store: &Store<CanaryRollout>,
-    namespace: Option<&str>,
-    deployment: &str,
-) -> Vec<ObjectRef<CanaryRollout>> {
-    those(store, namespace, |rollout| {
-        rollout.spec.stable.deployment == deployment || rollout.spec.canary.deployment == deployment
-    })
-}
-
 /// The kind as the cluster serves it. The Gateway API's kinds are watched in any case: their CRDs may come later.
 async fn watched(traffic: &Traffic, kind: traffic::Kind) -> Option<ApiResource> {
     let served = traffic.served(kind).await.unwrap_or_else(|error| {
@@ -173,13 +156,6 @@ async fn watched(traffic: &Traffic, kind: traffic::Kind) -> Option<ApiResource> 
     });
     let common = matches!(kind, traffic::Kind::GrpcRoute | traffic::Kind::HttpRoute);
     served.or_else(|| common.then(|| kind.resource()))
-}
-
-fn rollouts_of_route(store: &Store<CanaryRollout>, route: &DynamicObject) -> Vec<ObjectRef<CanaryRollout>> {
-    let name = route.name_any();
-    those(store, route.metadata.namespace.as_deref(), |rollout| {
-        route_name(rollout) == name
-    })
 }
 
 /// A failed reconcile is tried again soon: it may be the one that takes traffic away.

@@ -5,6 +5,7 @@
 //! written; its successor asks Prometheus for those ticks again, as status says up to where it has counted.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -56,11 +57,13 @@ impl Unwritten {
         now: Timestamp,
     ) -> bool {
         let memory = stands.and_then(|status| status.machine.as_ref());
+        let longest = interval.checked_mul(TICKS).unwrap_or(MINUTE).min(MINUTE);
         let mut entries = self.lock();
         let entry = entries.entry(key.clone()).or_insert_with(|| Entry {
             stands: memory.cloned(),
             after: None,
-            since: now,
+            // Nobody knows when it was written: after a start all would be due together.
+            since: now.checked_sub(spread(key, longest)).unwrap_or(now),
         });
         if entry.stands.as_ref() != memory {
             // Another process has written it, or a write of ours whose answer was lost.
@@ -70,7 +73,6 @@ impl Unwritten {
                 since: now,
             };
         }
-        let longest = interval.checked_mul(TICKS).unwrap_or(MINUTE).min(MINUTE);
         // A clock that was set back makes it due.
         let kept = (SignedDuration::ZERO..longest).contains(&now.duration_since(entry.since));
         if kept {
@@ -98,6 +100,15 @@ impl Unwritten {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A time below this one, the same for the same rollout.
+fn spread(key: &Key, within: SignedDuration) -> SignedDuration {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    let within = u64::try_from(within.as_millis()).unwrap_or(0);
+    let ms = hasher.finish().checked_rem(within).unwrap_or(0);
+    SignedDuration::from_millis(i64::try_from(ms).unwrap_or(0))
 }
 
 /// Whether a tick was counted, and nothing has changed but its counts and the words about them.
@@ -207,6 +218,22 @@ mod tests {
         );
         unwritten.written(&key(), &due, at(60));
         assert!(unwritten.keep(&key(), Some(&due), &status(&state(80)), TICK, at(80)));
+    }
+
+    #[test]
+    fn after_a_start_not_all_are_due_together() {
+        let due: std::collections::BTreeSet<i64> = (0..100)
+            .map(|nth| {
+                let (unwritten, stands) = (Unwritten::default(), status(&state(0)));
+                let key = Key::new(&format!("web-{nth}")).within("prod");
+                let due = |seconds: &i64| {
+                    let seconds = 20 * seconds;
+                    !unwritten.keep(&key, Some(&stands), &status(&state(seconds)), TICK, at(seconds))
+                };
+                20 * (1..).find(due).unwrap()
+            })
+            .collect();
+        assert_eq!(due.into_iter().collect::<Vec<_>>(), [40, 60, 80]);
     }
 
     #[test]

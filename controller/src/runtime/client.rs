@@ -14,6 +14,7 @@ use kube::{Api, Client, Config, Resource};
 use tower::{BoxError, Layer, Service};
 
 use super::lease::Leadership;
+use super::order::Order;
 
 /// The lease must last for so long when a write is begun: no caller waits longer for an answer.
 const WRITE: Duration = Duration::from_secs(5);
@@ -56,16 +57,17 @@ pub fn unfenced(config: Config) -> anyhow::Result<Client> {
     Client::try_from(config).context("the cluster's configuration can't be used")
 }
 
-/// The same client, with its writes fenced: none is begun unless the lease outlasts it, and one that was not sent when the lease ended
-/// is not sent any more. All that are made of one share its connections.
-pub fn fenced(client: &Client, leadership: Leadership) -> Client {
+/// The same client, whose requests keep the order, with its writes fenced: none is begun unless the lease outlasts it, and one that was
+/// not sent when the lease ended is not sent any more. All that are made of one share its connections.
+pub fn fenced(client: &Client, leadership: Leadership, order: &Order) -> Client {
     let namespace = client.default_namespace().to_owned();
-    Client::new(Fence(leadership).layer(Connections(client.clone())), namespace)
+    let fenced = Fence(leadership).layer(Connections(client.clone()));
+    Client::new(order.layer(fenced), namespace)
 }
 
 /// The same client, and it only reads.
-pub fn reading(client: &Client) -> Client {
-    fenced(client, Leadership::never())
+pub fn reading(client: &Client, order: &Order) -> Client {
+    fenced(client, Leadership::never(), order)
 }
 
 /// The objects of one namespace, or of the whole cluster.
@@ -145,9 +147,11 @@ where
             return Box::pin(async { Err(NotLeading.into()) });
         }
         let (mut answer, leadership) = (Box::pin(self.inner.call(request)), self.leadership.clone());
-        // A process that is stopped here and woken late is polled before anything else is sent.
+        // Its turn may come late: then it begins with the first poll. A process that is stopped here and woken late is polled before
+        // anything else is sent.
+        let mut needed = WRITE;
         Box::pin(std::future::poll_fn(move |cx| {
-            if leadership.holds_for(Duration::ZERO) {
+            if leadership.holds_for(std::mem::take(&mut needed)) {
                 answer.as_mut().poll(cx).map_err(Into::into)
             } else {
                 Poll::Ready(Err(NotLeading.into()))

@@ -6,5 +6,6 @@ pub mod clock;
 pub mod crash;
 pub mod health;
 pub mod lease;
+pub mod order;
 pub mod shards;
 pub mod telemetry;

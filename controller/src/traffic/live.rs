@@ -1,9 +1,9 @@
 //! A route as it stands in the cluster. Tolerant: a field that is missing has the API's default, one that makes no sense is
 //! passed over. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, OwnerReference};
 use kube::api::DynamicObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 use serin_core::Weight;
 use serin_core::analysis::Sides;
 
@@ -13,6 +13,9 @@ use super::spec::{ROLLOUT_ANNOTATION, RouteSpec};
 
 /// The controller whose word on a route counts. It never sets `observedGeneration`.
 const LINKERD: &str = "linkerd.io/policy-controller";
+
+/// Written by `kubectl apply`, whole.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A route that was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -187,16 +190,36 @@ pub(super) fn owner(object: &DynamicObject) -> String {
     controller.or(writer).unwrap_or_else(|| "somebody".to_owned())
 }
 
-/// Who wrote the weights last, if it was not Serin. The lists of a route are atomic, so whoever wrote one owns it alone.
+/// Who wrote the weights last, if it was not Serin.
 fn writer(object: &DynamicObject) -> Option<String> {
+    let last = last_of_weights(object)?;
+    last.manager.clone().filter(|manager| manager != FIELD_MANAGER)
+}
+
+/// The last write of the weights. The lists of a route are atomic, so whoever wrote one owns it alone.
+fn last_of_weights(object: &DynamicObject) -> Option<&ManagedFieldsEntry> {
     let writes = |fields: &Value| {
         let spec = fields.get("f:spec");
         spec.is_some_and(|spec| ["f:rules", "f:backends"].iter().any(|field| spec.get(field).is_some()))
     };
     let managers = object.metadata.managed_fields.iter().flatten();
     let of_weights = managers.filter(|m| m.fields_v1.as_ref().is_some_and(|fields| writes(&fields.0)));
-    let last = of_weights.max_by_key(|m| m.time.as_ref().map(|time| time.0))?;
-    last.manager.clone().filter(|manager| manager != FIELD_MANAGER)
+    of_weights.max_by_key(|m| m.time.as_ref().map(|time| time.0))
+}
+
+/// The route without what no look reads: of who wrote what, the last write of the weights is left.
+pub(super) fn lean(object: &DynamicObject) -> DynamicObject {
+    let mut object = object.clone();
+    let last = last_of_weights(&object).cloned().map(|mut last| {
+        // That it is of the weights is all that is asked of it.
+        last.fields_v1 = Some(FieldsV1(json!({ "f:spec": { "f:rules": {} } })));
+        last
+    });
+    object.metadata.managed_fields = last.map(|last| vec![last]);
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    object
 }
 
 /// Which deviations from the weights mean anything, where some of the calls go past them.

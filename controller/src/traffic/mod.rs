@@ -12,6 +12,7 @@
 
 mod error;
 mod gateway;
+mod kept;
 mod kind;
 mod live;
 #[cfg(test)]

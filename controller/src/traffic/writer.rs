@@ -6,21 +6,26 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::Client;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams, Preconditions,
+};
+use kube::runtime::watcher::Event;
+use kube::{Client, Resource as _};
 use serde_json::Value;
 use serin_core::Weight;
 
 use super::FIELD_MANAGER;
 use super::error::Error;
+use super::kept::Kept;
 use super::kind::{Kind, written};
 use super::live::{LiveRoute, is_ours, owner};
 use super::repair::{guard, repairs, ties};
 use super::served::Served;
 use super::spec::RouteSpec;
+use crate::runtime::order;
 
-/// The longest wait for one answer of the API server.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait for one answer of the API server, and for the turn before it: the client ends what is on its way sooner.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Tries of one write, when somebody else writes the same object.
 const TRIES: usize = 4;
 
@@ -30,6 +35,7 @@ pub struct Traffic {
     client: Client,
     timeout: Duration,
     served: Served,
+    kept: Kept,
 }
 
 impl std::fmt::Debug for Traffic {
@@ -58,6 +64,7 @@ impl Traffic {
             client,
             timeout,
             served: Served::default(),
+            kept: Kept::default(),
         }
     }
 
@@ -78,7 +85,19 @@ impl Traffic {
     pub async fn read(&self, spec: &RouteSpec) -> Result<Option<LiveRoute>, Error> {
         let live = self.place(spec).await?.get("reading").await;
         let live = live.inspect_err(|error| self.learn(spec.kind, error))?;
+        self.kept.put(spec.kind, (&spec.namespace, &spec.name), live.as_ref());
         Ok(live.map(|object| LiveRoute::of(spec, &object)))
+    }
+
+    /// The route as a watch told it, or as it was written here last; `None` where the API server has to be asked.
+    pub fn kept(&self, spec: &RouteSpec) -> Option<Option<LiveRoute>> {
+        let kept = self.kept.get(spec.kind, &spec.namespace, &spec.name)?;
+        Some(kept.map(|object| LiveRoute::of(spec, &object)))
+    }
+
+    /// Keeps what the watch of a kind told; `None`: it failed.
+    pub fn told(&self, kind: Kind, event: Option<&Event<DynamicObject>>) {
+        self.kept.take(kind, event);
     }
 
     /// Sees that the arms' Services stand, and then the route: a route that names a Service which does not exist fails its
@@ -123,7 +142,9 @@ impl Traffic {
             let sane = kept.filter(|(stable, canary)| Weight::from_backends(*stable, *canary).is_some());
             rules.generated(spec, sane.unwrap_or(written(Weight::ZERO)))
         };
-        let object = place.ensure(&spec.owner, wanted, rules.generated_fields()).await?;
+        let object = place.ensure(&spec.owner, wanted, rules.generated_fields()).await;
+        let object = object.inspect_err(|_| self.kept.doubt(spec.kind, &spec.namespace, &spec.name))?;
+        self.kept.put(spec.kind, (&spec.namespace, &spec.name), Some(&object));
         Ok(LiveRoute::of(spec, &object))
     }
 
@@ -153,9 +174,15 @@ impl Traffic {
             }
             steps.insert(0, guard(&live.resource_version));
             let failed = match place.patch(steps).await {
-                Ok(object) => return Ok(LiveRoute::of(spec, &object)),
+                Ok(object) => {
+                    self.kept.put(spec.kind, (&spec.namespace, &spec.name), Some(&object));
+                    return Ok(LiveRoute::of(spec, &object));
+                }
                 Err(error) if matches!(error, Error::Conflict { .. }) || error.is_unfit() => error,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.kept.doubt(spec.kind, &spec.namespace, &spec.name);
+                    return Err(error);
+                }
             };
             let Some(now) = self.read(spec).await? else {
                 return Err(Error::NotFound {
@@ -246,7 +273,8 @@ impl Place {
     }
 
     async fn get(&self, doing: &'static str) -> Result<Option<DynamicObject>, Error> {
-        match self.call(doing, self.api.get(&self.name)).await {
+        let request = self.request().get(&self.name, &GetParams::default());
+        match self.send(doing, request.map_err(kube::Error::BuildRequest)).await {
             Ok(object) => Ok(Some(object)),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -265,7 +293,23 @@ impl Place {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        self.call(doing, self.api.patch(&self.name, &params, &patch)).await
+        let request = self.request().patch(&self.name, &params, &patch);
+        self.send(doing, request.map_err(kube::Error::BuildRequest)).await
+    }
+
+    fn request(&self) -> kube::core::Request {
+        kube::core::Request::new(DynamicObject::url_path(&self.resource, Some(&self.namespace)))
+    }
+
+    /// What takes traffic away goes before all else.
+    async fn send(
+        &self,
+        doing: &'static str,
+        request: kube::Result<http::Request<Vec<u8>>>,
+    ) -> Result<DynamicObject, Error> {
+        let client = self.api.clone().into_client();
+        let answer = async move { client.request(order::marked(request?)).await };
+        self.call(doing, answer).await
     }
 
     /// Creates the object, or puts right those of its fields that `fields` points to. Nothing is written when it is right.

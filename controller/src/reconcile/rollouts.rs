@@ -1,0 +1,361 @@
+//! All rollouts, as a watch told them or as this process wrote them last, found by what they name. It must not know what is
+//! decided.
+//!
+//! # Guarantees
+//! - What is kept is never older than this process's own last write: the answer of a write is kept at once, and what a watch tells
+//!   of an older version is passed over. After a write whose answer was lost nothing is kept until the API server was asked.
+//! - What others wrote may be unseen for as long as the watch is behind. So a decision that does more than count, or take traffic
+//!   away, is made again on what the API server says; and each status is written over the version that it was decided on.
+//!
+//! # Assumptions
+//! Versions of one resource rise, as Kubernetes says they do. One that is no number is never kept.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use futures::{Stream, StreamExt as _};
+use kube::ResourceExt as _;
+use kube::api::Api;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
+use kube::runtime::watcher::{self, Event, watcher};
+
+use super::access;
+use super::cluster::{slim, watching};
+use super::desk::Key;
+use super::observe::route_name;
+use crate::api::{CanaryRollout, parse};
+
+/// A name in a namespace.
+type Place = (String, String);
+
+/// All of them. Cheap to clone; clones are one.
+#[derive(Clone, Default)]
+pub(super) struct Rollouts(Arc<RwLock<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    /// Whether the watch is up.
+    whole: bool,
+    all: HashMap<Place, Entry>,
+    by_deployment: Index<Place>,
+    by_route: Index<Place>,
+    by_file: Index<access::File>,
+}
+
+struct Entry {
+    rollout: Arc<CanaryRollout>,
+    /// `None` where it can't be told which of two is newer.
+    version: Option<u64>,
+    /// A write of this process may have come later.
+    unsure: bool,
+    files: Vec<access::File>,
+}
+
+/// The rollouts that name something.
+struct Index<K>(HashMap<K, BTreeSet<Place>>);
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq> Index<K> {
+    fn add(&mut self, key: K, of: &Place) {
+        self.0.entry(key).or_default().insert(of.clone());
+    }
+
+    fn remove(&mut self, key: &K, of: &Place) {
+        if let Some(places) = self.0.get_mut(key) {
+            places.remove(of);
+            if places.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    fn get(&self, key: &K) -> impl Iterator<Item = &Place> {
+        self.0.get(key).into_iter().flatten()
+    }
+}
+
+impl Rollouts {
+    /// Keeps what is told, as long as the stream is read; the store is the same objects for kube's controller.
+    pub(super) fn watch(
+        &self,
+        api: Api<CanaryRollout>,
+    ) -> (
+        Store<CanaryRollout>,
+        impl Stream<Item = watcher::Result<CanaryRollout>> + Send + use<>,
+    ) {
+        let (reader, writer) = store();
+        let (kept, objects) = (self.clone(), reader.clone());
+        let told = watcher(api, watching()).modify(|rollout| slim(&mut rollout.metadata));
+        let stream = reflector(writer, told)
+            .inspect(move |event| kept.take(event.as_ref().ok(), &objects))
+            .applied_objects();
+        (reader, stream)
+    }
+
+    /// The rollout; `None` where the API server has to be asked.
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<CanaryRollout>> {
+        let kept = self.read();
+        let entry = kept.all.get(&place_of(key)).filter(|_| kept.whole)?;
+        (entry.version.is_some() && !entry.unsure).then(|| entry.rollout.clone())
+    }
+
+    /// What the API server said to this process, just now.
+    pub(super) fn put(&self, mut rollout: CanaryRollout) -> Arc<CanaryRollout> {
+        slim(&mut rollout.metadata);
+        let rollout = Arc::new(rollout);
+        let mut kept = self.write();
+        if let Some(entry) = kept.all.get_mut(&place(&rollout)) {
+            entry.unsure = false;
+            kept.insert(rollout.clone());
+        }
+        rollout
+    }
+
+    /// A write of this process may have been done or not.
+    pub(super) fn doubt(&self, key: &Key) {
+        if let Some(entry) = self.write().all.get_mut(&place_of(key)) {
+            entry.unsure = true;
+        }
+    }
+
+    /// All that are known.
+    pub(super) fn all(&self) -> Vec<Arc<CanaryRollout>> {
+        let kept = self.read();
+        kept.all.values().map(|entry| entry.rollout.clone()).collect()
+    }
+
+    /// Those whose arm is this Deployment.
+    pub(super) fn of_deployment(&self, namespace: Option<&str>, name: &str) -> Vec<Key> {
+        self.naming(|kept| &kept.by_deployment, namespace, name)
+    }
+
+    /// Those whose route has this name.
+    pub(super) fn of_route(&self, namespace: Option<&str>, name: &str) -> Vec<Key> {
+        self.naming(|kept| &kept.by_route, namespace, name)
+    }
+
+    fn naming(&self, index: fn(&Kept) -> &Index<Place>, namespace: Option<&str>, name: &str) -> Vec<Key> {
+        let named = (namespace.unwrap_or_default().to_owned(), name.to_owned());
+        let kept = self.read();
+        let of = index(&kept).get(&named);
+        of.map(|(namespace, name)| ObjectRef::new(name).within(namespace))
+            .collect()
+    }
+
+    /// All that have a file of their arms in common with this one, which is among them once it is known.
+    pub(super) fn beside(&self, files: &[access::File]) -> Vec<Arc<CanaryRollout>> {
+        let kept = self.read();
+        let places: HashSet<&Place> = files.iter().flat_map(|file| kept.by_file.get(file)).collect();
+        let entries = places.into_iter().filter_map(|place| kept.all.get(place));
+        entries.map(|entry| entry.rollout.clone()).collect()
+    }
+
+    fn take(&self, event: Option<&Event<CanaryRollout>>, objects: &Store<CanaryRollout>) {
+        let mut kept = self.write();
+        match event {
+            // After an error the watch may have missed something, until it tells something again.
+            None => kept.whole = false,
+            Some(Event::Init | Event::InitApply(_)) => {}
+            Some(Event::InitDone) => {
+                let listed = objects.state();
+                let there: HashSet<Place> = listed.iter().map(|rollout| place(rollout)).collect();
+                let gone: Vec<Place> = kept
+                    .all
+                    .keys()
+                    .filter(|place| !there.contains(*place))
+                    .cloned()
+                    .collect();
+                for place in gone {
+                    kept.remove(&place);
+                }
+                for rollout in listed {
+                    kept.insert(rollout);
+                }
+                kept.whole = true;
+            }
+            Some(Event::Apply(rollout)) => {
+                // The very object of the store: it is kept once.
+                let rollout = objects.get(&ObjectRef::from_obj(rollout));
+                rollout.into_iter().for_each(|rollout| kept.insert(rollout));
+                kept.whole = true;
+            }
+            Some(Event::Delete(rollout)) => {
+                kept.remove(&place(rollout));
+                kept.whole = true;
+            }
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Kept> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Kept> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn insert(&mut self, rollout: Arc<CanaryRollout>) {
+        let (place, version) = (place(&rollout), version(&rollout));
+        let known = self.all.get(&place);
+        if known.is_some_and(|known| known.version > version && version.is_some()) {
+            return;
+        }
+        let unsure = known.is_some_and(|known| known.unsure);
+        // Most that is told is a status: what a rollout names stays.
+        let same = known.is_some_and(|known| known.rollout.spec == rollout.spec);
+        let files = if same {
+            known.map(|known| known.files.clone()).unwrap_or_default()
+        } else {
+            self.remove(&place);
+            self.name(&rollout, &place)
+        };
+        self.all.insert(
+            place,
+            Entry {
+                rollout,
+                version,
+                unsure,
+                files,
+            },
+        );
+    }
+
+    /// Adds what the rollout names to the indices.
+    fn name(&mut self, rollout: &CanaryRollout, of: &Place) -> Vec<access::File> {
+        for deployment in deployments(rollout) {
+            self.by_deployment.add((of.0.clone(), deployment.clone()), of);
+        }
+        self.by_route.add((of.0.clone(), route_name(rollout).to_owned()), of);
+        // One that makes no sense has no subtree that it could keep from others.
+        let files = parse(&rollout.spec).map(|parsed| access::files_of(&rollout.spec.git, &parsed.layout));
+        let files = files.unwrap_or_default();
+        for file in &files {
+            self.by_file.add(file.clone(), of);
+        }
+        files
+    }
+
+    fn remove(&mut self, of: &Place) {
+        let Some(Entry { rollout, files, .. }) = self.all.remove(of) else {
+            return;
+        };
+        for deployment in deployments(&rollout) {
+            self.by_deployment.remove(&(of.0.clone(), deployment.clone()), of);
+        }
+        self.by_route
+            .remove(&(of.0.clone(), route_name(&rollout).to_owned()), of);
+        for file in &files {
+            self.by_file.remove(file, of);
+        }
+    }
+}
+
+fn deployments(rollout: &CanaryRollout) -> [&String; 2] {
+    [&rollout.spec.stable.deployment, &rollout.spec.canary.deployment]
+}
+
+fn version(rollout: &CanaryRollout) -> Option<u64> {
+    rollout.metadata.resource_version.as_deref()?.parse().ok()
+}
+
+fn place(rollout: &CanaryRollout) -> Place {
+    (rollout.namespace().unwrap_or_default(), rollout.name_any())
+}
+
+fn place_of(key: &Key) -> Place {
+    (key.namespace.clone().unwrap_or_default(), key.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rollout(version: &str, deployment: &str) -> CanaryRollout {
+        serde_json::from_value(json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
+            "metadata": {"name": "web", "namespace": "prod", "resourceVersion": version},
+            "spec": {
+                "service": {"name": "web", "port": 80}, "stable": {"deployment": deployment},
+                "canary": {"deployment": "web-canary"},
+                "git": {"repository": "https://git.example.com/config.git", "path": "prod", "secretRef": {"name": "config"}},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn key() -> Key {
+        ObjectRef::new("web").within("prod")
+    }
+
+    /// As a watch that has listed this one.
+    fn told(rollouts: &Rollouts, rollout: CanaryRollout) {
+        let mut kept = rollouts.write();
+        kept.insert(Arc::new(rollout));
+        kept.whole = true;
+    }
+
+    fn version_of(rollouts: &Rollouts) -> Option<String> {
+        rollouts.get(&key())?.resource_version()
+    }
+
+    #[test]
+    fn a_write_of_our_own_is_never_unseen() {
+        let rollouts = Rollouts::default();
+        told(&rollouts, rollout("9", "web"));
+        rollouts.put(rollout("10", "web"));
+        told(&rollouts, rollout("9", "web"));
+        assert_eq!(version_of(&rollouts).as_deref(), Some("10"));
+        told(&rollouts, rollout("11", "web"));
+        assert_eq!(version_of(&rollouts).as_deref(), Some("11"));
+    }
+
+    #[test]
+    fn a_write_whose_answer_was_lost_has_the_server_asked() {
+        let rollouts = Rollouts::default();
+        told(&rollouts, rollout("9", "web"));
+        rollouts.doubt(&key());
+        assert_eq!(version_of(&rollouts), None);
+        told(&rollouts, rollout("10", "web"));
+        assert_eq!(version_of(&rollouts), None, "another's write says nothing of ours");
+        rollouts.put(rollout("11", "web"));
+        assert_eq!(version_of(&rollouts).as_deref(), Some("11"));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_not_kept() {
+        let rollouts = Rollouts::default();
+        told(&rollouts, rollout("a9", "web"));
+        assert_eq!(version_of(&rollouts), None);
+    }
+
+    #[test]
+    fn a_rollout_is_found_by_what_it_names_now() {
+        let rollouts = Rollouts::default();
+        told(&rollouts, rollout("9", "web"));
+        let of = |name| rollouts.of_deployment(Some("prod"), name);
+        assert_eq!((of("web"), of("web-canary")), (vec![key()], vec![key()]));
+        assert_eq!(rollouts.of_deployment(Some("dev"), "web"), []);
+        assert_eq!(rollouts.of_route(Some("prod"), "web"), [key()]);
+        let files = {
+            let spec = rollout("9", "web").spec;
+            access::files_of(&spec.git, &parse(&spec).unwrap().layout)
+        };
+        assert_eq!(rollouts.beside(&files).len(), 1);
+        told(&rollouts, rollout("10", "other"));
+        assert_eq!((of("web"), of("other")), (vec![], vec![key()]));
+        rollouts.write().remove(&place_of(&key()));
+        assert!(rollouts.beside(&files).is_empty() && of("other").is_empty());
+        assert!(rollouts.read().by_file.0.is_empty() && rollouts.read().by_route.0.is_empty());
+    }
+}
