@@ -114,11 +114,11 @@ async fn goes_over(environment: &Environment, tester: &Tester) -> anyhow::Result
         by_stable.count() > 0,
         "the lab shows no trap: no call had to go to stable"
     );
-    // Without a pod it has no weight, and goes through the testers' step again.
+    // Without a pod it has no weight, and goes through the testers' step again; pods that are back before Serin looks lost nothing.
+    let written = weights(environment)?;
     ensure!(
-        weights(environment)? == [0, 100, 0, 100, 75, 50, 0],
-        "{:?}",
-        weights(environment)?
+        written == [0, 100, 0, 100, 75, 50, 0] || written == [0, 100, 75, 50, 0],
+        "{written:?}"
     );
     ensure!(
         commits(environment, "promote", "1.1.0").await? == 1,

@@ -109,6 +109,7 @@ pub(super) async fn by_people(lab: Arc<Lab>) -> anyhow::Result<()> {
     let rows: Vec<&str> = history
         .lines()
         .skip(1)
+        .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().nth(1))
         .collect();
     ensure!(rows == ["RolledBack", "Promoted"], "{history}");
