@@ -64,7 +64,7 @@ fn each_condition_is_in_the_list_and_in_the_statuss_own_words() {
         .filter(|word| !word.is_empty())
         .chain(["Ready", "SpecValid"])
         .collect();
-    assert_eq!(conditions.len(), 11, "{conditions:?}");
+    assert_eq!(conditions.len(), 12, "{conditions:?}");
     for condition in conditions {
         assert!(
             LIST.contains(&format!("\n| `{condition}` |")),
