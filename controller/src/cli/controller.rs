@@ -20,6 +20,7 @@ use crate::notify;
 use crate::prometheus::Prometheus;
 use crate::reconcile;
 use crate::runtime::crash;
+use crate::runtime::lease::Leadership;
 use crate::runtime::order::Order;
 use crate::runtime::shards::{self, Count, Keeper};
 use crate::runtime::{client, health, telemetry};
@@ -227,7 +228,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         };
         tokio::spawn(async move {
             let led = async {
-                join_all(leads.iter().cloned().map(async |mut lead| lead.known().await)).await;
+                let mut known = leads.clone();
+                join_all(known.iter_mut().map(Leadership::known)).await;
                 // One who follows is ready to lead; who leads is ready when it watches.
                 if !leads.iter().any(|lead| lead.holds_for(Duration::ZERO)) {
                     ready.set();

@@ -420,7 +420,7 @@ async fn once(
     }
 
     let delivery = cx.desk.delivery(&key);
-    match observe::arms_on_trial(&rollout, &world, &decision.state.phase) {
+    match observe::arms_on_trial(rollout, &world, &decision.state.phase) {
         Some(arms) => cx.speeds.want(&key, arms),
         None => cx.speeds.forget(&key),
     }

@@ -183,7 +183,9 @@ impl Rollouts {
             Some(Event::Apply(rollout)) => {
                 // The very object of the store: it is kept once.
                 let rollout = objects.get(&ObjectRef::from_obj(rollout));
-                rollout.into_iter().for_each(|rollout| kept.insert(rollout));
+                if let Some(rollout) = rollout {
+                    kept.insert(rollout);
+                }
                 kept.whole = true;
             }
             Some(Event::Delete(rollout)) => {

@@ -230,7 +230,7 @@ mod tests {
                     let seconds = 20 * seconds;
                     !unwritten.keep(&key, Some(&stands), &status(&state(seconds)), TICK, at(seconds))
                 };
-                20 * (1..).find(due).unwrap()
+                20 * (1..100).find(due).unwrap()
             })
             .collect();
         assert_eq!(due.into_iter().collect::<Vec<_>>(), [40, 60, 80]);

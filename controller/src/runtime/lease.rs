@@ -111,7 +111,7 @@ impl Leadership {
     async fn wait_for(&mut self, is: impl Fn(Standing) -> bool) {
         if self.0.wait_for(|standing| is(*standing)).await.is_err() {
             // The lease's task has ended, and its own error is what the process ends with.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

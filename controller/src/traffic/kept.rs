@@ -42,7 +42,11 @@ struct Route {
 }
 
 impl Kept {
-    /// The route of this name; `None` where the API server has to be asked.
+    /// The route of this name, or that there is none; `None` where the API server has to be asked.
+    #[expect(
+        clippy::option_option,
+        reason = "nothing known and known to be nothing are two things"
+    )]
     pub(super) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Option<DynamicObject>> {
         let kept = self.lock();
         let routes = kept.get(&kind).filter(|routes| routes.whole)?;
@@ -169,6 +173,7 @@ mod tests {
         .unwrap()
     }
 
+    #[expect(clippy::option_option, reason = "as what it reads")]
     fn version(kept: &Kept) -> Option<Option<String>> {
         let route = kept.get(KIND, "prod", "web")?;
         Some(route.and_then(|route| route.metadata.resource_version))

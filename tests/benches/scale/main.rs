@@ -248,7 +248,7 @@ impl Measured {
     async fn steady(&self, controller: &Controller) -> anyhow::Result<Cell> {
         let log = self.cluster.audit_log().context("the cluster has no audit log")?;
         // From the middle between two ticks to the middle between two others.
-        sleep_until(next_due() + INTERVAL.as_millis().unsigned_abs() as i64 / 2).await;
+        sleep_until(next_due() + i64::try_from(INTERVAL.as_millis())? / 2).await;
         let (from, from_instant, before, asked) =
             (now(), Instant::now(), controller.usage()?, self.source.asked().len());
         sleep(Duration::from_secs_f64(self.minutes * 60.0)).await;

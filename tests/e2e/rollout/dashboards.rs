@@ -20,13 +20,17 @@ const DASHBOARDS: [&str; 3] = [
 ];
 
 /// What the lab has nobody for: the beginning of the metrics' names, and why.
-const NOT_IN_THE_LAB: [(&str, &str); 3] = [
+const NOT_IN_THE_LAB: [(&str, &str); 4] = [
     (
         "container_",
         "cAdvisor's: the lab's kubelet runs processes, and measures none",
     ),
     ("kube_", "kube-state-metrics', which the lab does not run"),
     ("tcp_", "a proxy's connections: the lab's proxies count calls only"),
+    (
+        "process_resident_memory_bytes",
+        "a proxy's: those of the lab are one process",
+    ),
 ];
 
 /// Queries that show what is wrong, and nothing was: without this part of theirs they have data.

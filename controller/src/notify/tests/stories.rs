@@ -105,7 +105,7 @@ fn told(story: &[(Phase, &[Problem])]) -> Vec<AnnouncementStatus> {
             let conditions = Problem::ALL.iter().map(|problem| Condition {
                 type_: problem.condition().to_owned(),
                 // This one is said by its contrary.
-                status: if problems.contains(problem) != (*problem == Problem::SpecRefused) {
+                status: if problems.contains(problem) ^ (*problem == Problem::SpecRefused) {
                     "True"
                 } else {
                     "False"
@@ -148,7 +148,7 @@ fn lines(story: &[(Phase, &[Problem])]) -> Vec<String> {
 fn each_transition_of_a_trial_is_news_once_and_what_only_goes_on_is_none() {
     let run = run("2", began());
     let none: &[Problem] = &[];
-    let story = [
+    let story = vec![
         (Phase::Idle(RestNote::Quiet), none),
         (starting(run.clone()), none),
         (starting(run.clone()), none),

@@ -25,11 +25,11 @@ impl Keeper {
         let transitions = spec.lease_transitions.unwrap_or(0);
         // `acquireTime` stays while the holder stays: it says since when somebody leads.
         let new = match spec.acquire_time {
-            _ if lease.is_none() => self.spec(&self.identity, 0, now.clone(), now),
+            _ if lease.is_none() => held_by(&self.identity, 0, now.clone(), now),
             Some(acquired) if spec.holder_identity.as_deref() == Some(&*self.identity) => {
-                self.spec(&self.identity, transitions, acquired, now)
+                held_by(&self.identity, transitions, acquired, now)
             }
-            _ => self.spec(&self.identity, transitions.saturating_add(1), now.clone(), now),
+            _ => held_by(&self.identity, transitions.saturating_add(1), now.clone(), now),
         };
         let is_held = self.write(shard, lease, new).await?;
         if is_held {
@@ -55,7 +55,7 @@ impl Keeper {
             Some(to) => {
                 let now = MicroTime(clock::now());
                 let transitions = spec.lease_transitions.unwrap_or(0).saturating_add(1);
-                self.spec(to, transitions, now.clone(), now)
+                held_by(to, transitions, now.clone(), now)
             }
             None => LeaseSpec {
                 holder_identity: None,
@@ -82,17 +82,6 @@ impl Keeper {
             None => self.api.create(&params, &object).await,
         };
         won(written).with_context(|| format!("writing the lease {name}"))
-    }
-
-    fn spec(&self, holder: &str, transitions: i32, acquired: MicroTime, now: MicroTime) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            acquire_time: Some(acquired),
-            renew_time: Some(now),
-            lease_transitions: Some(transitions),
-            ..LeaseSpec::default()
-        }
     }
 
     /// Puts this process's number of shards in force.
@@ -166,6 +155,17 @@ impl Keeper {
         if !matches!(gone, Ok(Ok(_))) {
             tracing::debug!("the announcement could not be taken back; it is old in {DURATION:?}");
         }
+    }
+}
+
+fn held_by(holder: &str, transitions: i32, acquired: MicroTime, now: MicroTime) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(holder.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        acquire_time: Some(acquired),
+        renew_time: Some(now),
+        lease_transitions: Some(transitions),
+        ..LeaseSpec::default()
     }
 }
 
