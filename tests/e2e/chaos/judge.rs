@@ -95,10 +95,9 @@ fn steps_are_kept(revision: &Revision, weights: &[&WeightWrite], answered: Times
             (_, 0) => true,
             (0, 25) | (25, 100) => !is_answered && (!revision.is_bad || now == 25),
             (100, 75) | (75, 50) => !revision.is_bad && write.at + SECOND > answered,
-            // On a machine that is too busy one of the two pods may be away for a tick.
-            (100, 50) => !revision.is_bad,
-            // A weight that is taken back while stable is not ready.
-            (75 | 50, 100) => !revision.is_bad,
+            // On a machine that is too busy one of the two pods may be away for a tick; and a weight is taken back while stable is
+            // not ready.
+            (100, 50) | (75 | 50, 100) => !revision.is_bad,
             _ => now == before,
         };
         ensure!(

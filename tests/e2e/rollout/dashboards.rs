@@ -53,7 +53,7 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.commit("1.2.0", None).await?;
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
 
-    let mut excused = BTreeSet::new();
+    let (mut excused, mut without) = (BTreeSet::new(), Vec::new());
     for file in DASHBOARDS {
         let panels = panels(file)?;
         ensure!(panels.len() > 10, "{file} has panels");
@@ -77,7 +77,7 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
                 None => asked,
             };
             // The last scrapes may be on their way.
-            eventually(&format!("{file}: {title} has data ({asked})"), SOON, async || {
+            let seen = eventually(&format!("{file}: {title} has data ({asked})"), SOON, async || {
                 let series = lab.prometheus.query_since(&asked, began).await?;
                 ensure!(
                     series.iter().any(has_number),
@@ -86,9 +86,11 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
                 );
                 Ok(())
             })
-            .await?;
+            .await;
+            without.extend(seen.err().map(|error| format!("{error:#}")));
         }
     }
+    ensure!(without.is_empty(), "panels without data: {without:#?}");
     let excuses = NOT_IN_THE_LAB.len() + NOTHING_WRONG.len();
     ensure!(
         excused.len() == excuses,
