@@ -145,7 +145,7 @@ fn is_its_own(write: &Asked) -> bool {
         ("services", "create" | "patch") => services.contains(&write.name) || write.name.is_empty(),
         ("deployments/scale", "patch") => write.name == CANARY,
         ("events", "create") => true,
-        ("leases", "create" | "update") => write.name == "serin" || write.name.is_empty(),
+        ("leases", "create" | "update" | "patch") => ["", "serin", "serin-members"].contains(&write.name.as_str()),
         ("applications", "patch") => write.namespace == "argocd" && write.name == write_application(write),
         _ => false,
     }

@@ -29,7 +29,7 @@ pub(crate) async fn site(lab: &Arc<Lab>) -> anyhow::Result<Arc<Site>> {
                 "1.2.3",
                 vec![("FAULT_ERROR_RATE", "0.2"), ("FAULT_CODE", "UNIMPLEMENTED")],
             ),
-            ("1.2.4", vec![("FAULT_ERROR_RATE", "0.5"), ("FAULT_ABOVE_RATE", "42")]),
+            ("1.2.4", vec![("FAULT_ERROR_RATE", "0.5"), ("FAULT_ABOVE_RATE", "36")]),
             (
                 "1.2.5",
                 vec![("FAULT_ERROR_RATE", "0.5"), ("FAULT_CLAIM", claim.as_str())],
