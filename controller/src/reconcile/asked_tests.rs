@@ -1,12 +1,12 @@
 use jiff::Timestamp;
 use serde_json::json;
 use serin_core::rollout::{
-    Arm, Ending, GitView, HookPoint, LiveWeight, Occasion, Revision, RollbackGit, RollbackReason, RollingBack, Run,
-    Starting,
+    Arm, Ending, HookPoint, Occasion, Revision, RollbackGit, RollbackReason, RollingBack, Run, Starting,
 };
 
 use super::*;
 use crate::api::parse;
+use crate::reconcile::fixtures::seen_of;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -65,23 +65,8 @@ fn observation(heard: Vec<(Occasion, HookView)>) -> Observation {
         settled: true,
     };
     Observation {
-        stable: arm.clone(),
-        canary: arm,
-        autoscaler: None,
-        weight: LiveWeight::Absent,
-        route_accepted: None,
-        sides: serin_core::analysis::Sides::Neither,
-        writer: None,
-        causes: None,
-        pinned: None,
-        ticks: vec![],
-        sampling_problem: None,
-        preflight: None,
-        baseline: None,
-        git: GitView::default(),
         hooks: heard,
-        command: None,
-        deleted: false,
+        ..seen_of(arm.clone(), arm)
     }
 }
 

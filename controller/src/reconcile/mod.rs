@@ -24,6 +24,7 @@ mod asked;
 mod cluster;
 mod delivered;
 mod desk;
+mod error;
 pub mod facts;
 mod floor;
 mod forecast;
@@ -36,6 +37,7 @@ mod observe;
 pub(crate) mod own;
 mod past;
 mod places;
+mod refusal;
 mod repository;
 mod rollouts;
 mod rooms;
@@ -50,6 +52,10 @@ mod trace;
 mod turns;
 mod unwritten;
 mod way;
+mod writes;
+
+#[cfg(test)]
+mod fixtures;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -57,18 +63,13 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
-use serde_json::json;
-use serin_core::rollout::{
-    Effect, FieldError, LiveWeight, NoteKind, Observation, PhaseName, State, refused, transition,
-};
+use serin_core::rollout::{Effect, LiveWeight, Observation, PhaseName, transition};
 
-use crate::api::{
-    CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER, HookWay, Parsed, parse, parse_receivers,
-};
+use crate::api::{CanaryRollout, FINALIZER, Parsed, parse};
 use crate::board::{Board, Deployed, Key as BoardKey, Scaler};
 use crate::gitops::GitOps;
 use crate::metrics::Metrics;
@@ -81,24 +82,23 @@ use crate::runtime::shards::{Count, Shard};
 use crate::traffic::Traffic;
 use cluster::{Cluster, Reads};
 use desk::Desk;
+use error::{API_TIMEOUT, call, is_conflict, is_forbidden};
 use hooks::Hooks;
 use observe::{Look, Sampled, World};
+use refusal::{Refusal, may_make_jobs, may_write, refuse};
 use rollouts::Rollouts;
 use rooms::Rooms;
 use speeds::Speeds;
 use tell::Teller;
 use tracing::Instrument as _;
 use unwritten::{Unwritten, only_counts};
+use writes::{differs, fence, hold, release, write_status};
 
 pub use access::Access;
+pub use error::Error;
 pub use rooms::shard_of;
 pub use run::{Options, run};
 
-/// The longest wait for any answer of the API server once a request has its turn; the lease must last longer before a write is
-/// begun.
-const API_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same, and the wait for its turn.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Decisions that may follow each other at once, before other rollouts have their turn.
 const DECISIONS: usize = 8;
 
@@ -160,74 +160,10 @@ impl Context {
     }
 }
 
-/// Why a reconcile did not come to its end; it is tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server refused, or did not answer.
-    #[error("{doing}: the API server says: {source}")]
-    Api {
-        /// What was being done, to what.
-        doing: String,
-        /// The API server's words.
-        #[source]
-        source: Box<kube::Error>,
-    },
-    /// The API server did not answer in time.
-    #[error("{doing}: the API server did not answer in {PATIENCE:?}; it is tried again")]
-    Timeout {
-        /// What was being done, to what.
-        doing: String,
-    },
-    /// The route could not be read or written.
-    #[error(transparent)]
-    Traffic(#[from] crate::traffic::Error),
-    /// Status holds a memory that this version can't read.
-    #[error(
-        "reading status.machine: {0}; was it written by a newer version? Remove it only when no revision is on trial"
-    )]
-    Memory(#[source] serde_json::Error),
-    /// A bug: of this rollout's reconcile, and of no other.
-    #[error("reconciling panicked, which is a bug of Serin's; please report it with the log: {0}")]
-    Panicked(String),
-    /// Another replica may lead by now.
-    #[error("the lease runs out; nothing is written any more")]
-    NotLeading,
-}
-
-/// One call of the API server, in time.
-async fn call<T>(doing: impl Fn() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(PATIENCE, call).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(Error::Api {
-            doing: doing(),
-            source: Box::new(source),
-        }),
-        Err(_) => Err(Error::Timeout { doing: doing() }),
-    }
-}
-
-/// Whether the error says that the object was written by somebody else meanwhile.
-fn is_conflict(error: &Error) -> bool {
-    status_code(error) == Some(409)
-}
-
-/// Whether the error says that Serin's account lacks a permission.
-fn is_forbidden(error: &Error) -> bool {
-    status_code(error) == Some(403)
-}
-
-fn status_code(error: &Error) -> Option<u16> {
-    let Error::Api { source, .. } = error else { return None };
-    match &**source {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
-}
-
 /// As [`reconcile`], in the room of the rollout's shard; a panic is this rollout's error, and the others go on. Those at rest wait for
 /// each other, and nobody else does.
 async fn reconcile_apart(cached: Arc<CanaryRollout>, rooms: Arc<Rooms>) -> Result<Action, Error> {
-    let waited = if is_at_rest(&cached) {
+    let _turn_at_rest = if is_at_rest(&cached) {
         rooms.turn_at_rest().await
     } else {
         None
@@ -237,9 +173,7 @@ async fn reconcile_apart(cached: Arc<CanaryRollout>, rooms: Arc<Rooms>) -> Resul
         return Ok(Action::await_change());
     };
     // On the heap only once it begins: thousands wait for their turn.
-    let done = Box::pin(apart(reconcile(cached, cx))).await;
-    drop(waited);
-    done
+    Box::pin(apart(reconcile(cached, cx))).await
 }
 
 fn is_at_rest(rollout: &CanaryRollout) -> bool {
@@ -284,7 +218,7 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
         };
         if !cx.has(&rollout) {
             // Its spec names another branch by now, and this change wakes the shard that has it.
-            cx.forget(&ObjectRef::from_obj(&*cached));
+            cx.forget(&key);
             return Ok(Action::await_change());
         }
         if !cx.leadership.is_to_stay() {
@@ -534,201 +468,6 @@ fn next_tick(parsed: &Parsed, now: Timestamp) -> Timestamp {
         .saturating_mul(length)
         .saturating_add(settle);
     Timestamp::from_millisecond(next).unwrap_or(now)
-}
-
-/// Whether a status is worth a write: times and estimates alone are not.
-fn differs(before: &CanaryRolloutStatus, after: &CanaryRolloutStatus) -> bool {
-    let mut before = before.clone();
-    before.next = after.next;
-    before.latency.clone_from(&after.latency);
-    before != *after
-}
-
-/// Why a rollout is not worked on: the reason of its condition and of its event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    /// A field makes no sense, or names what is not there.
-    InvalidField,
-    /// Serin's allow-list does not have it.
-    NotAllowed,
-    /// Another rollout has the same subtree.
-    SubtreeTaken,
-}
-
-impl Refusal {
-    fn reason(self) -> &'static str {
-        match self {
-            Self::InvalidField => "InvalidField",
-            Self::NotAllowed => "NotAllowed",
-            Self::SubtreeTaken => "SubtreeTaken",
-        }
-    }
-}
-
-/// Whether Serin may write where the rollout asks for it, and nobody else does.
-fn may_write(cx: &Context, rollout: &CanaryRollout, parsed: &Parsed) -> Result<(), (Refusal, FieldError)> {
-    if rollout.metadata.deletion_timestamp.is_some() {
-        // It writes no more commits, and has to be let go of.
-        return Ok(());
-    }
-    let namespace = rollout.namespace().unwrap_or_default();
-    let (access, layout) = (&cx.access, &parsed.layout);
-    access
-        .check(&namespace, &rollout.spec.git, layout)
-        .map_err(|error| (Refusal::NotAllowed, error))?;
-    let others = cx.rollouts.beside(&access::files_of(&rollout.spec.git, layout));
-    access::taken(access, rollout, layout, others.iter().map(|other| &**other))
-        .map_err(|error| (Refusal::SubtreeTaken, error))
-}
-
-/// Whether the rollout's hooks are of kinds that the controller's configuration allows.
-fn may_make_jobs(cx: &Context, parsed: &Parsed) -> Result<(), FieldError> {
-    let mut calls = parsed.hooks.iter();
-    match calls.position(|call| matches!(call.way, HookWay::Job(_))) {
-        Some(i) if !cx.hooks.has_jobs() => Err(FieldError::new(
-            format!("spec.hooks[{i}].job"),
-            "Serin makes no Jobs, as whoever edits a rollout could run pods by them; whoever runs Serin may allow it \
-             by `hooks.jobs` of its chart",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// A rollout that cannot be worked on: said in status and in an event. What is on trial loses its traffic and pauses; nothing else
-/// is touched.
-async fn refuse(
-    cx: &Context,
-    api: &Api<CanaryRollout>,
-    rollout: &CanaryRollout,
-    why: Refusal,
-    errors: &[FieldError],
-) -> Result<Next, Error> {
-    let (key, now) = (ObjectRef::from_obj(rollout), clock::now());
-    let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
-    let deleted = rollout.metadata.deletion_timestamp.is_some();
-    let memory = status::memory(Some(&before)).ok();
-    let on_trial = |state: &State| {
-        matches!(
-            state.phase.name(),
-            PhaseName::Starting | PhaseName::Progressing | PhaseName::Paused
-        )
-    };
-    if deleted || memory.as_ref().is_some_and(on_trial) {
-        // What can't be judged gets no traffic. Without a plan there is no drain, but all traffic on stable there is.
-        act::stop(cx, rollout).await?;
-    }
-    let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let paused = memory.as_ref().filter(|_| !deleted);
-    let paused = paused.and_then(|memory| refused(memory, now));
-    let after = status::refused(
-        &before,
-        rollout.metadata.generation,
-        (why.reason(), &message),
-        paused.as_ref(),
-        now,
-    );
-    let mut after = after.map_err(Error::Memory)?;
-    let states = memory.as_ref().filter(|_| !deleted);
-    let states = states.map(|memory| (memory, paused.as_ref().unwrap_or(memory)));
-    let is_news = differs(&before, &after);
-    let own = parse_receivers("spec.notify", &rollout.spec.notify).unwrap_or_default();
-    let telling = cx.teller.begin(rollout, &own);
-    let dropped = states.map_or(0, |(was, is)| telling.record((was, &before), (is, &mut after), now));
-    let about = before.trial.as_deref();
-    if is_news {
-        tracing::warn!("the rollout is refused: {message}");
-        act::event(cx, (rollout, about), NoteKind::Warning, why.reason(), &message).await;
-    }
-    if differs(&before, &after) {
-        write_status(cx, api, rollout, &after).await?;
-        cx.unwritten.forget(&key);
-        telling.recorded(cx, about, dropped).await;
-        if let (Some((was, _)), Some(paused)) = (states, &paused) {
-            measure::recorded(&cx.metrics, &was.phase, &paused.phase);
-        }
-    }
-    // What stands since before a restart may not have been told to all.
-    if let Some((_, is)) = states {
-        telling.send(is, &after, now);
-    }
-    if deleted {
-        release(cx, api, rollout).await?;
-        return Ok(Next::At(Action::await_change()));
-    }
-    // What is missing may come without a change of the rollout itself.
-    Ok(Next::At(Action::requeue(Duration::from_secs(10))))
-}
-
-async fn write_status(
-    cx: &Context,
-    api: &Api<CanaryRollout>,
-    rollout: &CanaryRollout,
-    status: &CanaryRolloutStatus,
-) -> Result<(), Error> {
-    fence(cx)?;
-    let name = rollout.name_any();
-    // Whole, as a merge would mix the memory of two phases; and a rollout that anybody has written since is a conflict.
-    let mut written = rollout.clone();
-    written.status = Some(status.clone());
-    let params = PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    let answer = call(
-        || format!("writing the status of {name}"),
-        api.replace_status(&name, &params, &written),
-    )
-    .await?;
-    cx.rollouts.put(answer);
-    Ok(())
-}
-
-async fn hold(cx: &Context, api: &Api<CanaryRollout>, rollout: &CanaryRollout) -> Result<(), Error> {
-    let mut finalizers = rollout.finalizers().to_vec();
-    finalizers.push(FINALIZER.to_owned());
-    write_finalizers(cx, api, rollout, &finalizers).await
-}
-
-async fn release(cx: &Context, api: &Api<CanaryRollout>, rollout: &CanaryRollout) -> Result<(), Error> {
-    let finalizers: Vec<_> = rollout
-        .finalizers()
-        .iter()
-        .filter(|f| *f != FINALIZER)
-        .cloned()
-        .collect();
-    write_finalizers(cx, api, rollout, &finalizers).await
-}
-
-async fn write_finalizers(
-    cx: &Context,
-    api: &Api<CanaryRollout>,
-    rollout: &CanaryRollout,
-    finalizers: &[String],
-) -> Result<(), Error> {
-    fence(cx)?;
-    let name = rollout.name_any();
-    let version = &rollout.metadata.resource_version;
-    let patch = json!({ "metadata": { "resourceVersion": version, "finalizers": finalizers } });
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    let answer = call(
-        || format!("writing the finalizers of {name}"),
-        api.patch(&name, &params, &Patch::Merge(patch)),
-    )
-    .await?;
-    cx.rollouts.put(answer);
-    Ok(())
-}
-
-/// Nothing is written when the lease may end before the write does.
-fn fence(cx: &Context) -> Result<(), Error> {
-    if cx.leadership.holds_for(API_TIMEOUT) {
-        Ok(())
-    } else {
-        Err(Error::NotLeading)
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::{Context, Error, floor, own, repository};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
 use crate::prometheus::{ArmTarget, Prometheus, SpeedOf, Target, ticks_between};
-use crate::traffic::{self, LiveRoute, RouteSpec, Testers};
+use crate::traffic::{self, Known, LiveRoute, RouteSpec, Testers};
 
 /// What a look saw.
 pub(super) enum Look {
@@ -73,10 +73,14 @@ pub(super) async fn observe(
     let route = route(rollout, &namespace);
     // What is on its way back goes on without a route: its commit must not wait for one.
     let needed = !deleted && state.phase.name() != PhaseName::RollingBack;
-    let kept = (reads == Reads::Kept).then(|| cx.traffic.kept(&route)).flatten();
-    let read = match kept {
-        Some(live) => Ok(live),
-        None => cx.traffic.read(&route).await,
+    let known = match reads {
+        Reads::Kept => cx.traffic.kept(&route),
+        Reads::Direct => Known::Not,
+    };
+    let read = match known {
+        Known::There(live) => Ok(Some(live)),
+        Known::Absent => Ok(None),
+        Known::Not => cx.traffic.read(&route).await,
     };
     let live = match read {
         Ok(live) => match unfit(&route, live.as_ref()) {

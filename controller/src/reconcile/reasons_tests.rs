@@ -34,7 +34,7 @@ fn each_reason_is_in_the_documented_list() {
     let set_here = [
         between(status, "let (is, reason, text) = match delivery", "Ok(status)\n"),
         between(status, "\nfn conditions(", "/// A commit is kept from the cluster"),
-        between(include_str!("mod.rs"), "fn reason(self) -> &'static str", "\n}\n"),
+        between(include_str!("refusal.rs"), "fn reason(self) -> &'static str", "\n}\n"),
         between(include_str!("desk.rs"), "fn reason(error: &anyhow::Error)", "\n}\n"),
         between(include_str!("desk.rs"), "ON_ITS_WAY: &str =", ";"),
         between(include_str!("../gitops/error.rs"), "pub fn reason(", "\n    }\n"),

@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serin_core::rollout::{Arm, Effect, GitView, LiveWeight, Observation, PhaseName, transition};
+use serin_core::rollout::{Arm, Effect, LiveWeight, Observation, PhaseName, transition};
 
 use super::*;
 use crate::api::parse;
+use crate::reconcile::fixtures::seen_of;
 
 fn fixtures() -> Vec<(PathBuf, CanaryRolloutStatus)> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/status"));
@@ -50,27 +51,14 @@ fn as_it_stood(status: &CanaryRolloutStatus, state: &State) -> Observation {
         hash: "stable".to_owned(),
     };
     let weight = status.weight.map_or(0, |weight| weight.observed);
+    let canary = Arm {
+        desired: if state.phase.run().is_some() { 2 } else { 0 },
+        ..arm(canary)
+    };
     Observation {
-        autoscaler: None,
-        stable: arm(stable),
-        canary: Arm {
-            desired: if state.phase.run().is_some() { 2 } else { 0 },
-            ..arm(canary)
-        },
         weight: LiveWeight::At(Weight::try_from(i64::from(weight)).unwrap()),
-        route_accepted: None,
         sides: serin_core::analysis::Sides::Both,
-        writer: None,
-        causes: None,
-        pinned: None,
-        ticks: vec![],
-        sampling_problem: None,
-        preflight: None,
-        baseline: None,
-        hooks: vec![],
-        git: GitView::default(),
-        command: None,
-        deleted: false,
+        ..seen_of(arm(stable), canary)
     }
 }
 

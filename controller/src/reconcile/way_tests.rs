@@ -1,8 +1,9 @@
 use serde_json::json;
-use serin_core::rollout::{Arm, GitView, LiveWeight, Revision, RollbackReason, Run, Way};
+use serin_core::rollout::{Arm, Revision, RollbackReason, Run, Way};
 
 use super::*;
 use crate::api::parse;
+use crate::reconcile::fixtures::seen_of;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -31,28 +32,6 @@ fn arm(name: &str, settled: bool) -> Arm {
         ready: 1,
         ready_any: 1,
         settled,
-    }
-}
-
-fn seen_of(stable: Arm, canary: Arm) -> Observation {
-    Observation {
-        stable,
-        canary,
-        autoscaler: None,
-        weight: LiveWeight::Absent,
-        route_accepted: None,
-        sides: serin_core::analysis::Sides::Neither,
-        writer: None,
-        causes: None,
-        pinned: None,
-        ticks: vec![],
-        sampling_problem: None,
-        preflight: None,
-        baseline: None,
-        git: GitView::default(),
-        hooks: vec![],
-        command: None,
-        deleted: false,
     }
 }
 

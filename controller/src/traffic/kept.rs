@@ -41,19 +41,39 @@ struct Route {
     text: Box<[u8]>,
 }
 
+/// What is known of an object without asking the API server.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Known<T> {
+    /// Nothing: the API server has to be asked.
+    Not,
+    /// That there is none.
+    Absent,
+    /// The object.
+    There(T),
+}
+
+impl<T> Known<T> {
+    /// The same, of what is made of the object.
+    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Known<U> {
+        match self {
+            Self::Not => Known::Not,
+            Self::Absent => Known::Absent,
+            Self::There(object) => Known::There(make(object)),
+        }
+    }
+}
+
 impl Kept {
-    /// The route of this name, or that there is none; `None` where the API server has to be asked.
-    #[expect(
-        clippy::option_option,
-        reason = "nothing known and known to be nothing are two things"
-    )]
-    pub(super) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Option<DynamicObject>> {
+    /// What is known of the route of this name.
+    pub(super) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Known<DynamicObject> {
         let kept = self.lock();
-        let routes = kept.get(&kind).filter(|routes| routes.whole)?;
+        let Some(routes) = kept.get(&kind).filter(|routes| routes.whole) else {
+            return Known::Not;
+        };
         match routes.all.get(&(namespace.to_owned(), name.to_owned())) {
-            None => Some(None),
-            Some(route) if route.unsure || route.version.is_none() => None,
-            Some(route) => serde_json::from_slice(&route.text).ok().map(Some),
+            None => Known::Absent,
+            Some(route) if route.unsure || route.version.is_none() => Known::Not,
+            Some(route) => serde_json::from_slice(&route.text).map_or(Known::Not, Known::There),
         }
     }
 
@@ -173,10 +193,9 @@ mod tests {
         .unwrap()
     }
 
-    #[expect(clippy::option_option, reason = "as what it reads")]
-    fn version(kept: &Kept) -> Option<Option<String>> {
-        let route = kept.get(KIND, "prod", "web")?;
-        Some(route.and_then(|route| route.metadata.resource_version))
+    fn version(kept: &Kept) -> Known<String> {
+        kept.get(KIND, "prod", "web")
+            .map(|route| route.metadata.resource_version.unwrap())
     }
 
     #[test]
@@ -184,14 +203,14 @@ mod tests {
         let kept = Kept::default();
         kept.take(KIND, Some(&Event::Init));
         kept.take(KIND, Some(&Event::InitApply(route("1"))));
-        assert_eq!(version(&kept), None);
+        assert_eq!(version(&kept), Known::Not);
         kept.take(KIND, Some(&Event::InitDone));
-        assert_eq!(version(&kept), Some(Some("1".to_owned())));
-        assert_eq!(kept.get(KIND, "prod", "other"), Some(None));
+        assert_eq!(version(&kept), Known::There("1".to_owned()));
+        assert_eq!(kept.get(KIND, "prod", "other"), Known::Absent);
         kept.take(KIND, None);
-        assert_eq!(version(&kept), None);
+        assert_eq!(version(&kept), Known::Not);
         kept.take(KIND, Some(&Event::Delete(route("1"))));
-        assert_eq!(version(&kept), Some(None));
+        assert_eq!(version(&kept), Known::Absent);
     }
 
     #[test]
@@ -202,20 +221,20 @@ mod tests {
         }
         kept.put(KIND, ("prod", "web"), Some(&route("10")));
         kept.take(KIND, Some(&Event::Apply(route("9"))));
-        assert_eq!(version(&kept), Some(Some("10".to_owned())));
+        assert_eq!(version(&kept), Known::There("10".to_owned()));
         for event in [Event::Init, Event::InitApply(route("9")), Event::InitDone] {
             kept.take(KIND, Some(&event));
         }
-        assert_eq!(version(&kept), Some(Some("10".to_owned())));
+        assert_eq!(version(&kept), Known::There("10".to_owned()));
         kept.doubt(KIND, "prod", "web");
         kept.take(KIND, Some(&Event::Apply(route("11"))));
         assert_eq!(
             version(&kept),
-            None,
+            Known::Not,
             "its answer was lost, and another's write says nothing of ours"
         );
         kept.put(KIND, ("prod", "web"), None);
-        assert_eq!(version(&kept), Some(None));
+        assert_eq!(version(&kept), Known::Absent);
     }
 
     #[test]
@@ -224,7 +243,10 @@ mod tests {
         for event in [Event::Init, Event::InitApply(route("9")), Event::InitDone] {
             kept.take(KIND, Some(&event));
         }
-        let fields = kept.get(KIND, "prod", "web").unwrap().unwrap().metadata.managed_fields;
+        let Known::There(route) = kept.get(KIND, "prod", "web") else {
+            panic!("it is kept")
+        };
+        let fields = route.metadata.managed_fields;
         let managers: Vec<_> = fields.unwrap().into_iter().filter_map(|entry| entry.manager).collect();
         assert_eq!(managers, ["helm"]);
     }

@@ -25,6 +25,7 @@ mod split;
 mod writer;
 
 pub use error::Error;
+pub use kept::Known;
 pub use kind::Kind;
 pub use live::{Backend, LiveRoute};
 pub use service::{ArmService, container_port};

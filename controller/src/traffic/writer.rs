@@ -16,7 +16,7 @@ use serin_core::Weight;
 
 use super::FIELD_MANAGER;
 use super::error::Error;
-use super::kept::Kept;
+use super::kept::{Kept, Known};
 use super::kind::{Kind, written};
 use super::live::{LiveRoute, is_ours, owner};
 use super::repair::{guard, repairs, ties};
@@ -89,10 +89,10 @@ impl Traffic {
         Ok(live.map(|object| LiveRoute::of(spec, &object)))
     }
 
-    /// The route as a watch told it, or as it was written here last; `None` where the API server has to be asked.
-    pub fn kept(&self, spec: &RouteSpec) -> Option<Option<LiveRoute>> {
-        let kept = self.kept.get(spec.kind, &spec.namespace, &spec.name)?;
-        Some(kept.map(|object| LiveRoute::of(spec, &object)))
+    /// The route as a watch told it, or as it was written here last.
+    pub fn kept(&self, spec: &RouteSpec) -> Known<LiveRoute> {
+        let kept = self.kept.get(spec.kind, &spec.namespace, &spec.name);
+        kept.map(|object| LiveRoute::of(spec, &object))
     }
 
     /// Keeps what the watch of a kind told; `None`: it failed.

@@ -66,13 +66,19 @@ fn a_round_takes_those_along_who_need_the_same_ticks() {
     assert!(!opens(&book.join(&ask("b", 100, 120))), "it is under way");
 }
 
-#[test]
-fn an_answer_is_there_for_whoever_asks_later_and_the_next_tick_is_expected() {
+/// A and b are expected, and a asks.
+fn asked_by_one_of_two() -> (Book, Ask, Joined) {
     let mut book = Book::default();
     book.expect(target("a"), INTERVAL, at(100));
     book.expect(target("b"), INTERVAL, at(100));
     let first = ask("a", 100, 120);
-    let _waits = book.join(&first);
+    let waits = book.join(&first);
+    (book, first, waits)
+}
+
+#[test]
+fn an_answer_is_there_for_whoever_asks_later_and_the_next_tick_is_expected() {
+    let (mut book, first, _waits) = asked_by_one_of_two();
     for ask in book.close(first.key()) {
         answer(&mut book, &ask);
     }
@@ -84,11 +90,7 @@ fn an_answer_is_there_for_whoever_asks_later_and_the_next_tick_is_expected() {
 
 #[test]
 fn an_error_is_told_once_and_asked_for_again() {
-    let mut book = Book::default();
-    book.expect(target("a"), INTERVAL, at(100));
-    book.expect(target("b"), INTERVAL, at(100));
-    let first = ask("a", 100, 120);
-    let _waits = book.join(&first);
+    let (mut book, first, _waits) = asked_by_one_of_two();
     for ask in book.close(first.key()) {
         book.answer(&ask, &Err(Arc::new(SampleError::Panicked)), None);
     }
