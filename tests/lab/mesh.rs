@@ -30,11 +30,23 @@ pub use self::{
     api::{AUDIENCE, Api},
 };
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use kube::Client;
-use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
 
 use self::{fabric::Fabric, real::Launcher};
 use crate::{
@@ -117,6 +129,19 @@ impl Mesh {
     /// Whether pods call Services by their names, and a real proxy takes the calls; else they call [`OUTBOUND_PORT`].
     pub fn is_transparent(&self) -> bool {
         self.launcher.is_some()
+    }
+
+    /// Connects to a Service as a program in the pod at this address does: its proxy takes the connection. `service` is the Service's
+    /// cluster IP and port.
+    ///
+    /// # Errors
+    /// When the pod's proxy, or its network, can't be reached.
+    pub async fn connect(&self, pod: Ipv4Addr, service: SocketAddr) -> io::Result<TcpStream> {
+        if self.is_transparent() {
+            namespaces::connect_from(pod, service).await
+        } else {
+            TcpStream::connect((pod, OUTBOUND_PORT)).await
+        }
     }
 
     /// The API from which real proxies would learn what this mesh does.

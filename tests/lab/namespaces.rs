@@ -3,14 +3,20 @@
 //! is never touched. It must not know which proxy listens there.
 
 use std::{
-    env, fs,
-    net::Ipv4Addr,
+    env,
+    fs::{self, File},
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::{net::TcpStream, sync::oneshot};
 
 use crate::{kubelet::sidecar::PodInfo, net::Net, process::Program};
 
@@ -28,6 +34,8 @@ pub const GROUP: u32 = 2102;
 
 /// Names the network that apart.sh made.
 const APART: &str = "SERIN_APART";
+/// Where ip(8) keeps the networks that it made.
+const NETWORKS: &str = "/run/netns";
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Stands before everything that is done here: fails at the first command that does.
@@ -120,6 +128,25 @@ impl Namespaces {
             );
         }
     }
+}
+
+/// Connects as a program in the pod at this address does: the redirects hold, so its proxy takes the connection and sees where it was
+/// meant to go.
+pub(crate) async fn connect_from(pod: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let (namespace, _) = names(pod);
+    let (tell, told) = oneshot::channel();
+    // In a thread of its own, which ends in that network: none that others use may stay there.
+    thread::spawn(move || tell.send(connect_within(&namespace, to)));
+    let stream = told.await.map_err(io::Error::other)??;
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
+
+/// Moves this thread into the network for good. A connection stays in the network that it was made in.
+fn connect_within(namespace: &str, to: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let network = File::open(Path::new(NETWORKS).join(namespace))?;
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+    std::net::TcpStream::connect_timeout(&to, DEADLINE)
 }
 
 /// A pod's namespace, and the switch's end of its cable: no more than 15 characters.

@@ -4,19 +4,27 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
-use lab::{Lab, Options, PROXY, process::Program, project_root};
+use lab::{Lab, Options, PROXY, kubelet::sidecar::PodInfo, process::Program, project_root};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 
 use super::cluster::{arm_services, at, deploy_arm, image, ip, namespace, ready_pods, route, routes};
 use crate::{
@@ -85,6 +93,7 @@ async fn story(lab: &Lab) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("at {stable}:{canary}"))?;
     }
+    a_story_can_call_as_the_client_does(lab, &client).await?;
     eventually("Prometheus sees the proxies", SOON, || async {
         let query =
             format!("stub_connections_total{{namespace=\"{NAMESPACE}\",deployment=\"client\",direction=\"outbound\"}}");
@@ -147,15 +156,31 @@ async fn beside_each_pod_stands_a_proxy(pods: &[Pod]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// By its proxy, from this very process: what stories do that call themselves.
+async fn a_story_can_call_as_the_client_does(lab: &Lab, client: &Client) -> anyhow::Result<()> {
+    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
+    let apex = services.get("web").await?.spec.and_then(|spec| spec.cluster_ip);
+    let apex = SocketAddr::new(apex.context("web has no address")?.parse()?, 80);
+    let pod = client_pod(lab)?.ip;
+    let mut connection = lab.mesh.connect(pod, apex).await?;
+    let request = b"GET /env HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n";
+    connection.write_all(request).await?;
+    let mut answer = String::new();
+    timeout(SOON, connection.read_to_string(&mut answer)).await??;
+    ensure!(answer.contains("\"HOSTNAME\":\"stable-"), "the answer was {answer}");
+    Ok(())
+}
+
+fn client_pod(lab: &Lab) -> anyhow::Result<PodInfo> {
+    let mut pods = lab.kubelet.pods().into_iter();
+    pods.find(|pod| pod.deployment.as_deref() == Some("client"))
+        .context("there is no client")
+}
+
 /// Who answers when the client's pod calls the Service by its name, a connection each.
 async fn dial(lab: &Lab) -> anyhow::Result<BTreeSet<String>> {
-    let pods = lab.kubelet.pods();
-    let client = pods
-        .iter()
-        .find(|pod| pod.deployment.as_deref() == Some("client"))
-        .context("there is no client")?;
     let dialled = Program::new(env::current_exe()?)
-        .in_network(client.network.clone())
+        .in_network(client_pod(lab)?.network)
         .env(ROLE, "dial")
         .env("TARGET", format!("http://web.{NAMESPACE}.svc.cluster.local/env"))
         .env("DIALS", DIALS.to_string())

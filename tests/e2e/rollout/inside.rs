@@ -2,17 +2,18 @@
 //! not know what a story wants of them.
 
 use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::ListParams};
 use lab::{
     clock,
-    mesh::OUTBOUND_PORT,
     site::{Environment, SERVICE},
 };
 use tokio::{task::JoinHandle, time::sleep};
@@ -22,12 +23,16 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::service_fn;
 use user_proto::{ListUsersRequest, user_service_client::UserServiceClient};
 
 /// Between two calls of a tester.
 const PACE: Duration = Duration::from_millis(25);
 /// Before a stream that ended is opened again.
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// The apex's port of gRPC.
+const PORT: u16 = 50051;
 
 /// A connection to the apex, by the proxy beside the clients.
 async fn channel(environment: &Environment) -> anyhow::Result<Channel> {
@@ -38,10 +43,22 @@ async fn channel(environment: &Environment) -> anyhow::Result<Channel> {
         .await
         .context("looking for the clients' pod")?;
     let mut addresses = clients.into_iter().filter_map(|pod| pod.status?.pod_ip);
-    let address = addresses.next().context("no client has an address")?;
-    let proxy = Endpoint::from_shared(format!("http://{address}:{OUTBOUND_PORT}"))?;
-    let apex = format!("http://{SERVICE}.{namespace}.svc.cluster.local:50051");
-    Ok(proxy.origin(apex.parse()?).connect_lazy())
+    let pod: Ipv4Addr = addresses.next().context("no client has an address")?.parse()?;
+    let services: Api<Service> = Api::namespaced(environment.client(), &namespace);
+    let apex = services.get(SERVICE).await.context("looking for the apex")?;
+    let apex = apex
+        .spec
+        .and_then(|spec| spec.cluster_ip)
+        .context("the apex has no address")?;
+    let apex = SocketAddr::new(apex.parse::<IpAddr>()?, PORT);
+
+    let mesh = Arc::clone(&environment.site.lab.mesh);
+    let connect = service_fn(move |_| {
+        let mesh = Arc::clone(&mesh);
+        async move { mesh.connect(pod, apex).await.map(TokioIo::new) }
+    });
+    let named = Endpoint::from_shared(format!("http://{SERVICE}.{namespace}.svc.cluster.local:{PORT}"))?;
+    Ok(named.connect_with_connector_lazy(connect))
 }
 
 fn revision(metadata: &MetadataMap) -> Option<String> {
