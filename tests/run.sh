@@ -18,6 +18,17 @@ stage() {
   times+=("$(printf '%6d s  %s' $((SECONDS - from)) "$name")")
 }
 
+# Chaos has a lab of its own, and what it has to say is said at the end.
+stories() {
+  local chaos rc=0
+  cargo test --workspace --test e2e --locked -- --ignored chaos >target/chaos.log 2>&1 &
+  chaos=$!
+  cargo test --workspace --test e2e --locked || rc=$?
+  wait "$chaos" || rc=$?
+  cat target/chaos.log
+  return "$rc"
+}
+
 stage "tools of the lab" tests/lab/setup/all.sh
 stage "formatting" cargo fmt --all -- --check
 stage "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -30,8 +41,7 @@ stage "programs and tests" tests/images/build.sh
 # Many wait for a program or a deadline.
 stage "unit and integration tests" env RUST_TEST_THREADS=$(($(nproc) * 3)) cargo test --workspace --lib --bins --example sim --test '?[!2]*' --locked
 stage "doc tests" cargo test --workspace --doc --locked --quiet
-stage "end-to-end tests" cargo test --workspace --test e2e --locked
-stage "chaos, 20 rounds" cargo test --workspace --test e2e --locked -- --ignored chaos
+stage "end-to-end tests, and 20 rounds of chaos beside them" stories
 
 printf '\n==> time by stage\n'
 printf '%s\n' "${times[@]}"

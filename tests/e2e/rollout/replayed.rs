@@ -55,7 +55,7 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     let began: Timestamp = serde_json::from_value(at(&replayed, "/replay/began")?.clone())?;
     let apart = began.duration_since(first.at).abs();
     ensure!(
-        apart <= SignedDuration::from_secs(4),
+        apart <= SignedDuration::from_secs(6),
         "the first weight was written at {}, in the replay at {began}",
         first.at
     );

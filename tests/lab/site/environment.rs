@@ -474,7 +474,7 @@ fn values_of_the_lab() -> Value {
         // The lab has no metrics of pods to scale by.
         "autoscaling": { "enabled": false },
         "probes": { "readiness": { "periodSeconds": 1, "failureThreshold": 2 } },
-        "load": { "enabled": true, "rate": 60 },
+        "load": { "enabled": true, "rate": 40 },
         "rollout": {
             "canary": { "drain": "1s" },
             "analysis": {

@@ -718,7 +718,7 @@ fn run(test: impl Future<Output = ()>) {
 fn few() -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok();
     ProptestConfig {
-        cases: asked.and_then(|cases| cases.parse().ok()).unwrap_or(10),
+        cases: asked.and_then(|cases| cases.parse().ok()).unwrap_or(6),
         max_shrink_iters: 40,
         failure_persistence: None,
         ..ProptestConfig::default()
