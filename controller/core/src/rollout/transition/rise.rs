@@ -21,8 +21,9 @@ pub(super) fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> 
         if let Some(reason) = failure(&p.run, outcome) {
             return cx.roll_back(p.run, reason);
         }
-        // Without traffic and without pods nothing can be seen; how long that may be is the pods' deadline.
-        if !p.from.is_zero() && cx.is_blind(&p.run) {
+        // Without traffic and without pods nothing can be seen; how long that may be is the pods' deadline. What is on the route
+        // counts too: pods that came back before their weight was lowered still have it.
+        if !p.from.max(cx.live()).is_zero() && cx.is_blind(&p.run) {
             return go_blind(cx, p.run, p.step);
         }
     }

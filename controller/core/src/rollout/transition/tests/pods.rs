@@ -87,6 +87,23 @@ fn without_any_pod_the_weight_goes_at_once_and_the_first_step_begins_again() {
 }
 
 #[test]
+fn pods_that_are_back_before_the_weight_was_lowered_lose_it_when_nobody_sees_them() {
+    let mut w = given(50, World::new(STEPS).with_canary("1.1.0"));
+    w.pods_come = false;
+    let waits = |w: &World| w.canary.desired == 3;
+    w.until("the last step waits for its pods", 200, waits);
+    w.lose(0);
+    w.step();
+    assert_eq!(percent(&w), 50, "it is recorded first");
+    w.pods_come = true;
+    w.canary.ready = w.canary.desired;
+    w.sight = Sight::Blind;
+    w.until("the weight is taken away", 100, |w| percent(w) == 0);
+    w.seconds(30);
+    assert_eq!(percent(&w), 0);
+}
+
+#[test]
 fn pods_that_never_return_roll_back_at_the_deadline() {
     let mut w = at_full();
     w.lose(1);
