@@ -41,6 +41,10 @@ model: ## The state machine explored with larger bounds than in `make test`: fau
 chaos: tools build ## ROUNDS=200 faults from SEED=1 on, while revisions arrive; witnesses judge the invariants. 10 minutes.
 	@CHAOS_SEED=$(or $(SEED),1) CHAOS_ROUNDS=$(or $(ROUNDS),200) cargo test --quiet --workspace --test e2e -- --ignored chaos
 
+.PHONY: fuzz
+fuzz: ## All that comes from outside, as libFuzzer makes it up: FUZZ_SECONDS=60 for each target. 10 minutes, half of it to build.
+	@tests/fuzz.sh
+
 .PHONY: bench-git
 bench-git: ## 30 rollbacks in a repository of 20,000 commits and 2,000 rollouts, singly and together; writes target/bench/git.json.
 	@cargo bench --quiet --workspace --profile dev --bench git # the time is git's

@@ -3,6 +3,7 @@
 
 mod access;
 mod chaos;
+mod crowd;
 mod lab;
 mod pod;
 mod proxy;
@@ -29,7 +30,7 @@ const THREADS: usize = 8;
 
 fn stories() -> Vec<Story> {
     // Those of rollouts take longer: begun last, they would run alone in the end.
-    [rollout::stories(), lab::stories(), chaos::stories()]
+    [rollout::stories(), crowd::stories(), lab::stories(), chaos::stories()]
         .into_iter()
         .flatten()
         .collect()

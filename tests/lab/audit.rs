@@ -1,6 +1,7 @@
 //! The API server's audit log: the witness for what was written, by whom and when. It must not ask the controller anything.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
@@ -47,8 +48,12 @@ impl AuditLog {
         let of_namespace = known.weights.iter().filter(|write| write.namespace == namespace);
         let mut writes: Vec<_> = of_namespace.cloned().collect();
         writes.sort_by_key(|write| write.at);
-        // A write that changes nothing of the weights is no change of them.
-        writes.dedup_by(|next, last| (next.stable, next.canary) == (last.stable, last.canary));
+        // A write that changes nothing of the route's weights is no change of them.
+        let mut last = HashMap::new();
+        writes.retain(|write| {
+            let weights = (write.stable, write.canary);
+            last.insert(write.name.clone(), weights) != Some(weights)
+        });
         Ok(writes)
     }
 
@@ -236,6 +241,22 @@ mod tests {
         );
         assert_eq!(weight_write(&event("patch", 409, (1, 1))), None);
         assert_eq!(weight_write(&event("get", 200, (1, 1))), None);
+    }
+
+    #[test]
+    fn a_write_that_changes_nothing_is_left_out_and_the_same_one_of_another_route_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let line = |route: &str, weight: i64| {
+            let mut event = event("patch", 200, (100 - weight, weight));
+            event["objectRef"]["name"] = json!(route);
+            event.to_string() + "\n"
+        };
+        let lines = [("a", 5), ("b", 5), ("a", 5), ("a", 0), ("b", 0)].map(|(route, weight)| line(route, weight));
+        std::fs::write(&path, lines.concat()).unwrap();
+        let writes = AuditLog::new(path).weights("prod").unwrap();
+        let told: Vec<_> = writes.iter().map(|w| (w.name.as_str(), w.canary)).collect();
+        assert_eq!(told, [("a", 5), ("b", 5), ("a", 0), ("b", 0)]);
     }
 
     #[test]

@@ -53,16 +53,21 @@ fn objects(text: &str) -> BTreeMap<(String, String), Value> {
     objects
 }
 
+/// The workload's chart for an environment.
+fn chart(tools: &Tools, environment: &str) -> Program {
+    let root = project_root();
+    Program::new(&tools.helm)
+        .args(["template", "user-service"])
+        .arg(root.join("deploy/charts/user-service"))
+        .args(["--namespace", &format!("user-service-{environment}"), "--values"])
+        .arg(root.join(format!("deploy/environments/{environment}/values.yaml")))
+}
+
 #[tokio::test]
 async fn kustomize_makes_the_same_objects_as_the_chart() {
     let (tools, root) = (Tools::load().unwrap(), project_root());
     for (environment, count) in [("dev", 5), ("staging", 7), ("prod", 11)] {
-        let values = root.join(format!("deploy/environments/{environment}/values.yaml"));
-        let helm = Program::new(&tools.helm)
-            .args(["template", "user-service"])
-            .arg(root.join("deploy/charts/user-service"))
-            .args(["--namespace", &format!("user-service-{environment}"), "--values"])
-            .arg(values);
+        let helm = chart(&tools, environment);
         let kustomize = Program::new(&tools.kubectl)
             .arg("kustomize")
             .arg(root.join("deploy/kustomize/overlays").join(environment));
@@ -121,4 +126,79 @@ async fn the_plain_manifests_are_the_charts() {
         rendered == kept,
         "deploy/install.yaml is behind the chart; run `make generate`"
     );
+}
+
+#[tokio::test]
+async fn helm_finds_nothing_to_complain_of_in_either_chart() {
+    let (tools, root) = (Tools::load().unwrap(), project_root());
+    let lint = |chart: &str| {
+        let lint = Program::new(&tools.helm).args(["lint", "--strict", "--quiet"]);
+        lint.arg(root.join("deploy/charts").join(chart))
+    };
+    for environment in ["dev", "staging", "prod"] {
+        let values = root.join(format!("deploy/environments/{environment}/values.yaml"));
+        text_of(lint("user-service").arg("--values").arg(values)).await;
+    }
+    for namespaced in ["true", "false"] {
+        let set = format!("clusterId=x,namespaced={namespaced}");
+        text_of(lint("serin").args(["--set", &set])).await;
+    }
+}
+
+/// What people type without looking it up: `kubectl logs -f deployment/user-service -n user-service-prod`,
+/// `kubectl port-forward svc/user-service 8080:80 -n user-service-prod`, `argocd app sync user-service-staging`.
+#[tokio::test]
+async fn the_usual_commands_find_what_they_name() {
+    let tools = Tools::load().unwrap();
+    let read = |file: &str| -> Value {
+        serde_saphyr::from_str(&fs::read_to_string(project_root().join(file)).unwrap()).unwrap()
+    };
+    let set = read("argocd/applicationset.yaml");
+    let application = set.pointer("/spec/template").unwrap();
+    assert_eq!(application["metadata"]["name"], "user-service-{{ .env }}");
+    assert_eq!(
+        application["spec"]["destination"]["namespace"],
+        "user-service-{{ .env }}"
+    );
+    for environment in ["dev", "staging", "prod"] {
+        let objects = objects(&text_of(chart(&tools, environment)).await);
+        let find = |kind: &str| &objects[&(kind.to_owned(), "user-service".to_owned())];
+        let namespace = format!("user-service-{environment}");
+        for kind in ["Deployment", "Service", "CanaryRollout"] {
+            assert_eq!(find(kind)["metadata"]["namespace"], namespace, "{kind}");
+        }
+        let ports = find("Service")["spec"]["ports"].as_array().unwrap();
+        let of = |name: &str| ports.iter().find(|port| port["name"] == name).unwrap();
+        assert_eq!([&of("http")["port"], &of("grpc")["port"]], [80, 50051]);
+        let container = find("Deployment").pointer("/spec/template/spec/containers/0").unwrap();
+        // What answers /health and /metrics.
+        assert_eq!(container["livenessProbe"]["httpGet"]["port"], of("http")["targetPort"]);
+    }
+}
+
+#[tokio::test]
+async fn each_environment_is_as_large_as_it_is_meant_to_be() {
+    let tools = Tools::load().unwrap();
+    for (environment, replicas, cpu, memory, scaled) in [
+        ("dev", Some(1), "50m", "64Mi", None),
+        // How many there are says the autoscaler.
+        ("staging", None, "100m", "128Mi", Some((2, 5))),
+        ("prod", None, "200m", "256Mi", Some((3, 10))),
+    ] {
+        let objects = objects(&text_of(chart(&tools, environment)).await);
+        let find = |kind: &str| objects.get(&(kind.to_owned(), "user-service".to_owned()));
+        let deployment = find("Deployment").unwrap();
+        let container = deployment.pointer("/spec/template/spec/containers/0").unwrap();
+        let requests = &container["resources"]["requests"];
+        assert_eq!([&requests["cpu"], &requests["memory"]], [cpu, memory], "{environment}");
+        assert_eq!(deployment["spec"]["replicas"].as_i64(), replicas, "{environment}");
+        let limits = find("HorizontalPodAutoscaler").map(|scaler| {
+            let of = |field: &str| scaler["spec"][field].as_i64().unwrap();
+            (of("minReplicas"), of("maxReplicas"))
+        });
+        assert_eq!(limits, scaled, "{environment}");
+        let variables = container["env"].as_array().unwrap();
+        let is_traced = variables.iter().any(|one| one["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT");
+        assert_eq!(is_traced, environment != "dev", "{environment}");
+    }
 }

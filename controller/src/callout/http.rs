@@ -118,7 +118,7 @@ fn later(response: &Response, now: Timestamp) -> Option<Duration> {
 }
 
 /// `Retry-After`: seconds, or a date.
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }

@@ -9,7 +9,7 @@ mod signature;
 use std::time::Duration;
 
 pub use guard::{Guard, Inside};
-pub use http::{Answered, builder, exchange, send};
+pub use http::{Answered, builder, exchange, retry_after, send};
 pub use secret::{Secret, Secrets};
 pub use signature::{KEY, SIGNATURE, TIMESTAMP, sign, signature};
 

@@ -1,5 +1,6 @@
 //! What must hold for any values file and any text in a commit message: for `cargo fuzz`, and for properties in the tests.
 
+use super::kustomize::{self, NewRevision};
 use super::trailers::{Action, Message, Trailers, named, read, reverts};
 use super::values::Values;
 use super::yaml::KeyPath;
@@ -28,6 +29,45 @@ pub fn values_file(bytes: &[u8]) {
     assert_eq!(
         values.outside(key, edited.root()),
         edited.outside(key, values.root()),
+        "the edit changed the text around it"
+    );
+}
+
+/// No panic; and where a new revision is set in a file of Kustomize, it is what the file says afterwards, and nothing of the text
+/// around it changes.
+///
+/// # Panics
+/// When that does not hold.
+pub fn kustomize_file(bytes: &[u8]) {
+    let Ok(values) = Values::parse(String::from_utf8_lossy(bytes)) else {
+        return;
+    };
+    let Ok(arm) = kustomize::arm(values.root(), None) else {
+        return;
+    };
+    let set = [("env.MODE".to_owned(), "fast: # \"1\"".to_owned())];
+    let new = NewRevision {
+        name: "1.1.0",
+        tag: "1.1.0",
+        repository: None,
+        set: &set,
+    };
+    let Ok(wanted) = kustomize::with_revision(values.root(), &arm.says, None, new) else {
+        return;
+    };
+    let Ok(text) = kustomize::with_arm(&values, &wanted) else {
+        return;
+    };
+    let edited = Values::parse(text).unwrap_or_else(|error| panic!("the edit left no YAML: {error}"));
+    let says = kustomize::arm(edited.root(), None).map(|arm| arm.says);
+    assert!(
+        says.is_ok_and(|says| says == wanted),
+        "it says something else: {edited:?}"
+    );
+    let keys = kustomize::keys(values.root());
+    assert_eq!(
+        values.outside(&keys, edited.root()),
+        edited.outside(&keys, values.root()),
         "the edit changed the text around it"
     );
 }
@@ -101,6 +141,39 @@ mod tests {
             .prop_map(|(lines, end, last)| lines.join(end) + if last { end } else { "" })
     }
 
+    fn kustomizations() -> impl Strategy<Value = String> {
+        let line = prop::sample::select(vec![
+            "resources: [../base]",
+            "images:",
+            "  - name: web # why",
+            "    newTag: '1.0.0'",
+            "    digest: sha256:abc",
+            "- name: other",
+            "commonAnnotations:",
+            "  serin.dev/revision: 1.0.0",
+            "commonAnnotations: {team: a}",
+            "configMapGenerator:",
+            "  - name: web",
+            "    literals: [MODE=slow, LEVEL=1]",
+            "    literals:",
+            "      - MODE=slow # why",
+            "kind: Deployment",
+            "spec:",
+            "  template:",
+            "    metadata:",
+            "      annotations: {a: b}",
+            "    spec:",
+            "      containers:",
+            "        - name: web",
+            "          image: r:5000/web:1 # ours",
+            "          env: [{name: MODE, value: slow}]",
+            "spec: {template: {spec: {containers: [{image: a}]}}}",
+            "# why",
+            "",
+        ]);
+        prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+    }
+
     fn texts() -> impl Strategy<Value = String> {
         let part = prop::sample::select(vec![
             "1.2.0",
@@ -132,6 +205,11 @@ mod tests {
         }
 
         #[test]
+        fn a_new_revision_in_anything_like_a_kustomization_changes_nothing_else(text in kustomizations()) {
+            super::kustomize_file(text.as_bytes());
+        }
+
+        #[test]
         fn any_bytes_are_a_values_file_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             super::values_file(&bytes);
         }
@@ -151,6 +229,7 @@ mod tests {
     fn the_seeds_hold() {
         for (folder, check) in [
             ("values_file", super::values_file as fn(&[u8])),
+            ("kustomize_file", super::kustomize_file),
             ("message", super::message),
         ] {
             let folder = format!("{}/fuzz/corpus/{folder}", env!("CARGO_MANIFEST_DIR"));

@@ -5,7 +5,7 @@ use reqwest::{Client, StatusCode, Url};
 
 use super::{Question, Reply};
 use crate::api::HttpHookSpec;
-use crate::callout::{Failure, Guard, Secret, exchange, sign};
+use crate::callout::{Answered, Failure, Guard, Secret, exchange, sign};
 
 /// One request.
 #[derive(Debug)]
@@ -18,6 +18,17 @@ pub struct Post<'a> {
     pub secret: &'a Secret,
     /// Where to.
     pub spec: &'a HttpHookSpec,
+}
+
+/// What an answer means.
+pub(super) fn reply(answered: &Answered) -> Reply {
+    let (why, after) = (answered.words(), answered.after);
+    match answered.status {
+        StatusCode::ACCEPTED | StatusCode::TOO_EARLY => Reply::Undecided { why, after },
+        status if status.is_success() => Reply::Passed,
+        _ if answered.passes() => Reply::Trouble { why, after },
+        _ => Reply::Failed(why),
+    }
 }
 
 impl Post<'_> {
@@ -37,13 +48,7 @@ impl Post<'_> {
             Err(Failure::Later { why, after }) => return Reply::Trouble { why, after },
             Err(Failure::Never(why)) => return Reply::Failed(why),
         };
-        let (why, after) = (answered.words(), answered.after);
-        match answered.status {
-            StatusCode::ACCEPTED | StatusCode::TOO_EARLY => Reply::Undecided { why, after },
-            status if status.is_success() => Reply::Passed,
-            _ if answered.passes() => Reply::Trouble { why, after },
-            _ => Reply::Failed(why),
-        }
+        reply(&answered)
     }
 
     fn url(&self) -> Result<Url, Failure> {

@@ -4,6 +4,8 @@
 //! Everything that is sent for one occasion carries the same id, so that who is asked can tell repetitions; a Job has it in its name, so
 //! that there is one. No secret is in an answer, a log or an error.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod job;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Queries that users write into a rollout: their variables, and the form in which counters can be counted exactly. Text
 //! only; it must not know a server, nor what is done with a number.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod scope;
 mod selector;
 mod template;

@@ -471,6 +471,8 @@ impl Drop for Environment {
 fn values_of_the_lab() -> Value {
     json!({
         "replicas": 2,
+        // Nobody collects traces in the lab, unless a story does.
+        "traces": { "endpoint": "" },
         // The lab has no metrics of pods to scale by.
         "autoscaling": { "enabled": false },
         "probes": { "readiness": { "periodSeconds": 1, "failureThreshold": 2 } },
