@@ -61,6 +61,10 @@ pub struct Config {
     #[command(flatten)]
     pub traces: TraceConfig,
 
+    /// How much /metrics tells.
+    #[arg(long, env = "METRICS", value_enum, default_value_t = MetricsDetail::Full)]
+    pub metrics: MetricsDetail,
+
     /// Ask the service that runs here whether it is ready, and end with 0 if it is: the health check of a container.
     #[arg(long)]
     pub health: bool,
@@ -209,6 +213,15 @@ pub struct TraceConfig {
     /// Share of the calls without a traceparent that are traced, from 0 to 1. The others follow their caller's decision.
     #[arg(long, env = "TRACE_RATIO", default_value_t = 0.01, value_parser = parse_rate)]
     pub trace_ratio: f64,
+}
+
+/// What /metrics is to tell: each series costs whoever keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MetricsDetail {
+    /// Calls by method and code, how many are in flight, and which version and revision this is.
+    Basic,
+    /// How long calls take with exemplars, what they did to users, connections, calls that were shed, and faults, too.
+    Full,
 }
 
 /// Form of the log's lines.
@@ -406,6 +419,7 @@ mod tests {
             ("--bind-address", "localhost", "BIND_ADDRESS", "invalid IP address"),
             ("--service-revision", "a b", "SERVICE_REVISION", "printable ASCII"),
             ("--log-format", "xml", "LOG_FORMAT", "json"),
+            ("--metrics", "some", "METRICS", "basic"),
             (
                 "--database-url",
                 "users.db",

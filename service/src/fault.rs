@@ -146,6 +146,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MetricsDetail;
     use crate::identity::Identity;
 
     fn faults(fault_error_rate: f64, fault_latency: Duration) -> Option<Faults> {
@@ -163,7 +164,7 @@ mod tests {
             fault_claim: None,
             fault_seed: Some(7),
         };
-        Faults::new(&config, Arc::new(Metrics::new(&identity)))
+        Faults::new(&config, Arc::new(Metrics::new(&identity, MetricsDetail::Full)))
     }
 
     #[test]

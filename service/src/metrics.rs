@@ -14,10 +14,14 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
+use crate::config::MetricsDetail;
 use crate::identity::Identity;
 
 /// The content type of [`Metrics::encode`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Before the names that no other service has.
+const PREFIX: &str = "user_service";
 
 /// From well under a healthy call to well over every sensible objective, in seconds.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -173,7 +177,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(identity: &Identity) -> Self {
+    pub(crate) fn new(identity: &Identity, detail: MetricsDetail) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
             handled: Family::default(),
@@ -187,6 +191,9 @@ impl Metrics {
             users_deleted: Counter::default(),
         };
         metrics.register(identity);
+        if detail == MetricsDetail::Full {
+            metrics.register_details();
+        }
         // A series that appears with its first count has no increase for `rate()` to see.
         for grpc_method in Method::KNOWN {
             drop(metrics.handled.get_or_create(&HandledLabels {
@@ -198,29 +205,18 @@ impl Metrics {
         metrics
     }
 
+    /// What everybody needs: whether calls succeed, and whose they are.
     fn register(&mut self, identity: &Identity) {
         let Self {
             registry,
             handled,
-            handling,
             in_flight,
-            faults,
-            calls_shed,
-            connections_accepted,
-            users_created,
-            users_updated,
-            users_deleted,
+            ..
         } = self;
         registry.register(
             "grpc_server_handled",
             "Calls of user.UserService that ended, by method and status code",
             handled.clone(),
-        );
-        registry.register_with_unit(
-            "grpc_server_handling",
-            "Time from a call's arrival to its end, by method",
-            Unit::Seconds,
-            handling.clone(),
         );
         registry.register(
             "grpc_server_in_flight",
@@ -231,8 +227,30 @@ impl Metrics {
             ("version", identity.version.as_str().to_owned()),
             ("revision", identity.revision.as_str().to_owned()),
         ]);
-        let registry = registry.sub_registry_with_prefix("user_service");
+        let registry = registry.sub_registry_with_prefix(PREFIX);
         registry.register("build", "Which version and revision this process is", build);
+    }
+
+    fn register_details(&mut self) {
+        let Self {
+            registry,
+            handled: _,
+            handling,
+            in_flight: _,
+            faults,
+            calls_shed,
+            connections_accepted,
+            users_created,
+            users_updated,
+            users_deleted,
+        } = self;
+        registry.register_with_unit(
+            "grpc_server_handling",
+            "Time from a call's arrival to its end, by method",
+            Unit::Seconds,
+            handling.clone(),
+        );
+        let registry = registry.sub_registry_with_prefix(PREFIX);
         registry.register("faults_injected", "Faults on purpose, by kind", faults.clone());
         registry.register(
             "calls_shed",
@@ -292,11 +310,37 @@ mod tests {
     use super::*;
 
     fn metrics() -> Metrics {
-        Metrics::new(&Identity {
+        with(MetricsDetail::Full)
+    }
+
+    fn with(detail: MetricsDetail) -> Metrics {
+        let identity = Identity {
             version: "1.2.0".parse().unwrap(),
             revision: "1.2.0-b".parse().unwrap(),
             instance: "pod-1".parse().unwrap(),
-        })
+        };
+        Metrics::new(&identity, detail)
+    }
+
+    #[test]
+    fn basic_metrics_tell_whether_calls_succeed_and_full_ones_how_long_and_what_for() {
+        let families = |detail| {
+            let text = with(detail).encode().unwrap();
+            let names = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let basic = families(MetricsDetail::Basic);
+        assert_eq!(
+            basic,
+            ["grpc_server_handled", "grpc_server_in_flight", "user_service_build"]
+        );
+        let full = families(MetricsDetail::Full);
+        assert!(basic.iter().all(|family| full.contains(family)), "{full:?}");
+        for family in ["grpc_server_handling_seconds", "user_service_users_created"] {
+            assert!(full.iter().any(|found| found == family), "{full:?}");
+        }
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Server {
     /// Serves until `shutdown` is ready, then drains, and returns when the last call has finished.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let Self { config, grpc, http } = self;
-        let metrics = Arc::new(Metrics::new(&config.identity()));
+        let metrics = Arc::new(Metrics::new(&config.identity(), config.metrics));
         let readiness = Readiness::starting().await;
         announce(&config, grpc.address, http.address);
         let url = config.database.url()?;

@@ -200,5 +200,8 @@ async fn each_environment_is_as_large_as_it_is_meant_to_be() {
         let variables = container["env"].as_array().unwrap();
         let is_traced = variables.iter().any(|one| one["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT");
         assert_eq!(is_traced, environment != "dev", "{environment}");
+        let metrics = variables.iter().find(|one| one["name"] == "METRICS");
+        let is_basic = metrics.is_some_and(|one| one["value"] == "basic");
+        assert_eq!(is_basic, environment == "dev", "{environment}");
     }
 }

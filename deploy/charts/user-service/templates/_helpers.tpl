@@ -170,6 +170,10 @@ spec:
               value: {{ $values.connections.maxAge | quote }}
             - name: MAX_CONNECTION_AGE_GRACE
               value: {{ $values.connections.maxAgeGrace | quote }}
+            {{- if ne $values.metrics "full" }}
+            - name: METRICS
+              value: {{ $values.metrics }}
+            {{- end }}
             {{- with $values.traces }}
             {{- if .endpoint }}
             - name: OTEL_EXPORTER_OTLP_ENDPOINT
