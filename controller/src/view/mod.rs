@@ -7,6 +7,7 @@ pub(crate) mod evidence;
 pub(crate) mod hooks;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
+pub(crate) mod timeline;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -35,8 +35,10 @@ function update(said) {
   const around = said.around ?? {};
   show("arms", [it.arms, around.stable, around.canary], ([all]) => all.map((one) => arm(one, around[one.name])));
   show("scaler", around.autoscaler, (scaler) => (scaler ? `Stable's autoscaler: ${scaler.present} pods of ${scaler.least} to ${scaler.most}.` : ""));
-  byId("told-section").hidden = !around.told?.length;
-  show("told", around.told ?? [], (all) => [...all].reverse().map(told));
+  const happened = said.happened ?? [];
+  byId("told-section").hidden = !happened.length;
+  show("told", happened, (all) => [...all].reverse().map(told));
+  byId("told-note").hidden = !happened.some((one) => one.remembered);
   show("arms-note", it.arms, armsNote);
   show("plan", it.plan, plan);
   show("forecast", it.forecast, (forecast) => (forecast ? `Forecast: ${forecast}` : ""));
@@ -89,6 +91,7 @@ function told(one) {
     el("strong", {}, one.warns ? `! ${one.reason}` : one.reason),
     " ",
     one.message,
+    one.remembered ? el("span", { class: "quiet" }, " (from status)") : null,
   );
 }
 
