@@ -46,6 +46,7 @@ const LOOK: &str = r##"
       step: text(find("#plan .now .share")),
       evidence: all("#evidence article").map((one) => [text(one.querySelector("h3").firstChild), text(one.querySelector(".sentence"))]),
       history: all("#history tbody tr").map((row) => [text(row.querySelector("th")), word(row.querySelector(".badge"))]),
+      told: all("#told li strong").map((one) => word(one)),
       watched: window.watched,
       wrong: [...window.wrong, ...elsewhere],
     };
@@ -61,6 +62,8 @@ struct Shown {
     step: String,
     evidence: Vec<(String, String)>,
     history: Vec<(String, String)>,
+    /// Reasons, newest first.
+    told: Vec<String>,
     watched: Vec<String>,
     wrong: Vec<String>,
 }
@@ -103,6 +106,8 @@ impl Reader<'_> {
             let past = status.history.iter();
             let past: Vec<_> = past.map(|one| (one.revision.clone(), one.outcome.clone())).collect();
             ensure!(past == shown.history, "{past:?} {shown:?}");
+            // The last phase's name is the last event's reason.
+            ensure!(shown.told.contains(&shown.phase), "{:?}", shown.told);
             Ok(())
         })
         .await?;
@@ -115,8 +120,14 @@ impl Reader<'_> {
             shown.watched
         );
         ensure!(shown.wrong.is_empty(), "{:?}", shown.wrong);
-        let folder = project_root().join("target/page");
-        self.browser.picture(&folder.join(picture)).await
+        self.picture(picture).await
+    }
+
+    /// Those of docs/ are copies of these.
+    async fn picture(&self, name: &str) -> anyhow::Result<()> {
+        self.browser
+            .picture(&project_root().join("target/page").join(name))
+            .await
     }
 }
 
@@ -172,6 +183,7 @@ pub(super) async fn watched(lab: Arc<Lab>) -> anyhow::Result<()> {
     let quarter = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 25);
     environment.until("25 % on the canary", ROLLBACK, quarter).await?;
     reader.sees_the_trial(25).await?;
+    reader.picture("page-good.png").await?;
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     let good = ["Starting", "Progressing", "Promoting", "Promoted"];
     reader.sees_the_end("1.1.0 is promoted", &good, "promoted.png").await?;
@@ -180,7 +192,7 @@ pub(super) async fn watched(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
     let bad = ["Promoted", "Starting", "Progressing", "RollingBack", "RolledBack"];
     reader
-        .sees_the_end("1.2.0 was rolled back: ", &bad, "rolled-back.png")
+        .sees_the_end("1.2.0 was rolled back: ", &bad, "page-bad.png")
         .await?;
     reader.browser.close().await
 }
