@@ -46,6 +46,7 @@ const LOOK: &str = r##"
       step: text(find("#plan .now .share")),
       evidence: all("#evidence article").map((one) => [text(one.querySelector("h3").firstChild), text(one.querySelector(".sentence"))]),
       history: all("#history tbody tr").map((row) => [text(row.querySelector("th")), word(row.querySelector(".badge"))]),
+      images: all("#arms td:nth-of-type(2)").map(text),
       told: all("#told li strong").map((one) => word(one)),
       watched: window.watched,
       wrong: [...window.wrong, ...elsewhere],
@@ -62,6 +63,8 @@ struct Shown {
     step: String,
     evidence: Vec<(String, String)>,
     history: Vec<(String, String)>,
+    /// Stable's and the canary's.
+    images: Vec<String>,
     /// Reasons, newest first.
     told: Vec<String>,
     watched: Vec<String>,
@@ -84,6 +87,11 @@ impl Reader<'_> {
             let (status, shown) = (self.environment.status().await?, self.look().await?);
             agrees(&status, &shown)?;
             ensure!(shown.step == format!("{weight} %"), "{shown:?}");
+            ensure!(
+                shown.images == ["user-service:1.0.0", "user-service:1.1.0"],
+                "{:?}",
+                shown.images
+            );
             Ok(())
         })
         .await
