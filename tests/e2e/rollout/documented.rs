@@ -44,11 +44,13 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 /// What can be asked at any time, and who may do what.
 async fn at_rest(shell: &Shell<'_>) -> anyhow::Result<()> {
-    let told = shell.give("serin explain NAME", 0).await?;
-    ensure!(
-        told.contains("At the present traffic, ") && told.contains(" calls a second"),
-        "{told}"
-    );
+    eventually("the present traffic is seen", SOON, async || {
+        let told = shell.give("serin explain NAME", 0).await?;
+        let at = told.contains("At the present traffic, ") && told.contains(" calls a second");
+        ensure!(at, "{told}");
+        Ok(())
+    })
+    .await?;
     for (command, says) in [
         ("serin check user-service -n user-service-prod", "user-service"),
         ("serin status -A", "user-service-documented"),
@@ -82,7 +84,11 @@ async fn good(shell: &Shell<'_>, environment: &Environment) -> anyhow::Result<()
     shell.give("kubectl serin pause …", 0).await?;
     shell.give("serin resume", 0).await?;
     until_weight(environment, "Progressing", 25).await?;
-    shell.give("serin promote NAME", 0).await?;
+    // Until the weight was seen there is nothing of the step to skip, and the answer says so.
+    eventually("the step is skipped", SOON, async || {
+        shell.give("serin promote NAME", 0).await.map(drop)
+    })
+    .await?;
     until_weight(environment, "Paused", 50).await?;
     shell.give("serin approve", 0).await?;
     until_weight(environment, "Progressing", 75).await?;
@@ -162,6 +168,12 @@ async fn without_serin(shell: &Shell<'_>, environment: &Environment) -> anyhow::
              --cluster prod --rollout user-service-prod/user-service --revision 1.2.0 --reason \"by hand: Serin is down\"",
             0,
         )
+        .await?;
+    shell
+        .sh(&format!(
+            "kubectl annotate application {} -n argocd argocd.argoproj.io/refresh=normal --overwrite",
+            environment.application()
+        ))
         .await?;
     environment.until_arms("1.1.0", "1.1.0", SOON * 2).await?;
     scale_serin(environment, 1).await?;

@@ -97,7 +97,7 @@ impl<'a> Shell<'a> {
         let namespace = environment.namespace();
         shell
             .sh(&format!(
-                "git clone --quiet {url} config && kubectl config set-context --current --namespace={namespace}"
+                "env -u GIT_DIR git clone --quiet {url} config && kubectl config set-context --current --namespace={namespace}"
             ))
             .await?;
         shell.commands = shell.read();
