@@ -98,7 +98,7 @@ impl Browser {
     /// Keeps a picture of the whole page, as far down as it goes.
     pub async fn picture(&self, file: &Path) -> anyhow::Result<()> {
         let size = self
-            .ask("const page = document.documentElement; return [page.clientWidth, page.scrollHeight];")
+            .ask("return [window.innerWidth, document.documentElement.scrollHeight];")
             .await?;
         let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
         let params = json!({ "captureBeyondViewport": true, "clip": clip });

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_core::rollout::short;
 
@@ -11,6 +11,8 @@ use super::is_trouble;
 use crate::api::{AnswerStatus, CanaryRolloutStatus, HistoryEntry};
 use crate::board::Told;
 
+/// From a decision to its event.
+const MOMENT: SignedDuration = SignedDuration::from_secs(2);
 /// More than anybody reads.
 const MOST: usize = 40;
 
@@ -28,7 +30,8 @@ pub(crate) struct Happened {
 pub(crate) fn of(status: &CanaryRolloutStatus, told: &VecDeque<Told>) -> Vec<Happened> {
     let mut all = remembered(status);
     if let Some(since) = told.iter().filter_map(|told| told.at).min() {
-        // From there on the events say the same in more words.
+        // From there on the events say the same in more words; they are written a moment later than what they tell of.
+        let since = since.checked_sub(MOMENT).unwrap_or(since);
         all.retain(|one| one.at < since);
     }
     all.extend(told.iter().filter_map(|told| {

@@ -51,8 +51,12 @@ async fn at_rest(shell: &Shell<'_>) -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
+    eventually("all proxies are scraped", SOON, async || {
+        let check = "serin check user-service -n user-service-prod";
+        shell.give(check, 0).await.map(drop)
+    })
+    .await?;
     for (command, says) in [
-        ("serin check user-service -n user-service-prod", "user-service"),
         ("serin status -A", "user-service-documented"),
         ("serin completion bash", "promote"),
         ("kubectl describe canaryrollout NAME", "Conditions:"),

@@ -128,13 +128,9 @@ impl Reader<'_> {
             shown.watched
         );
         ensure!(shown.wrong.is_empty(), "{:?}", shown.wrong);
-        self.picture(picture).await
-    }
-
-    /// Those of docs/ are copies of these.
-    async fn picture(&self, name: &str) -> anyhow::Result<()> {
+        // Those of docs/ are copies of these, cut below.
         self.browser
-            .picture(&project_root().join("target/page").join(name))
+            .picture(&project_root().join("target/page").join(picture))
             .await
     }
 }
@@ -191,10 +187,9 @@ pub(super) async fn watched(lab: Arc<Lab>) -> anyhow::Result<()> {
     let quarter = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 25);
     environment.until("25 % on the canary", ROLLBACK, quarter).await?;
     reader.sees_the_trial(25).await?;
-    reader.picture("page-good.png").await?;
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     let good = ["Starting", "Progressing", "Promoting", "Promoted"];
-    reader.sees_the_end("1.1.0 is promoted", &good, "promoted.png").await?;
+    reader.sees_the_end("1.1.0 is promoted", &good, "page-good.png").await?;
 
     environment.commit("1.2.0", None).await?;
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
