@@ -6,6 +6,7 @@ mod blue_green;
 mod contested;
 mod dashboards;
 mod delivered;
+mod documented;
 mod ends;
 mod faults;
 mod hooks;
@@ -43,6 +44,10 @@ pub(crate) fn stories() -> Vec<Story> {
             verdicts::blames_nobody,
         ),
         Story::new("weight_follows_the_canary_pods_that_are_left", lost_pods::story),
+        Story::new(
+            "every_command_of_the_documents_for_operators_does_what_they_say",
+            documented::story,
+        ),
         Story::new(
             "a_route_that_stands_in_git_keeps_all_but_the_two_weights",
             adopted::route,

@@ -21,7 +21,7 @@ const SETUP: Duration = Duration::from_mins(10);
 
 /// A browser with one window.
 ///
-/// Four requests of W3C's WebDriver are all that is needed of it: a client for the whole would bring twenty crates, many of them in a
+/// Four requests of W3C's WebDriver and one of Chromium's own are all that is needed of it: a client for the whole would bring twenty crates, many of them in a
 /// second version.
 #[derive(Debug)]
 pub struct Browser {
@@ -63,7 +63,7 @@ impl Browser {
         let options = json!({
             "binary": chromium,
             // Its sandbox needs more of the kernel than containers give it; the pages are our own.
-            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1600",
+            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1000,1600",
                 format!("--user-data-dir={}", home.path().join("profile").display())],
         });
         let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
@@ -95,13 +95,24 @@ impl Browser {
         answer.context("running a script in the page")
     }
 
-    /// Keeps a picture of the window.
+    /// Keeps a picture of the whole page, as far down as it goes.
     pub async fn picture(&self, file: &Path) -> anyhow::Result<()> {
-        let taken = answer(self.http.get(format!("{}/screenshot", self.session))).await?;
-        let picture = STANDARD.decode(taken.as_str().context("a picture is no text")?)?;
+        let size = self
+            .ask("return [window.innerWidth, document.documentElement.scrollHeight];")
+            .await?;
+        let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
+        let params = json!({ "captureBeyondViewport": true, "clip": clip });
+        let body = json!({ "cmd": "Page.captureScreenshot", "params": params });
+        let taken = post(&self.http, &format!("{}/goog/cdp/execute", self.session), &body).await;
+        let taken = taken.context("taking a picture")?;
+        let picture = taken
+            .get("data")
+            .and_then(Value::as_str)
+            .context("a picture is no text")?;
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         }
+        let picture = STANDARD.decode(picture)?;
         std::fs::write(file, picture).with_context(|| format!("writing {}", file.display()))
     }
 

@@ -1,4 +1,4 @@
-//! The page over made-up rollouts, for work on it and for its pictures: `cargo run -p serin --example page`, then open the address
+//! The page over made-up rollouts, for work on it: `cargo run -p serin --example page`, then open the address
 //! that it prints. No cluster is asked; commands find none.
 
 mod rollouts;

@@ -22,7 +22,8 @@ pub struct Around {
     pub canary: Option<Deployed>,
     /// Stable's autoscaler, while a revision is on trial.
     pub autoscaler: Option<Scaler>,
-    /// Events, oldest first.
+    /// Events since this replica leads, oldest first. Readers are told of them with what happened before.
+    #[serde(skip)]
     pub told: VecDeque<Told>,
 }
 

@@ -1,4 +1,8 @@
-//! `serin explain`: what a spec means, in words. It reads the rollout from the cluster or from a file, and asks nobody anything else.
+//! `serin explain`: what a spec means, in words. It reads the rollout from the cluster or from a file, and from Prometheus the traffic
+//! that it would have.
+
+mod expected;
+mod traffic;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,10 +13,17 @@ use kube::ResourceExt as _;
 use serin_core::analysis::sequential::Role;
 use serin_core::rollout::{Capacity, Hook, OnHookFailure, OnInconclusive, Plan, Step};
 
-use super::rollout::{in_cluster, in_file, parsed};
+use self::expected::expected;
+use self::traffic::{Sight, Traffic};
+use super::rollout::{container_port, in_cluster, in_file, parsed};
 use super::table::table;
 use crate::api::{CanaryRollout, Layout, Parsed};
 use crate::runtime::client;
+
+/// Where Linkerd's own Prometheus is.
+const IN_CLUSTER: &str = "http://prometheus.linkerd-viz.svc.cluster.local:9090";
+/// Calls a second where nobody says how many there are.
+const ASSUMED: u32 = 100;
 
 /// What to explain.
 #[derive(Debug, clap::Args)]
@@ -20,26 +31,61 @@ pub struct Args {
     /// The rollout; with `--file` needed only where there are several.
     #[arg(required_unless_present = "file")]
     name: Option<String>,
-    /// The namespace; the kubeconfig's own when absent.
-    #[arg(long, short, conflicts_with = "file")]
+    /// The namespace; the kubeconfig's own when absent. With `--file`: where the manifest names none.
+    #[arg(long, short)]
     namespace: Option<String>,
     /// A file with a CanaryRollout, such as a chart renders it; `-` is standard input. No cluster is asked.
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Where Linkerd's metrics are, for the present traffic; with `--file` nobody is asked without it.
+    #[arg(long, env = "SERIN_PROMETHEUS_URL", value_name = "URL")]
+    prometheus_url: Option<String>,
+    /// The port on which the containers listen; what the Service in the cluster says, or its own port, when absent.
+    #[arg(long)]
+    container_port: Option<u16>,
+    /// Calls a second to assume, instead of asking for the present ones.
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..))]
+    traffic: Option<u32>,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    let rollout = match (&args.file, &args.name) {
-        (Some(file), name) => in_file(file, name.as_deref())?,
+    let (rollout, namespace, client) = match (&args.file, &args.name) {
+        (Some(file), name) => {
+            let rollout = in_file(file, name.as_deref())?;
+            let namespace = rollout.namespace().or(args.namespace.clone());
+            (rollout, namespace.unwrap_or_else(|| "default".to_owned()), None)
+        }
         (None, name) => {
             let name = name.as_deref().context("name a rollout, or a file with -f")?;
-            in_cluster(client::connect().await?, name, args.namespace.as_deref())
-                .await?
-                .rollout
+            let client = client::connect().await?;
+            let found = in_cluster(client.clone(), name, args.namespace.as_deref()).await?;
+            (found.rollout, found.namespace, Some(client))
         }
     };
     let parsed = parsed(&rollout, &rollout.name_any())?;
-    print!("{}", explain(&rollout, &parsed));
+    let url = args.prometheus_url.as_deref();
+    let url = url.or(client.as_ref().map(|_| IN_CLUSTER));
+    let traffic = match (args.traffic, url) {
+        (Some(traffic), _) => Traffic::assumed(traffic, &parsed, "--traffic says so".to_owned()),
+        (None, None) => {
+            let why =
+                "nobody was asked; --prometheus-url asks for the present traffic, --traffic assumes another".to_owned();
+            Traffic::assumed(ASSUMED, &parsed, why)
+        }
+        (None, Some(url)) => {
+            let port = match args.container_port {
+                Some(port) => port,
+                None => container_port(client.as_ref(), &namespace, &rollout, &rollout.spec.stable.deployment).await?,
+            };
+            let sight = Sight {
+                url,
+                namespace: &namespace,
+                port,
+            };
+            Traffic::at(sight, &rollout, &parsed, ASSUMED).await
+        }
+    };
+    print!("{}{}", explain(&rollout, &parsed), expected(&parsed.plan, &traffic));
     Ok(())
 }
 
@@ -97,9 +143,7 @@ fn explain(rollout: &CanaryRollout, parsed: &Parsed) -> String {
             plan.fast_return
         );
     }
-    if let Some(forecast) = rollout.status.as_ref().and_then(|status| status.forecast.as_ref()) {
-        let _ = writeln!(out, "\nAt the present traffic: {}.", forecast.message);
-    }
+    out.push('\n');
     out
 }
 
@@ -218,77 +262,4 @@ fn percent(share: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::rollout::minimal;
-    use super::*;
-
-    #[test]
-    fn says_what_a_spec_means() {
-        let rollout = minimal(&serde_json::json!({
-            "plan": {"steps": [
-                {"weight": 5, "hold": "2m"}, {"weight": 50, "hold": "5m", "approval": "Required", "onInconclusive": "Pause"},
-                {"weight": 100, "hold": "10m", "atMost": "30m"},
-            ]},
-            "analysis": {"latency": [{"share": "99%", "within": "500ms"}], "successRate": {"objective": "99.9%"}},
-        }));
-        insta::assert_snapshot!(explain(&rollout, &parsed(&rollout, "user-service").unwrap()), @r"
-        user-service rolls revisions of user-service-canary out, beside user-service, for those who call user-service:50051.
-
-        When the canary's revision changes its pods come up first (as large a share of stable's number as the step has of the traffic; at most 10m). Then it gets traffic:
-
-          step 1   5 %     2m to 6m     undecided by then: goes on unproven if nothing speaks against it and it had 100 calls
-          step 2   50 %    5m to 15m    undecided by then: waits for a person; and when it has passed, waits for `serin approve`
-          step 3   100 %   10m to 30m   undecided by then: goes on unproven if nothing speaks against it and it had 100 calls
-
-        That takes at least 17m, and at most 51m beside pauses and the time that pods and commits take.
-
-        It is rolled back by a commit as soon as there is evidence that
-          - fewer than 99.9 % of its calls succeed
-          - more of its calls fail than of stable's, by more than 0.2 % of all
-          - fewer than 99 % of its calls take at most 500 ms
-          - more of its calls are slow than of stable's
-          - outbound-success-rate breaks its limits (reported, not judged)
-
-        A good canary is rolled back with a probability of at most 1 % in a whole trial, however often one looks.
-        Without a fresh scrape for 5m its traffic is taken away, and it waits, without a commit.
-        After the last step it is promoted by a commit to main of https://git.example.com/config.git: canary becomes stable in deploy/environments/prod/values.yaml.
-        One of the last 3 promoted revisions that is committed again is promoted without a canary.
-        ");
-    }
-
-    #[test]
-    fn says_what_hooks_are_for() {
-        let http = serde_json::json!({"url": "https://a.example.com", "secretRef": {"name": "gates"}});
-        let rollout = minimal(&serde_json::json!({"hooks": [
-            {"name": "window", "at": ["BeforePromotion"], "timeout": "4h", "onFailure": "Pause", "http": http},
-            {"name": "ticket", "at": ["AfterPromotion", "OnRollback"], "http": http},
-        ]}));
-        let told = explain(&rollout, &parsed(&rollout, "user-service").unwrap());
-        let window =
-            "The hook window is asked at BeforePromotion, for at most 4h: without a yes it waits for a person.";
-        assert!(told.contains(window), "{told}");
-        let ticket = "The hook ticket is asked at AfterPromotion, OnRollback, for at most 10m: nothing waits for it.";
-        assert!(told.contains(ticket), "{told}");
-    }
-
-    #[test]
-    fn names_every_field_of_a_spec_that_makes_no_sense() {
-        let rollout = minimal(&serde_json::json!({
-            "plan": {"steps": [{"weight": 50, "hold": "2m"}, {"weight": 5, "hold": "soon"}]},
-        }));
-        let told = parsed(&rollout, "user-service").unwrap_err().to_string();
-        assert!(told.contains("\n  spec.plan.steps[1].hold: "), "{told}");
-        assert!(told.contains("\n  spec.plan.steps[1].weight: "), "{told}");
-    }
-
-    #[test]
-    fn finds_the_rollout_among_other_documents() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let one = serde_json::to_string(&minimal(&serde_json::json!({}))).unwrap();
-        std::fs::write(file.path(), format!("kind: Service\n---\n{one}\n---\n# nothing\n")).unwrap();
-        assert_eq!(in_file(file.path(), None).unwrap().name_any(), "user-service");
-        std::fs::write(file.path(), "kind: Service\n").unwrap();
-        let none = format!("{:#}", in_file(file.path(), None).unwrap_err());
-        assert!(none.contains("no CanaryRollout"), "{none}");
-    }
-}
+mod tests;

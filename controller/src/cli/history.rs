@@ -26,16 +26,17 @@ pub struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect().await?;
     let found = in_cluster(client, &args.name, args.namespace.as_deref()).await?;
-    let history = found.rollout.status.unwrap_or_default().history;
+    let history = found.rollout.status.clone().unwrap_or_default().history;
     if args.output == super::status::Output::Table {
-        print!("{}", past(&history));
+        print!("{}", past(&found.rollout.spec.git.repository, &history));
         return Ok(());
     }
     super::status::print(args.output, &history)
 }
 
-/// The past as a table, the newest first; then how far each one's commit came when, and what the metrics said at the end.
-fn past(history: &[HistoryEntry]) -> String {
+/// The past as a table, the newest first; then how far each one's commit came when, what the metrics said at the end, and where
+/// its commits are to be read.
+fn past(repository: &str, history: &[HistoryEntry]) -> String {
     if history.is_empty() {
         return "No revision has ended yet.\n".to_owned();
     }
@@ -59,19 +60,29 @@ fn past(history: &[HistoryEntry]) -> String {
         ]
     }));
     let mut out = table(&rows);
-    for entry in history {
+    for view::Past {
+        entry,
+        canary_link,
+        link,
+    } in view::past(repository, history)
+    {
         let way = view::pipeline::times(entry, |at| at.strftime("%H:%M:%SZ").to_string());
-        if way.is_none() && entry.evidence.is_empty() {
+        let links = [("canary", canary_link), ("answer", link)];
+        if way.is_none() && entry.evidence.is_empty() && links.iter().all(|(_, link)| link.is_none()) {
             continue;
         }
-        let _ = writeln!(
-            out,
-            "\n{}: {}",
-            entry.revision,
-            way.as_deref().unwrap_or("no commit of Serin's")
-        );
+        let way = way.as_deref().unwrap_or(match entry.commit {
+            Some(_) => "its stages were not seen",
+            None => "no commit of Serin's",
+        });
+        let _ = writeln!(out, "\n{}: {way}", entry.revision);
         for sentence in &entry.evidence {
             let _ = writeln!(out, "  {}", view::one_line(sentence));
+        }
+        for (which, link) in links {
+            if let Some(link) = link {
+                let _ = writeln!(out, "  {which} {link}");
+            }
         }
     }
     out
@@ -106,7 +117,7 @@ mod tests {
             },
         ]))
         .unwrap();
-        insta::assert_snapshot!(past(&history), @r"
+        insta::assert_snapshot!(past("https://github.com/shop/config.git", &history), @r"
         REVISION   OUTCOME      ENDED                  TOOK    CALLS   CANARY       ANSWER       REASON
         1.2.0      RolledBack   2026-05-01 10:03:07Z   3m 7s   412     0123456789   89abcdef01   9.1 % of 412 canary calls failed
         1.1.0      Superseded   2026-05-01 09:01:00Z   1m      0       -            -            1.2.0 took its place
@@ -114,11 +125,13 @@ mod tests {
         1.2.0: traffic away 10:02:40Z → committed 10:02:41Z → pushed 10:02:42Z → applied 10:02:50Z → healthy 10:02:55Z
           success-rate: 9.1 % of 412 canary calls failed
           latency-500ms: 0.2 % were slower
+          canary https://github.com/shop/config/commit/0123456789abcdef0123456789abcdef01234567
+          answer https://github.com/shop/config/commit/89abcdef0123456789abcdef0123456789abcdef
         ");
     }
 
     #[test]
     fn says_that_there_is_none() {
-        assert_eq!(past(&[]), "No revision has ended yet.\n");
+        assert_eq!(past("", &[]), "No revision has ended yet.\n");
     }
 }

@@ -10,6 +10,7 @@ mod live;
 pub mod replay;
 pub mod revision;
 mod rollout;
+mod spark;
 pub mod status;
 pub mod steer;
 mod table;

@@ -4,10 +4,13 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client};
 use serde_json::Value;
 
 use crate::api::{CanaryRollout, Parsed, parse};
+use crate::traffic;
 
 /// A rollout of the cluster.
 pub(super) struct InCluster {
@@ -59,6 +62,29 @@ pub(super) fn in_manifest(text: &str, name: Option<&str>) -> anyhow::Result<Cana
     })?;
     ensure!(found.is_empty(), "there are several CanaryRollouts in it; name one");
     serde_json::from_value(one).context("its CanaryRollout is incomplete or has a field of the wrong type")
+}
+
+/// The port on which the containers of a Deployment listen, as the Service in the cluster says it; the Service's own where no
+/// cluster is asked.
+pub(super) async fn container_port(
+    client: Option<&Client>,
+    namespace: &str,
+    rollout: &CanaryRollout,
+    deployment: &str,
+) -> anyhow::Result<u16> {
+    let service = &rollout.spec.service;
+    let own = u16::try_from(service.port).context("spec.service.port is no port")?;
+    let Some(client) = client else { return Ok(own) };
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let (apex, deployment) = tokio::join!(services.get_opt(&service.name), deployments.get_opt(deployment));
+    let apex = apex.with_context(|| format!("reading the Service {namespace}/{}", service.name))?;
+    let deployment = deployment.with_context(|| format!("reading a Deployment of {namespace}"))?;
+    let pod = deployment.and_then(|deployment| deployment.spec?.template.spec);
+    let found = apex
+        .zip(pod)
+        .and_then(|(apex, pod)| traffic::container_port(&apex, own, &pod));
+    Ok(found.unwrap_or(own))
 }
 
 /// The parsed spec of a rollout; an error names every field that makes no sense.

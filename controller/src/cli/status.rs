@@ -8,9 +8,9 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 
-use super::live;
 use super::table::table;
-use crate::api::{CanaryRollout, CanaryRolloutStatus, SampleStatus, SamplesStatus, TickStatus};
+use super::{live, spark};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, SamplesStatus};
 use crate::runtime::client;
 use crate::view;
 
@@ -131,7 +131,7 @@ pub fn details(rollout: &CanaryRollout) -> String {
         let _ = writeln!(out, "  {}", view::one_line(&said));
     }
     if let Some(samples) = &status.samples {
-        out.push_str(&failures(samples));
+        out.push_str(&tick_by_tick(samples));
     }
     out.push_str(&way(rollout, status));
     if let Some(forecast) = &status.forecast {
@@ -149,82 +149,49 @@ pub fn details(rollout: &CanaryRollout) -> String {
     out
 }
 
-/// The promotion or rollback that is under way, or was the last, stage by stage.
+/// The commit that brought the canary, and the promotion or rollback that is under way, or was the last, stage by stage.
 fn way(rollout: &CanaryRollout, status: &CanaryRolloutStatus) -> String {
-    let Some(pipeline) = view::pipeline::of(view::row(rollout).phase, status) else {
-        return String::new();
+    let repository = &rollout.spec.git.repository;
+    let mut out = String::new();
+    if let Some((revision, commit)) = (status.revision.as_ref()).and_then(|of| Some((of, of.commit.as_deref()?))) {
+        let by = revision.author.as_ref().map(|author| format!(" by {author}"));
+        let subject = revision.subject.as_ref().map(|subject| format!(": {subject}"));
+        let (by, subject) = (by.unwrap_or_default(), subject.unwrap_or_default());
+        let words = format!("{} from commit {commit}{by}{subject}", revision.name);
+        let _ = writeln!(out, "\n{}", view::one_line(&words));
+        linked(&mut out, view::link(repository, Some(commit)));
+    }
+    let Some(pipeline) = view::pipeline::of(view::row(rollout).phase, repository, status) else {
+        return out;
     };
     let commit = pipeline.commit.map(|commit| format!(", commit {commit}"));
-    let mut out = format!(
-        "\n{} of {}{}\n",
-        pipeline.kind,
-        pipeline.revision,
-        commit.unwrap_or_default()
-    );
+    let commit = commit.unwrap_or_default();
+    let _ = writeln!(out, "\n{} of {}{commit}", pipeline.kind, pipeline.revision);
+    linked(&mut out, pipeline.link);
     for stage in &pipeline.stages {
         let _ = writeln!(out, "  {}: {}", stage.name, stage.words(|at| at.to_string()));
     }
     out
 }
 
-/// How much of the calls failed tick by tick, as a line an arm.
-pub(super) struct Shares {
-    /// The share that is drawn as high as can be.
-    pub(super) top: f64,
-    pub(super) canary: String,
-    pub(super) stable: String,
-}
-
-/// `·` was not judged, `_` had no calls.
-pub(super) fn shares(samples: &SamplesStatus) -> Shares {
-    let share = |arm: &SampleStatus| {
-        let (bad, all) = (small(arm.failures), small(arm.requests));
-        (all > 0.0).then(|| bad / all)
-    };
-    let judged = samples.ticks.iter().filter(|tick| !tick.left_out);
-    let both = judged.flat_map(|tick| [&tick.canary, &tick.stable]);
-    let top = both.filter_map(share).fold(0.0, f64::max);
-    let line = |of: fn(&TickStatus) -> &SampleStatus| -> String {
-        let tick = |tick: &TickStatus| match share(of(tick)) {
-            _ if tick.left_out => '·',
-            None => '_',
-            Some(share) => bar(share, top),
-        };
-        samples.ticks.iter().map(tick).collect()
-    };
-    Shares {
-        top,
-        canary: line(|tick| &tick.canary),
-        stable: line(|tick| &tick.stable),
+fn linked(out: &mut String, link: Option<String>) {
+    if let Some(link) = link {
+        let _ = writeln!(out, "  {link}");
     }
 }
 
-fn failures(samples: &SamplesStatus) -> String {
+fn tick_by_tick(samples: &SamplesStatus) -> String {
     let (Some(first), Some(last)) = (samples.ticks.first(), samples.ticks.last()) else {
         return String::new();
     };
-    let drawn = shares(samples);
-    format!(
-        "\nFailed calls tick by tick, {} to {} (full height {:.1} %; · not judged, _ no calls)\n  canary  {}\n  stable  {}\n",
-        first.end,
-        last.end,
-        drawn.top * 100.0,
-        drawn.canary,
-        drawn.stable
-    )
-}
-
-/// The eighth of the full height that comes next to a share; any failure is more than none.
-fn bar(share: f64, top: f64) -> char {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let reaches = |eighth: &usize| share * 7.0 <= top * small(i64::try_from(*eighth).unwrap_or(0));
-    let eighth = (0..8).find(reaches).unwrap_or(7);
-    BARS.get(eighth).copied().unwrap_or('█')
-}
-
-#[expect(clippy::cast_precision_loss, reason = "it is drawn in eighths")]
-fn small(count: i64) -> f64 {
-    count as f64
+    let mut out = format!(
+        "\nTick by tick, {} to {} (· not judged, _ no calls; at the end the full height)\n",
+        first.end, last.end
+    );
+    for line in spark::lines(samples, usize::MAX) {
+        let _ = writeln!(out, "  {:<8} {} {}  {}", line.what, line.arm, line.bars, line.most);
+    }
+    out
 }
 
 /// The rollouts as a table.
@@ -327,13 +294,40 @@ mod tests {
         Hooks
           window (Step, step 1) could not say yet, and is asked again; since 2026-11-20T10:00:20Z, until 2026-11-20T10:10:20Z, then it waits for a person: HTTP 202
 
-        Failed calls tick by tick, 2026-11-20T10:00:20Z to 2026-11-20T10:01:20Z (full height 50.0 %; · not judged, _ no calls)
-          canary  ·▃█_
-          stable  ·▂▁▄
+        Tick by tick, 2026-11-20T10:00:20Z to 2026-11-20T10:01:20Z (· not judged, _ no calls; at the end the full height)
+          calls/s  stable ████  5.0
+                   canary ███_  0.5
+          failed   stable ·▂▁▄  50.0 %
+                   canary ·▃█_  50.0 %
 
         Forecast: if the canary is as good as stable, step 2 of 4 takes about 480 more calls on it
           step 2 (25 %): about 480 calls, 48s
           step 3 (50 %): no number of calls would do
+        ");
+    }
+
+    #[test]
+    fn shows_the_commits_and_where_to_read_them() {
+        let mut rollout = rollout();
+        rollout.spec.git.repository = "https://gitlab.example.com/shop/config.git".to_owned();
+        rollout.status = serde_json::from_value(serde_json::json!({
+            "phase": "RollingBack",
+            "revision": {"name": "1.2.0", "commit": "0a1b2c", "author": "Jane", "subject": "Canary\n1.2.0"},
+            "rollback": {"revision": "1.2.0", "trafficAt": "2026-11-20T10:00:00Z", "commit": "3d4e5f"},
+        }))
+        .unwrap();
+        insta::assert_snapshot!(details(&rollout), @r"
+
+        1.2.0 from commit 0a1b2c by Jane: Canary 1.2.0
+          https://gitlab.example.com/shop/config/-/commit/0a1b2c
+
+        Rollback of 1.2.0, commit 3d4e5f
+          https://gitlab.example.com/shop/config/-/commit/3d4e5f
+          traffic away: 2026-11-20T10:00:00Z
+          committed: now
+          pushed: -
+          applied: -
+          healthy: -
         ");
     }
 

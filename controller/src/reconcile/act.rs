@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use serin_core::Weight;
-use serin_core::rollout::{Effect, Note, NoteKind, Phase};
+use serin_core::rollout::{Effect, Note, Phase};
 use tracing::Instrument as _;
 
 use super::arms;
@@ -20,9 +18,8 @@ use super::desk::{Question, Reply};
 use super::facts::Sources;
 use super::git::Job;
 use super::observe::{World, past, route};
-use super::{Context, Error, call, fence, floor, trace};
-use crate::api::{CanaryRollout, FIELD_MANAGER, TRIAL_ANNOTATION};
-use crate::board::{Key, Told};
+use super::{Context, Error, call, events, fence, floor, trace};
+use crate::api::{CanaryRollout, FIELD_MANAGER};
 use crate::linkerd::preflight;
 use crate::runtime::clock;
 use crate::runtime::crash::{self, Point};
@@ -67,6 +64,8 @@ pub(super) struct About<'a> {
 struct Done {
     outcome: Outcome,
     asked: Vec<Question>,
+    /// Events.
+    told: usize,
 }
 
 async fn carry_out(
@@ -74,7 +73,7 @@ async fn carry_out(
     about: About<'_>,
     world: &World,
     effect: &Effect,
-    Done { outcome, asked }: &mut Done,
+    Done { outcome, asked, told }: &mut Done,
 ) -> Result<(), Error> {
     let About { rollout, trial, phase } = about;
     let key = ObjectRef::from_obj(rollout);
@@ -183,7 +182,17 @@ async fn carry_out(
             cx.hooks.ask(rollout, &cx.cluster_name, phase, &world.parsed, occasion);
         }
         Effect::Refresh => delivered::refresh(cx, rollout).await,
-        Effect::Note(Note { kind, reason, message }) => event(cx, (rollout, trial), *kind, reason, message).await,
+        Effect::Note(Note { kind, reason, message }) => {
+            let what = events::What {
+                kind: *kind,
+                reason,
+                message,
+                nth: *told,
+            };
+            *told += 1;
+            let around = (phase, [&*world.stable, &*world.canary]);
+            events::tell_all(cx, events::About { rollout, trial }, around, what).await;
+        }
         Effect::RemoveRoute => {
             fence(cx)?;
             if let Some(live) = &world.live {
@@ -286,53 +295,4 @@ async fn scale(cx: &Context, canary: &Deployment, replicas: i32) -> Result<(), E
     )
     .await?;
     Ok(())
-}
-
-/// Writes an event, about this trial; nothing waits for one.
-pub(super) async fn event(
-    cx: &Context,
-    (rollout, trial): (&CanaryRollout, Option<&str>),
-    kind: NoteKind,
-    reason: &str,
-    message: &str,
-) {
-    tracing::info!(reason, "{message}");
-    let namespace = rollout.namespace().unwrap_or_default();
-    let now = clock::now();
-    let told = Told {
-        at: Some(now),
-        warns: kind == NoteKind::Warning,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    };
-    cx.board.note(&Key::of(rollout), told);
-    let event = Event {
-        action: Some(reason.to_owned()),
-        reason: Some(reason.to_owned()),
-        event_time: Some(MicroTime(now)),
-        regarding: Some(ObjectReference {
-            resource_version: None,
-            ..rollout.object_ref(&())
-        }),
-        note: Some(message.chars().take(1024).collect()),
-        metadata: ObjectMeta {
-            namespace: Some(namespace.clone()),
-            name: Some(format!("{}.{:x}", rollout.name_any(), now.as_nanosecond())),
-            annotations: trial.map(|trial| [(TRIAL_ANNOTATION.to_owned(), trial.to_owned())].into()),
-            ..ObjectMeta::default()
-        },
-        reporting_controller: Some("serin.dev/serin".to_owned()),
-        reporting_instance: Some(FIELD_MANAGER.to_owned()),
-        type_: Some(if kind == NoteKind::Warning { "Warning" } else { "Normal" }.to_owned()),
-        ..Event::default()
-    };
-    let api: Api<Event> = Api::namespaced(cx.client.clone(), &namespace);
-    if let Err(error) = call(
-        || "writing an event".to_owned(),
-        api.create(&PostParams::default(), &event),
-    )
-    .await
-    {
-        tracing::warn!("{error}");
-    }
 }

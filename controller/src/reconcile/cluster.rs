@@ -65,12 +65,12 @@ impl Cluster {
                 template.spec = None;
             }
         };
-        // Of a Deployment's, on which ports its containers listen.
-        let with_ports = |deployment: &mut Deployment| {
+        // Of a Deployment's, its images, and on which ports its containers listen.
+        let with_images_and_ports = |deployment: &mut Deployment| {
             if let Some(pod) = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) {
                 *pod = PodSpec {
-                    containers: ports(&pod.containers),
-                    init_containers: pod.init_containers.as_deref().map(ports),
+                    containers: images_and_ports(&pod.containers),
+                    init_containers: pod.init_containers.as_deref().map(images_and_ports),
                     ..PodSpec::default()
                 };
             }
@@ -79,7 +79,7 @@ impl Cluster {
             }
         };
         Self {
-            deployments: Cache::new(client, |deployment| Some(deployment.name_any()), with_ports),
+            deployments: Cache::new(client, |deployment| Some(deployment.name_any()), with_images_and_ports),
             replica_sets: Cache::new(client, owner, without_pods),
             services: Cache::new(client, |service| Some(service.name_any()), |_| {}),
             autoscalers: Cache::new(client, target, |autoscaler| autoscaler.status = None),
@@ -122,13 +122,14 @@ impl Cluster {
     }
 }
 
-fn ports(containers: &[Container]) -> Vec<Container> {
-    let listens = |container: &Container| Container {
+fn images_and_ports(containers: &[Container]) -> Vec<Container> {
+    let lean = |container: &Container| Container {
         name: container.name.clone(),
+        image: container.image.clone(),
         ports: container.ports.clone(),
         ..Container::default()
     };
-    containers.iter().map(listens).collect()
+    containers.iter().map(lean).collect()
 }
 
 /// The name of the Deployment that a ReplicaSet belongs to.

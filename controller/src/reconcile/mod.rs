@@ -25,6 +25,7 @@ mod cluster;
 mod delivered;
 mod desk;
 mod error;
+mod events;
 pub mod facts;
 mod floor;
 mod forecast;
@@ -396,7 +397,17 @@ async fn once(
             cx.unwritten.forget(&key);
         }
         if let Some((kind, reason, message)) = status::news(&before.conditions, &after.conditions) {
-            act::event(cx, (rollout, trial.as_deref()), kind, reason, message).await;
+            let about = events::About {
+                rollout,
+                trial: trial.as_deref(),
+            };
+            let what = events::What {
+                kind,
+                reason,
+                message,
+                nth: 0,
+            };
+            events::tell(cx, about, what).await;
         }
     }
     telling.send(&decision.state, &after, now);

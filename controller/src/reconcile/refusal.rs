@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use serin_core::rollout::{FieldError, NoteKind, PhaseName, State, refused};
 
 use super::writes::{differs, release, write_status};
-use super::{Context, Error, Next, access, act, measure, status};
+use super::{Context, Error, Next, access, act, events, measure, status};
 use crate::api::{CanaryRollout, HookWay, Parsed, parse_receivers};
 use crate::runtime::clock;
 
@@ -106,7 +106,13 @@ pub(super) async fn refuse(
     let about = before.trial.as_deref();
     if is_news {
         tracing::warn!("the rollout is refused: {message}");
-        act::event(cx, (rollout, about), NoteKind::Warning, why.reason(), &message).await;
+        let what = events::What {
+            kind: NoteKind::Warning,
+            reason: why.reason(),
+            message: &message,
+            nth: 0,
+        };
+        events::tell(cx, events::About { rollout, trial: about }, what).await;
     }
     if differs(&before, &after) {
         write_status(cx, api, rollout, &after).await?;

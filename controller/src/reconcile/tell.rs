@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::matches;
 use super::desk::{Desk, Key};
-use super::{Context, act};
+use super::{Context, events};
 use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, Receiver};
 use crate::callout::Secrets;
 use crate::notify::{self, Config, Done, Letter, Moment, Notifier, Patience, Setup};
@@ -106,17 +106,27 @@ impl Telling<'_> {
 
     /// The status stands.
     pub(super) async fn recorded(&self, cx: &Context, trial: Option<&str>, dropped: usize) {
-        let about = (self.rollout, trial);
         self.teller.notifier.recorded(&self.uid, &self.done);
-        for done in &self.done {
-            if let Some(why) = &done.failed {
-                let message = format!("{} was not told: {why}", done.receiver);
-                act::event(cx, about, NoteKind::Warning, "NotificationFailed", &message).await;
-            }
-        }
-        if dropped > 0 {
-            let message = format!("{dropped} announcements found no room: more than {} wait", notify::MOST);
-            act::event(cx, about, NoteKind::Warning, "NotificationFailed", &message).await;
+        let failures = self.done.iter().filter_map(|done| {
+            let why = done.failed.as_ref()?;
+            Some(format!("{} was not told: {why}", done.receiver))
+        });
+        let no_room = (dropped > 0).then(|| {
+            let most = notify::MOST;
+            format!("{dropped} announcements found no room: more than {most} wait")
+        });
+        for (nth, message) in failures.chain(no_room).enumerate() {
+            let about = events::About {
+                rollout: self.rollout,
+                trial,
+            };
+            let what = events::What {
+                kind: NoteKind::Warning,
+                reason: "NotificationFailed",
+                message: &message,
+                nth,
+            };
+            events::tell(cx, about, what).await;
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod evidence;
 pub(crate) mod hooks;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
+pub(crate) mod timeline;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -72,7 +73,7 @@ pub(crate) struct Detail<'a> {
     pub(crate) hooks: Vec<hooks::Hook<'a>>,
     pub(crate) pipeline: Option<pipeline::Pipeline<'a>>,
     pub(crate) conditions: Vec<ConditionView<'a>>,
-    pub(crate) history: &'a [HistoryEntry],
+    pub(crate) history: Vec<Past<'a>>,
     pub(crate) last_command: Option<&'a CommandStatus>,
     pub(crate) commands: Vec<commands::Offer>,
     pub(crate) samples: Option<&'a SamplesStatus>,
@@ -86,6 +87,17 @@ pub(crate) struct Revision<'a> {
     pub(crate) commit: Option<&'a str>,
     pub(crate) author: Option<&'a str>,
     pub(crate) subject: Option<&'a str>,
+    pub(crate) link: Option<String>,
+}
+
+/// A revision that has ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Past<'a> {
+    #[serde(flatten)]
+    pub(crate) entry: &'a HistoryEntry,
+    /// The pages of its commit, and of the one that answered it.
+    pub(crate) canary_link: Option<String>,
     pub(crate) link: Option<String>,
 }
 
@@ -155,6 +167,7 @@ pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
         message,
         trouble: _,
     } = row(rollout);
+    let repository = &rollout.spec.git.repository;
     let steps = plan::steps(&rollout.spec, status);
     let commands = commands::offers(phase, &steps, status, (&namespace, &name));
     Detail {
@@ -169,10 +182,7 @@ pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
             commit: revision.commit.as_deref(),
             author: revision.author.as_deref(),
             subject: revision.subject.as_deref(),
-            link: revision
-                .commit
-                .as_ref()
-                .and_then(|commit| link(&rollout.spec.git.repository, commit)),
+            link: link(repository, revision.commit.as_deref()),
         }),
         weight,
         // Afterwards the last tick is of another weight.
@@ -182,9 +192,9 @@ pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
         forecast: status.forecast.as_ref().map(|forecast| forecast.message.as_str()),
         evidence: status.evidence.iter().map(evidence::of).collect(),
         hooks: status.hooks.iter().map(hooks::of).collect(),
-        pipeline: pipeline::of(phase, status),
+        pipeline: pipeline::of(phase, repository, status),
         conditions: status.conditions.iter().map(condition).collect(),
-        history: &status.history,
+        history: past(repository, &status.history),
         last_command: status.last_command.as_ref(),
         commands,
         samples: status.samples.as_ref(),
@@ -242,8 +252,19 @@ fn is_sampled(phase: &str) -> bool {
     matches!(phase, "Progressing" | "Paused" | "Promoting")
 }
 
+/// Revisions that have ended, with what their commits' pages are.
+pub(crate) fn past<'a>(repository: &str, history: &'a [HistoryEntry]) -> Vec<Past<'a>> {
+    let one = |entry: &'a HistoryEntry| Past {
+        canary_link: link(repository, entry.canary_commit.as_deref()),
+        link: link(repository, entry.commit.as_deref()),
+        entry,
+    };
+    history.iter().map(one).collect()
+}
+
 /// The commit's page at hosts whose addresses are known.
-fn link(repository: &str, commit: &str) -> Option<String> {
+pub(crate) fn link(repository: &str, commit: Option<&str>) -> Option<String> {
+    let commit = commit?;
     let (host, path) = repository.strip_prefix("https://")?.split_once('/')?;
     let is_plain = |text: &str| {
         text.bytes()
@@ -268,9 +289,9 @@ mod tests {
 
     #[test]
     fn links_commits_at_known_hosts_only() {
-        let github = link("https://github.com/shop/config.git", "0a1b");
+        let github = link("https://github.com/shop/config.git", Some("0a1b"));
         assert_eq!(github.as_deref(), Some("https://github.com/shop/config/commit/0a1b"));
-        let gitlab = link("https://gitlab.example.com/shop/config", "0a1b");
+        let gitlab = link("https://gitlab.example.com/shop/config", Some("0a1b"));
         assert_eq!(
             gitlab.as_deref(),
             Some("https://gitlab.example.com/shop/config/-/commit/0a1b")
@@ -283,7 +304,7 @@ mod tests {
             ("https://user:token@github.com/config.git", "0a1b"),
             ("https://github.com/shop/config.git", "../../evil"),
         ] {
-            assert_eq!(link(repository, commit), None, "{repository} {commit}");
+            assert_eq!(link(repository, Some(commit)), None, "{repository} {commit}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::link;
 use crate::api::{AnswerStatus, CanaryRolloutStatus, HistoryEntry};
 
 #[derive(Debug, Serialize)]
@@ -11,6 +12,8 @@ pub(crate) struct Pipeline<'a> {
     pub(crate) revision: &'a str,
     pub(crate) reason: Option<&'a str>,
     pub(crate) commit: Option<&'a str>,
+    /// Its page.
+    pub(crate) link: Option<String>,
     pub(crate) stages: Vec<Stage>,
 }
 
@@ -46,7 +49,7 @@ pub(crate) enum Reached {
 }
 
 /// The one that is under way, or was the last.
-pub(crate) fn of<'a>(phase: &str, status: &'a CanaryRolloutStatus) -> Option<Pipeline<'a>> {
+pub(crate) fn of<'a>(phase: &str, repository: &str, status: &'a CanaryRolloutStatus) -> Option<Pipeline<'a>> {
     let (rollback, promotion) = (status.rollback.as_ref(), status.promotion.as_ref());
     let promotes = match phase {
         "RollingBack" | "RolledBack" => false,
@@ -63,7 +66,7 @@ pub(crate) fn of<'a>(phase: &str, status: &'a CanaryRolloutStatus) -> Option<Pip
             ("healthy", answer.healthy_at),
             ("traffic back on stable", answer.ended_at),
         ];
-        Some(pipeline("Promotion", answer, &stages))
+        Some(pipeline("Promotion", repository, answer, &stages))
     } else {
         let answer = rollback?;
         // People may have put Git back themselves: then there is no commit of Serin's.
@@ -74,7 +77,7 @@ pub(crate) fn of<'a>(phase: &str, status: &'a CanaryRolloutStatus) -> Option<Pip
             ("applied", answer.applied_at),
             ("healthy", answer.healthy_at),
         ];
-        Some(pipeline("Rollback", answer, &stages))
+        Some(pipeline("Rollback", repository, answer, &stages))
     }
 }
 
@@ -94,6 +97,7 @@ pub(crate) fn times(entry: &HistoryEntry, clock: impl Fn(Timestamp) -> String) -
 
 fn pipeline<'a>(
     kind: &'static str,
+    repository: &str,
     answer: &'a AnswerStatus,
     stages: &[(&'static str, Option<Timestamp>)],
 ) -> Pipeline<'a> {
@@ -117,6 +121,7 @@ fn pipeline<'a>(
         revision: &answer.revision,
         reason: answer.reason.as_deref(),
         commit: answer.commit.as_deref(),
+        link: link(repository, answer.commit.as_deref()),
         stages: stages.collect(),
     }
 }
@@ -124,6 +129,8 @@ fn pipeline<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const REPOSITORY: &str = "https://github.com/shop/config.git";
 
     fn states(pipeline: &Pipeline<'_>) -> Vec<Reached> {
         pipeline.stages.iter().map(|stage| stage.state).collect()
@@ -139,7 +146,7 @@ mod tests {
             }),
             ..CanaryRolloutStatus::default()
         };
-        let under_way = of("RollingBack", &status).unwrap();
+        let under_way = of("RollingBack", REPOSITORY, &status).unwrap();
         assert_eq!(
             states(&under_way),
             [
@@ -156,7 +163,7 @@ mod tests {
             ..AnswerStatus::default()
         };
         status.rollback = Some(people_were_faster);
-        let ended = of("RolledBack", &status).unwrap();
+        let ended = of("RolledBack", REPOSITORY, &status).unwrap();
         assert_eq!(states(&ended), [Reached::Done; 5]);
         assert!(
             ended.stages.iter().skip(1).all(|stage| stage.skipped),
@@ -169,12 +176,16 @@ mod tests {
             ..AnswerStatus::default()
         };
         status.rollback = Some(of_an_earlier_version);
-        let unseen = of("RollingBack", &status).unwrap();
+        let unseen = of("RollingBack", REPOSITORY, &status).unwrap();
         assert_eq!(
             states(&unseen)[..4],
             [Reached::Done, Reached::Done, Reached::Done, Reached::Now]
         );
         assert!(!unseen.stages.iter().any(|stage| stage.skipped));
-        assert!(of("Promoting", &status).is_none());
+        assert_eq!(
+            unseen.link.as_deref(),
+            Some("https://github.com/shop/config/commit/0a1b")
+        );
+        assert!(of("Promoting", REPOSITORY, &status).is_none());
     }
 }

@@ -145,11 +145,14 @@ impl Page {
 
     fn one(&self, key: &Key) -> Option<serde_json::Value> {
         let (rollout, marks) = self.0.board.one(key)?;
+        let around = self.0.board.around(key);
+        let status = rollout.status.as_ref();
         let mut page = json!({
             "at": clock::now(),
             "replica": self.0.replica.view(),
             "rollout": view::detail(&rollout, marks),
-            "around": self.0.board.around(key),
+            "happened": status.map(|status| view::timeline::of(status, &around.told)),
+            "around": around,
         });
         if let Some(shard) = self.0.replica.shard_of(&rollout)
             && let Some(page) = page.as_object_mut()

@@ -16,6 +16,7 @@ use serin::{api::CanaryRolloutStatus, runtime::crash::Point};
 use super::{
     report::report,
     site::{environment, environment_beside, site},
+    trail,
     witness::{PROMOTION, ROLLBACK, commits, nobody_meets, traffic_away, weights},
 };
 use crate::story::{SOON, eventually, throughout};
@@ -209,6 +210,7 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
         commits(&environment, "rollback", "1.2.0").await? == 1,
         "not one rollback commit"
     );
+    trail::is_told_once(&environment, ("1.1.0", "1.2.0")).await?;
     nobody_meets(&environment, "1.2.0")
 }
 

@@ -46,6 +46,8 @@ const LOOK: &str = r##"
       step: text(find("#plan .now .share")),
       evidence: all("#evidence article").map((one) => [text(one.querySelector("h3").firstChild), text(one.querySelector(".sentence"))]),
       history: all("#history tbody tr").map((row) => [text(row.querySelector("th")), word(row.querySelector(".badge"))]),
+      images: all("#arms td:nth-of-type(2)").map(text),
+      told: all("#told li strong").map((one) => word(one)),
       watched: window.watched,
       wrong: [...window.wrong, ...elsewhere],
     };
@@ -61,6 +63,10 @@ struct Shown {
     step: String,
     evidence: Vec<(String, String)>,
     history: Vec<(String, String)>,
+    /// Stable's and the canary's.
+    images: Vec<String>,
+    /// Reasons, newest first.
+    told: Vec<String>,
     watched: Vec<String>,
     wrong: Vec<String>,
 }
@@ -81,6 +87,11 @@ impl Reader<'_> {
             let (status, shown) = (self.environment.status().await?, self.look().await?);
             agrees(&status, &shown)?;
             ensure!(shown.step == format!("{weight} %"), "{shown:?}");
+            ensure!(
+                shown.images == ["user-service:1.0.0", "user-service:1.1.0"],
+                "{:?}",
+                shown.images
+            );
             Ok(())
         })
         .await
@@ -103,6 +114,8 @@ impl Reader<'_> {
             let past = status.history.iter();
             let past: Vec<_> = past.map(|one| (one.revision.clone(), one.outcome.clone())).collect();
             ensure!(past == shown.history, "{past:?} {shown:?}");
+            // The last phase's name is the last event's reason.
+            ensure!(shown.told.contains(&shown.phase), "{:?}", shown.told);
             Ok(())
         })
         .await?;
@@ -115,8 +128,10 @@ impl Reader<'_> {
             shown.watched
         );
         ensure!(shown.wrong.is_empty(), "{:?}", shown.wrong);
-        let folder = project_root().join("target/page");
-        self.browser.picture(&folder.join(picture)).await
+        // Those of docs/ are copies of these, cut below.
+        self.browser
+            .picture(&project_root().join("target/page").join(picture))
+            .await
     }
 }
 
@@ -174,13 +189,13 @@ pub(super) async fn watched(lab: Arc<Lab>) -> anyhow::Result<()> {
     reader.sees_the_trial(25).await?;
     environment.until_phase("Promoted", "1.1.0", PROMOTION).await?;
     let good = ["Starting", "Progressing", "Promoting", "Promoted"];
-    reader.sees_the_end("1.1.0 is promoted", &good, "promoted.png").await?;
+    reader.sees_the_end("1.1.0 is promoted", &good, "page-good.png").await?;
 
     environment.commit("1.2.0", None).await?;
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
     let bad = ["Promoted", "Starting", "Progressing", "RollingBack", "RolledBack"];
     reader
-        .sees_the_end("1.2.0 was rolled back: ", &bad, "rolled-back.png")
+        .sees_the_end("1.2.0 was rolled back: ", &bad, "page-bad.png")
         .await?;
     reader.browser.close().await
 }

@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
-use lab::{Lab, site::Environment};
+use lab::{
+    Lab,
+    site::{CANARY, Environment, SERVICE},
+};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -175,4 +178,50 @@ pub(super) async fn is_found(
         .await?;
     ensure!(found.trim() == commit, "{found} is not {commit}");
     Ok(())
+}
+
+/// What was promoted and what was rolled back is told on both Deployments too, and nothing twice, however often its controller died.
+pub(super) async fn is_told_once(environment: &Environment, (good, bad): (&str, &str)) -> anyhow::Result<()> {
+    let canary = [
+        ("Starting", good),
+        ("Promoting", good),
+        ("Promoted", good),
+        ("Starting", bad),
+        ("RollingBack", bad),
+        ("RolledBack", bad),
+    ];
+    let stable = [("PromotionCommitted", good), ("Promoted", good)];
+    for (name, wanted) in [(CANARY, &canary[..]), (SERVICE, &stable[..])] {
+        let deployment = environment.deployment(name).await?;
+        let events = environment.events_on("Deployment", name).await?;
+        let uid = |event: &Event| event.regarding.as_ref().and_then(|of| of.uid.clone());
+        ensure!(
+            events.iter().all(|event| uid(event) == deployment.metadata.uid),
+            "kubectl describe finds them by uid: {events:#?}"
+        );
+        let told = events.iter().map(told);
+        // It was killed: a pause or two may have come of that.
+        let told: Vec<_> = told
+            .filter(|(reason, _)| wanted.iter().any(|wanted| wanted.0 == *reason))
+            .collect();
+        let is = |(told, wanted): (&(&str, &str), &(&str, &str))| told.0 == wanted.0 && told.1.contains(wanted.1);
+        ensure!(
+            told.len() == wanted.len() && told.iter().zip(wanted).all(is),
+            "of {name} it was told {told:#?}"
+        );
+    }
+    let events = environment.events().await?;
+    for (reason, revision) in canary.iter().chain(&stable[..1]) {
+        let is = |(told, about): &(&str, &str)| told == reason && about.contains(revision);
+        let count = events.iter().map(told).filter(is).count();
+        ensure!(count == 1, "{reason} of {revision} was told {count} times: {events:#?}");
+    }
+    Ok(())
+}
+
+/// Its reason, and the part of its note that names the revision that it is about, and no other one.
+fn told(event: &Event) -> (&str, &str) {
+    let note = event.note.as_deref().unwrap_or_default();
+    let about = note.split_once(';').map_or(note, |(about, _)| about);
+    (event.reason.as_deref().unwrap_or_default(), about)
 }

@@ -399,12 +399,19 @@ impl Environment {
 
     /// Events of the rollout, in order.
     pub async fn events(&self) -> anyhow::Result<Vec<Event>> {
+        self.events_on("CanaryRollout", SERVICE).await
+    }
+
+    /// Serin's events of one object, in order.
+    pub async fn events_on(&self, kind: &str, name: &str) -> anyhow::Result<Vec<Event>> {
         let api: Api<Event> = Api::namespaced(self.client(), &self.namespace());
         let mut events = api.list(&ListParams::default()).await.context("listing events")?.items;
-        events.retain(|e| {
-            e.regarding
+        events.retain(|event| {
+            let is_of = event
+                .regarding
                 .as_ref()
-                .is_some_and(|r| r.kind.as_deref() == Some("CanaryRollout"))
+                .is_some_and(|of| of.kind.as_deref() == Some(kind) && of.name.as_deref() == Some(name));
+            is_of && event.reporting_controller.as_deref() == Some("serin.dev/serin")
         });
         events.sort_by_key(|event| event.event_time.clone());
         Ok(events)

@@ -54,8 +54,9 @@ pub(super) fn between(old: Option<&CanaryRollout>, new: &CanaryRollout, now: Tim
             said.push(line);
         }
     }
-    said.extend(way("rollback", was.rollback.as_ref(), is.rollback.as_ref()));
-    said.extend(way("promotion", was.promotion.as_ref(), is.promotion.as_ref()));
+    let repository = &new.spec.git.repository;
+    said.extend(way("rollback", repository, (&was.rollback, &is.rollback)));
+    said.extend(way("promotion", repository, (&was.promotion, &is.promotion)));
     if let Some(answer) = &is.last_command
         && was.last_command.as_ref() != Some(answer)
         && old.is_some()
@@ -105,9 +106,9 @@ fn changed(before: Option<&Condition>, now: &Condition) -> Option<String> {
     Some(format!("{} ({}){over}: {}", now.type_, now.reason, now.message))
 }
 
-fn way(what: &str, before: Option<&AnswerStatus>, now: Option<&AnswerStatus>) -> Vec<String> {
+fn way(what: &str, repository: &str, (before, now): (&Option<AnswerStatus>, &Option<AnswerStatus>)) -> Vec<String> {
     let Some(now) = now else { return vec![] };
-    let before = before.filter(|before| before.revision == now.revision);
+    let before = before.as_ref().filter(|before| before.revision == now.revision);
     let is_new = |of: fn(&AnswerStatus) -> Option<Timestamp>| of(now).is_some() && before.and_then(of).is_none();
     let mut said = vec![];
     if is_new(|answer| answer.traffic_at) {
@@ -115,7 +116,9 @@ fn way(what: &str, before: Option<&AnswerStatus>, now: Option<&AnswerStatus>) ->
     }
     if is_new(|answer| answer.pushed_at) {
         let commit = now.commit.as_deref().unwrap_or("a commit");
-        said.push(format!("{what} of {}: {commit} is pushed", now.revision));
+        let link = view::link(repository, now.commit.as_deref()).map(|link| format!(": {link}"));
+        let link = link.unwrap_or_default();
+        said.push(format!("{what} of {}: {commit} is pushed{link}", now.revision));
     }
     if is_new(|answer| answer.applied_at) {
         said.push(format!("{what} of {}: the cluster has it", now.revision));

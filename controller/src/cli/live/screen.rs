@@ -12,12 +12,16 @@ use serin_core::rollout::short;
 use super::around::{Around, Deployed, Told};
 use super::seen::Seen;
 use crate::api::CanaryRollout;
-use crate::cli::status::{overview, shares};
+use crate::cli::spark;
+use crate::cli::status::overview;
 use crate::view::evidence::{Evidence, Stand};
 use crate::view::hooks::{Hook, Stand as HookStand};
 use crate::view::pipeline::{Pipeline, Reached};
 use crate::view::plan::{Place, Step};
 use crate::view::{self, Detail, Tone};
+
+/// Ticks that are drawn: their lines have to end within 80 columns.
+const TICKS: usize = 48;
 
 /// What is known, and how far down the person looks.
 #[derive(Debug, Default)]
@@ -295,13 +299,10 @@ fn arms(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &A
         out.plain("           ≈ estimated within the bounds of Linkerd's histogram".to_owned());
     }
     if let Some(samples) = detail.samples.filter(|samples| !samples.ticks.is_empty()) {
-        let drawn = shares(samples);
-        out.plain(format!(
-            "  failed   stable {}   (full height {:.1} %)",
-            drawn.stable,
-            drawn.top * 100.0
-        ));
-        out.plain(format!("           canary {}   · not judged, _ no calls", drawn.canary));
+        for line in spark::lines(samples, TICKS) {
+            out.plain(format!("  {:<8} {} {}  {}", line.what, line.arm, line.bars, line.most));
+        }
+        out.plain("           · not judged, _ no calls; at the end the full height".to_owned());
     }
     if let Some(scaler) = &around.autoscaler {
         out.plain(format!(
@@ -397,6 +398,9 @@ fn answer(out: &mut Text, pipeline: &Pipeline<'_>) {
         pipeline.revision,
         commit.unwrap_or_default()
     ));
+    if let Some(link) = &pipeline.link {
+        out.plain(format!("  {link}"));
+    }
     for stage in &pipeline.stages {
         let (sign, style) = match stage.state {
             Reached::Done => ("✓", Style::new().fg(Color::Green)),

@@ -98,7 +98,7 @@ fn on_trial() -> (CanaryRollout, Around) {
 #[test]
 fn a_trial_is_seen_in_one_look() {
     let (rollout, around) = on_trial();
-    insta::assert_snapshot!(drawn(&mut screen(rollout, around), 51, true).0);
+    insta::assert_snapshot!(drawn(&mut screen(rollout, around), 56, true).0);
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn a_rollback_that_waits_says_for_what() {
 fn without_colours_nothing_is_lost_but_the_colours() {
     let (rollout, around) = on_trial();
     let mut screen = screen(rollout, around);
-    let (coloured, is_coloured) = drawn(&mut screen, 50, true);
-    let (plain, is_still_coloured) = drawn(&mut screen, 50, false);
+    let (coloured, is_coloured) = drawn(&mut screen, 55, true);
+    let (plain, is_still_coloured) = drawn(&mut screen, 55, false);
     assert!(is_coloured && !is_still_coloured);
     assert_eq!(coloured, plain);
 }

@@ -5,19 +5,16 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use serin_core::rollout::replay::{PodRecord, PodRecords, Recording, RecordingDraft};
 use serin_core::rollout::{Ending, Phase, Revision, State};
 
-use super::super::rollout::{InCluster, in_cluster, in_file};
+use super::super::rollout::{InCluster, container_port, in_cluster, in_file};
 use super::{Args, check_stretch, own};
 use crate::api::{CanaryRollout, Parsed};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
 use crate::prometheus::{ArmTarget, History, PodHistory, Prometheus, Target, ticks_between};
 use crate::runtime::{client, clock};
-use crate::traffic;
 
 /// A rollout, and the cluster that it came from, if it did.
 pub(super) struct Source {
@@ -134,7 +131,18 @@ pub(super) async fn recording(args: &Args, source: &Source, parsed: &Parsed) -> 
     let stable = arm(args.stable.as_ref(), &spec.stable.deployment, args.stable_hash.clone());
     let mut target = Target {
         namespace: source.namespace.clone(),
-        port: port(args, source, &canary.deployment).await?,
+        port: match args.container_port {
+            Some(port) => port,
+            None => {
+                container_port(
+                    source.client.as_ref(),
+                    &source.namespace,
+                    &source.rollout,
+                    &canary.deployment,
+                )
+                .await?
+            }
+        },
         canary: canary.clone(),
         stable: stable.clone(),
         thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
@@ -272,28 +280,4 @@ fn no_calls(
          the stretch",
         target.port
     )
-}
-
-/// The port on which the containers listen.
-async fn port(args: &Args, source: &Source, deployment: &str) -> anyhow::Result<u16> {
-    let spec = &source.rollout.spec;
-    let own = u16::try_from(spec.service.port).context("spec.service.port is no port")?;
-    if let Some(port) = args.container_port {
-        return Ok(port);
-    }
-    let Some(client) = &source.client else {
-        return Ok(own);
-    };
-    let namespace = &source.namespace;
-    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let name = &spec.service.name;
-    let (apex, deployment) = tokio::join!(services.get_opt(name), deployments.get_opt(deployment));
-    let apex = apex.with_context(|| format!("reading the Service {namespace}/{name}"))?;
-    let deployment = deployment.with_context(|| format!("reading a Deployment of {namespace}"))?;
-    let pod = deployment.and_then(|deployment| deployment.spec?.template.spec);
-    let found = apex
-        .zip(pod)
-        .and_then(|(apex, pod)| traffic::container_port(&apex, own, &pod));
-    Ok(found.unwrap_or(own))
 }

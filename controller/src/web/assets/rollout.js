@@ -11,6 +11,7 @@ byId("name").textContent = name;
 byId("namespace").textContent = namespace;
 
 const short = (commit) => (commit ? commit.slice(0, 10) : "");
+const commit = (id, link) => (link ? el("a", { href: link, rel: "noreferrer" }, short(id)) : el("code", {}, short(id)));
 const pair = (term, ...what) => [el("dt", {}, term), el("dd", {}, ...what)];
 
 function update(said) {
@@ -34,8 +35,10 @@ function update(said) {
   const around = said.around ?? {};
   show("arms", [it.arms, around.stable, around.canary], ([all]) => all.map((one) => arm(one, around[one.name])));
   show("scaler", around.autoscaler, (scaler) => (scaler ? `Stable's autoscaler: ${scaler.present} pods of ${scaler.least} to ${scaler.most}.` : ""));
-  byId("told-section").hidden = !around.told?.length;
-  show("told", around.told ?? [], (all) => [...all].reverse().map(told));
+  const happened = said.happened ?? [];
+  byId("told-section").hidden = !happened.length;
+  show("told", happened, (all) => [...all].reverse().map(told));
+  byId("told-note").hidden = !happened.some((one) => one.remembered);
   show("arms-note", it.arms, armsNote);
   show("plan", it.plan, plan);
   show("forecast", it.forecast, (forecast) => (forecast ? `Forecast: ${forecast}` : ""));
@@ -71,12 +74,9 @@ function weights([weight, share]) {
 
 function revision([revision, stable]) {
   if (!revision) return pair("canary", "none");
-  const commit = revision.link
-    ? el("a", { href: revision.link, rel: "noreferrer" }, short(revision.commit))
-    : el("code", {}, short(revision.commit));
   return [
     ...pair("canary", el("strong", {}, revision.name)),
-    ...(revision.commit ? pair("commit", commit, " ", revision.subject ?? "") : []),
+    ...(revision.commit ? pair("commit", commit(revision.commit, revision.link), " ", revision.subject ?? "") : []),
     ...(revision.author ? pair("author", revision.author) : []),
     ...pair("stable", stable ?? "–"),
   ];
@@ -91,6 +91,7 @@ function told(one) {
     el("strong", {}, one.warns ? `! ${one.reason}` : one.reason),
     " ",
     one.message,
+    one.remembered ? el("span", { class: "quiet" }, " (from status)") : null,
   );
 }
 
@@ -156,7 +157,7 @@ function pipeline(pipeline) {
   byId("pipeline-section").hidden = !pipeline;
   if (!pipeline) return;
   byId("pipeline-title").textContent = `${pipeline.kind} of ${pipeline.revision}`;
-  show("pipeline", pipeline, ({ stages, commit }) =>
+  show("pipeline", pipeline, ({ stages, commit: id, link }) =>
     stages.map((stage) =>
       el(
         "li",
@@ -164,7 +165,7 @@ function pipeline(pipeline) {
         el("span", { class: "place" }, PLACES[stage.state] ?? ""),
         el("strong", { class: "block" }, stage.name),
         stage.at ? time(stage.at) : el("span", { class: "quiet" }, stage.state === "done" ? (stage.skipped ? "not needed" : "not seen") : "–"),
-        stage.name === "committed" && commit ? el("code", { class: "block" }, short(commit)) : null,
+        stage.name === "committed" && id ? el("span", { class: "block" }, commit(id, link)) : null,
       ),
     ),
   );
@@ -274,7 +275,8 @@ function history(entries) {
 
 function past(one) {
   const sign = { Promoted: "good", RolledBack: "failed" }[one.outcome] ?? "rest";
-  const commits = [one.canaryCommit, one.commit].filter(Boolean).map(short).join(" → ");
+  const commits = [[one.canaryCommit, one.canaryLink], [one.commit, one.link]].filter(([id]) => id);
+  const way = commits.flatMap(([id, link], nth) => [nth ? " → " : null, commit(id, link)]);
   return el(
     "tr",
     {},
@@ -283,7 +285,7 @@ function past(one) {
     el("td", {}, time(one.ended)),
     el("td", {}, one.duration),
     el("td", {}, String(one.requests)),
-    el("td", {}, el("code", {}, commits || "–")),
+    el("td", {}, way.length ? way : "–"),
     el("td", {}, one.reason, behind(one)),
   );
 }

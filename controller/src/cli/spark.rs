@@ -1,0 +1,169 @@
+//! Ticks as lines of bars: how many calls each arm answered, how many of them failed, how many were slow. Pure.
+
+use crate::api::{SampleStatus, SamplesStatus, TickStatus};
+
+/// One arm's line of one figure.
+pub(super) struct Line {
+    /// What is drawn: only the first line of a figure says it.
+    pub(super) what: String,
+    pub(super) arm: &'static str,
+    /// `·` was not judged, `_` had no calls.
+    pub(super) bars: String,
+    /// What the full height stands for.
+    pub(super) most: String,
+}
+
+/// What is drawn of one tick.
+enum Cell {
+    NotJudged,
+    NoCalls,
+    Is(f64),
+}
+
+type Arm = fn(&TickStatus) -> &SampleStatus;
+
+const ARMS: [(&str, Arm); 2] = [("stable", |tick| &tick.stable), ("canary", |tick| &tick.canary)];
+
+/// The newest ticks; each arm's calls have a scale of their own, as there are far fewer of a canary.
+pub(super) fn lines(samples: &SamplesStatus, newest: usize) -> Vec<Line> {
+    let ticks = samples.ticks.len().saturating_sub(newest);
+    let ticks = samples.ticks.get(ticks..).unwrap_or_default();
+    let seconds = match samples.ticks.as_slice() {
+        [.., before, last] => Some(last.end.duration_since(before.end).as_secs_f64()),
+        _ => None,
+    };
+    let mut lines = calls(ticks, seconds.filter(|seconds| *seconds > 0.0));
+    lines.extend(shares("failed", ticks, |arm| Some(arm.failures)));
+    // Objectives come first.
+    if let Some(bound) = samples.bounds_ms.first() {
+        lines.extend(shares(&format!(">{bound} ms"), ticks, |arm| arm.slow.first().copied()));
+    }
+    lines
+}
+
+fn calls(ticks: &[TickStatus], seconds: Option<f64>) -> Vec<Line> {
+    let line = |(nth, (arm, of)): (usize, (&'static str, Arm))| {
+        let cells: Vec<_> = ticks
+            .iter()
+            .map(|tick| match of(tick).requests {
+                0 => Cell::NoCalls,
+                requests => Cell::Is(small(requests)),
+            })
+            .collect();
+        let top = top(&cells);
+        Line {
+            what: what(nth, if seconds.is_some() { "calls/s" } else { "calls" }),
+            arm,
+            bars: bars(&cells, top),
+            most: match seconds {
+                Some(seconds) => format!("{:.1}", top / seconds),
+                None => format!("{top:.0}"),
+            },
+        }
+    };
+    ARMS.into_iter().enumerate().map(line).collect()
+}
+
+/// Shares of the calls, both arms' drawn alike.
+fn shares(name: &str, ticks: &[TickStatus], bad: fn(&SampleStatus) -> Option<i64>) -> Vec<Line> {
+    let cell = |tick: &TickStatus, of: Arm| {
+        let arm = of(tick);
+        match bad(arm) {
+            _ if tick.left_out => Cell::NotJudged,
+            Some(bad) if arm.requests > 0 => Cell::Is(small(bad) / small(arm.requests)),
+            _ => Cell::NoCalls,
+        }
+    };
+    let cells = ARMS.map(|(arm, of)| (arm, ticks.iter().map(|tick| cell(tick, of)).collect::<Vec<_>>()));
+    let top = cells.iter().map(|(_, cells)| top(cells)).fold(0.0, f64::max);
+    let line = |(nth, (arm, cells)): (usize, (&'static str, Vec<Cell>))| Line {
+        what: what(nth, name),
+        arm,
+        bars: bars(&cells, top),
+        most: format!("{:.1} %", top * 100.0),
+    };
+    cells.into_iter().enumerate().map(line).collect()
+}
+
+fn what(nth: usize, name: &str) -> String {
+    if nth == 0 { name.to_owned() } else { String::new() }
+}
+
+fn top(cells: &[Cell]) -> f64 {
+    let known = cells.iter().filter_map(|cell| match cell {
+        Cell::Is(value) => Some(*value),
+        Cell::NotJudged | Cell::NoCalls => None,
+    });
+    known.fold(0.0, f64::max)
+}
+
+fn bars(cells: &[Cell], top: f64) -> String {
+    let bar = |cell: &Cell| match cell {
+        Cell::NotJudged => '·',
+        Cell::NoCalls => '_',
+        Cell::Is(value) => bar(*value, top),
+    };
+    cells.iter().map(bar).collect()
+}
+
+/// The eighth of the full height that comes next; anything is more than nothing.
+fn bar(value: f64, top: f64) -> char {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let reaches = |eighth: &usize| value * 7.0 <= top * small(i64::try_from(*eighth).unwrap_or(0));
+    let eighth = (0..8).find(reaches).unwrap_or(7);
+    BARS.get(eighth).copied().unwrap_or('█')
+}
+
+#[expect(clippy::cast_precision_loss, reason = "it is drawn in eighths")]
+fn small(count: i64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn drawn(samples: &SamplesStatus, newest: usize) -> String {
+        let line = |line: Line| format!("{:<8} {} {} {}\n", line.what, line.arm, line.bars, line.most);
+        lines(samples, newest).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn arms_are_drawn_beside_each_other() {
+        let tick = |second: i64, canary: [i64; 3], stable: [i64; 3], left_out: bool| {
+            let arm = |[requests, failures, slow]: [i64; 3]| json!({"requests": requests, "failures": failures, "slow": [slow, 0]});
+            let end = jiff::Timestamp::from_second(second).unwrap();
+            json!({"end": end, "weight": 5, "leftOut": left_out, "canary": arm(canary), "stable": arm(stable)})
+        };
+        let samples: SamplesStatus = serde_json::from_value(json!({"boundsMs": [500, 800], "ticks": [
+            tick(20, [9, 1, 0], [90, 0, 0], true),
+            tick(40, [10, 1, 1], [100, 1, 0], false),
+            tick(60, [20, 10, 0], [100, 0, 0], false),
+            tick(80, [0, 0, 0], [200, 40, 2], false),
+        ]}))
+        .unwrap();
+        insta::assert_snapshot!(drawn(&samples, 60), @r"
+        calls/s  stable ▅▅▅█ 10.0
+                 canary ▅▅█_ 1.0
+        failed   stable ·▂▁▄ 50.0 %
+                 canary ·▃█_ 50.0 %
+        >500 ms  stable ·▁▁▂ 10.0 %
+                 canary ·█▁_ 10.0 %
+        ");
+        assert!(
+            drawn(&samples, 2).contains("failed   stable ▁▄ 50.0 %"),
+            "the newest: {}",
+            drawn(&samples, 2)
+        );
+        let one = SamplesStatus {
+            ticks: samples.ticks[..1].to_vec(),
+            ..samples
+        };
+        assert!(
+            drawn(&one, 60).starts_with("calls    stable █ 90\n"),
+            "a tick's length is not known"
+        );
+    }
+}

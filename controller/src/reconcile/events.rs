@@ -1,0 +1,199 @@
+//! Kubernetes Events: what happened to a rollout, told once, and on the Deployments that it concerns too. It must not know why it
+//! happened.
+//!
+//! An event's name follows from what stood in status when it was decided. So an effect that is carried out again, as its status
+//! could not be written, by this replica or by the next one, makes no second event: the API server has the name already. That takes no
+//! right but that to create, and no memory.
+
+use std::fmt::Write as _;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Resource as _, ResourceExt as _};
+use serin_core::rollout::{NoteKind, Phase};
+
+use super::error::is_conflict;
+use super::{Context, call};
+use crate::api::{CanaryRollout, FIELD_MANAGER, TRIAL_ANNOTATION};
+use crate::board::{Key, Told};
+use crate::runtime::clock;
+
+/// Characters of an object's name that stand in its events' names.
+const LONGEST: usize = 200;
+
+/// What an event is about.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) rollout: &'a CanaryRollout,
+    /// The id of the trial.
+    pub(super) trial: Option<&'a str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arm {
+    Stable,
+    Canary,
+}
+
+/// What happened.
+#[derive(Clone, Copy)]
+pub(super) struct What<'a> {
+    pub(super) kind: NoteKind,
+    pub(super) reason: &'a str,
+    pub(super) message: &'a str,
+    /// How many were told before on the same occasion.
+    pub(super) nth: usize,
+}
+
+/// Tells it of the rollout; nothing waits for an event.
+pub(super) async fn tell(cx: &Context, about: About<'_>, what: What<'_>) {
+    tell_of(cx, about, what, &[]).await;
+}
+
+/// Tells what a decision did, of the rollout and of the Deployments that it concerns. `phase` is what stands in status.
+pub(super) async fn tell_all(
+    cx: &Context,
+    about: About<'_>,
+    (phase, [stable, canary]): (&Phase, [&Deployment; 2]),
+    what: What<'_>,
+) {
+    let of = |arm: &Arm| match arm {
+        Arm::Stable => stable,
+        Arm::Canary => canary,
+    };
+    let arms: Vec<_> = concerned(what.reason, has_promoted(phase)).iter().map(of).collect();
+    tell_of(cx, about, what, &arms).await;
+}
+
+async fn tell_of(cx: &Context, about: About<'_>, what: What<'_>, arms: &[&Deployment]) {
+    let (rollout, now) = (about.rollout, clock::now());
+    tracing::info!(reason = what.reason, "{}", what.message);
+    let api: Api<Event> = Api::namespaced(cx.client.clone(), &rollout.namespace().unwrap_or_default());
+    let params = PostParams::default();
+    let events = events(about, what, arms, now);
+    let writes = events.iter().map(|event| async {
+        match call(|| "writing an event".to_owned(), api.create(&params, event)).await {
+            Ok(_) => true,
+            Err(error) if is_conflict(&error) => false,
+            Err(error) => {
+                tracing::warn!("{error}");
+                true
+            }
+        }
+    });
+    // The first is the rollout's own.
+    let is_news = join_all(writes).await.first().is_none_or(|is_news| *is_news);
+    if is_news {
+        let told = Told {
+            at: Some(now),
+            warns: what.kind == NoteKind::Warning,
+            reason: what.reason.to_owned(),
+            message: what.message.to_owned(),
+        };
+        cx.board.note(&Key::of(rollout), told);
+    }
+}
+
+/// The arms that an event concerns: who looks at a Deployment only must find why its pods come and go, or have no calls.
+/// `promoted`: the promotion commit stands, so that what happens to the revision happens to stable as well.
+fn concerned(reason: &str, promoted: bool) -> &'static [Arm] {
+    match reason {
+        "PromotionCommitted" => &[Arm::Stable],
+        "Promoted" => &[Arm::Stable, Arm::Canary],
+        "RollingBack" | "RolledBack" if promoted => &[Arm::Stable, Arm::Canary],
+        "Starting" | "FastReturn" | "Paused" | "Blind" | "WeightContested" | "PodsLost" | "PodsReturned"
+        | "Promoting" | "RollingBack" | "RolledBack" | "Withdrawn" | "Superseded" => &[Arm::Canary],
+        _ => &[],
+    }
+}
+
+fn has_promoted(phase: &Phase) -> bool {
+    match phase {
+        Phase::Promoting(p) => p.commit.is_some(),
+        Phase::RollingBack(r) => r.promoted.is_some(),
+        _ => false,
+    }
+}
+
+/// The event of the rollout, and those of its Deployments.
+fn events(about: About<'_>, what: What<'_>, arms: &[&Deployment], now: Timestamp) -> Vec<Event> {
+    let rollout = ObjectReference {
+        resource_version: None,
+        ..about.rollout.object_ref(&())
+    };
+    let arms = arms.iter().map(|arm| ObjectReference {
+        resource_version: None,
+        ..arm.object_ref(&())
+    });
+    let mut all = vec![event(about, what, (rollout.clone(), None), now)];
+    all.extend(arms.map(|arm| event(about, what, (arm, Some(&rollout)), now)));
+    all
+}
+
+fn event(
+    about: About<'_>,
+    what: What<'_>,
+    (regarding, related): (ObjectReference, Option<&ObjectReference>),
+    now: Timestamp,
+) -> Event {
+    let trial = about.trial.map(str::to_owned);
+    Event {
+        action: Some(what.reason.to_owned()),
+        reason: Some(what.reason.to_owned()),
+        event_time: Some(MicroTime(now)),
+        note: Some(what.message.chars().take(1024).collect()),
+        metadata: ObjectMeta {
+            namespace: regarding.namespace.clone(),
+            name: Some(name(about.rollout, what, &regarding)),
+            annotations: trial.map(|trial| [(TRIAL_ANNOTATION.to_owned(), trial)].into()),
+            ..ObjectMeta::default()
+        },
+        regarding: Some(regarding),
+        related: related.cloned(),
+        reporting_controller: Some("serin.dev/serin".to_owned()),
+        reporting_instance: Some(FIELD_MANAGER.to_owned()),
+        type_: Some(
+            if what.kind == NoteKind::Warning {
+                "Warning"
+            } else {
+                "Normal"
+            }
+            .to_owned(),
+        ),
+        ..Event::default()
+    }
+}
+
+/// The same for what is decided again on the same status, whatever has been counted since. Statuses hold times: none comes again.
+fn name(rollout: &CanaryRollout, what: What<'_>, regarding: &ObjectReference) -> String {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    let nth = what.nth.to_string();
+    let uid = regarding.uid.as_deref().unwrap_or_default();
+    for part in [uid, what.reason, &nth] {
+        digest.update(part.as_bytes());
+        digest.update(b" ");
+    }
+    // What was read from JSON can be written as such.
+    digest.update(&serde_json::to_vec(&rollout.status).unwrap_or_default());
+    let of: String = regarding
+        .name
+        .iter()
+        .flat_map(|name| name.chars())
+        .take(LONGEST)
+        .collect();
+    let mut name = format!("{}.", of.trim_end_matches(['-', '.']));
+    for byte in digest.finish().as_ref().iter().take(8) {
+        // Writing to a text does not fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -1,0 +1,270 @@
+//! The commands of the documents, and a shell in which a person gives them, with the names of an environment in place of those of the
+//! documents. It must not know in which situation they are given.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::Mutex,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use lab::{
+    binary,
+    process::Program,
+    site::{CLUSTER, CONFIG, Environment},
+};
+use tempfile::TempDir;
+
+const DOCUMENTS: [(&str, &str); 2] = [
+    ("docs/operating.md", include_str!("../../../../docs/operating.md")),
+    (
+        "docs/troubleshooting.md",
+        include_str!("../../../../docs/troubleshooting.md"),
+    ),
+];
+
+/// All that is not run, as the documents write it, and why.
+const NOT_RUN: [(&str, &str); 7] = [
+    (
+        "kubectl logs -n serin-system deployment/serin | grep \"$trial\"",
+        "the lab's kubelet serves no logs; the story of the rollback looks for the id in the files",
+    ),
+    (
+        "kubectl port-forward -n serin-system deployment/serin 8080",
+        "the lab's kubelet forwards no ports; the browser's story asks the port itself",
+    ),
+    (
+        "argocd app terminate-op",
+        "the lab's Argo CD is a stand-in, without its command line",
+    ),
+    (
+        "argocd app sync",
+        "the lab's Argo CD is a stand-in, without its command line",
+    ),
+    ("flux resume", "the lab's Flux is a stand-in, without its command line"),
+    (
+        "ssh-keyscan",
+        "it is for hosts on the Internet; the lab's key is at hand",
+    ),
+    ("git clone", "it names an address, and is not to be given"),
+];
+
+/// What the programs of the documents are.
+const PROGRAMS: [&str; 6] = ["serin", "kubectl", "argocd", "flux", "git", "ssh-keyscan"];
+/// A command that goes on by itself is ended after so many seconds.
+const WATCHED: &str = "timeout 4 serin status";
+/// What `timeout` ends with then.
+pub(super) const ENDED: i32 = 124;
+const LONGEST: Duration = Duration::from_mins(7);
+
+/// A shell with the programs of the documents on its path.
+pub(super) struct Shell<'a> {
+    environment: &'a Environment,
+    /// The revision that stands in the place of the documents'.
+    pub(super) revision: String,
+    folder: TempDir,
+    /// Each command as it is run here: where it stands, and what has to go before it.
+    commands: BTreeMap<String, (String, String)>,
+    given: Mutex<BTreeSet<String>>,
+}
+
+impl<'a> Shell<'a> {
+    pub(super) async fn open(environment: &'a Environment, revision: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("making a folder for the programs")?;
+        let lab = &environment.site.lab;
+        let serin = binary("serin")?;
+        let programs: [(&str, &Path); 4] = [
+            ("serin", &serin),
+            ("kubectl-serin", &serin),
+            ("kubectl", &lab.tools.kubectl),
+            ("git", &lab.tools.git),
+        ];
+        for (name, program) in programs {
+            symlink(program, folder.path().join(name)).with_context(|| format!("linking {name}"))?;
+        }
+        fs::copy(lab.control_plane.kubeconfig_admin(), folder.path().join("kubeconfig"))?;
+        let mut shell = Self {
+            environment,
+            revision: revision.to_owned(),
+            folder,
+            commands: BTreeMap::new(),
+            given: Mutex::default(),
+        };
+        let url = lab.git.url_with_token(CONFIG);
+        let namespace = environment.namespace();
+        shell
+            .sh(&format!(
+                "env -u GIT_DIR git clone --quiet {url} config && kubectl config set-context --current --namespace={namespace}"
+            ))
+            .await?;
+        shell.commands = shell.read();
+        Ok(shell)
+    }
+
+    /// Gives a command that stands in a document, and returns what it says, once it ended with this code.
+    pub(super) async fn give(&self, command: &str, code: i32) -> anyhow::Result<String> {
+        let here = self.here(command);
+        let (place, before) = self
+            .commands
+            .get(&here)
+            .with_context(|| format!("no document has the command {command} ({here}) any more"))?;
+        let mut run = format!("{before}{here}");
+        if run.contains(" -w") {
+            run = run.replace("serin status", WATCHED);
+        }
+        let output = self.program(&run).output(LONGEST).await?;
+        ensure!(
+            output.status.code() == Some(code),
+            "{place}: `{run}` ended with {:?}, not {code}: {}{}",
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        self.given
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(here);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What no document says, for what is around its commands.
+    pub(super) async fn sh(&self, script: &str) -> anyhow::Result<String> {
+        self.program(script)
+            .output(LONGEST)
+            .await?
+            .text()
+            .with_context(|| script.to_owned())
+    }
+
+    /// Each command of the documents was given, or stands in the list of those that are not.
+    pub(super) fn was_given_all(&self) -> anyhow::Result<()> {
+        let not_run: BTreeSet<_> = NOT_RUN.iter().map(|(command, _)| self.here(command)).collect();
+        let given = self.given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let missing: Vec<_> = self
+            .commands
+            .iter()
+            .filter(|(command, _)| !given.contains(*command) && !not_run.contains(*command))
+            .collect();
+        ensure!(
+            missing.is_empty(),
+            "no story gives these commands of the documents: {missing:#?}"
+        );
+        let stale: Vec<_> = not_run
+            .iter()
+            .filter(|command| given.contains(*command) || !self.commands.contains_key(*command))
+            .collect();
+        ensure!(
+            stale.is_empty(),
+            "listed as not run, and run or in no document: {stale:#?}"
+        );
+        Ok(())
+    }
+
+    fn program(&self, script: &str) -> Program {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let lab = &self.environment.site.lab;
+        Program::new("/bin/sh")
+            .args(["-c", script])
+            .env("PATH", format!("{}:{path}", self.folder.path().display()))
+            .env("KUBECONFIG", self.folder.path().join("kubeconfig"))
+            .env("GIT_DIR", self.folder.path().join("config/.git"))
+            .env("SERIN_PROMETHEUS_URL", lab.prometheus.url())
+            .env("SERIN_GIT_TOKEN", lab.git.token())
+            .dir(self.folder.path())
+    }
+
+    fn read(&self) -> BTreeMap<String, (String, String)> {
+        let mut all = BTreeMap::new();
+        for (name, document) in DOCUMENTS {
+            for (nth, part) in document.split("```").enumerate() {
+                let found = if nth % 2 == 0 { inline(part) } else { block(part) };
+                for (command, before) in found {
+                    let place = format!("{name}: {command}");
+                    all.insert(self.here(&command), (place, self.named(&before)));
+                }
+            }
+        }
+        all
+    }
+
+    /// A command as it is given here. What stands in a sentence may lack what follows from it.
+    fn here(&self, command: &str) -> String {
+        let mut command = command
+            .replace('…', "")
+            .replace("[ROLLOUT] -n NAMESPACE", "NAME")
+            .trim()
+            .to_owned();
+        let words: Vec<_> = command.split_whitespace().collect();
+        match words.as_slice() {
+            ["serin", "approve" | "pause" | "resume" | "promote" | "abort" | "check"]
+            | ["kubectl", "serin", "pause"] => {
+                command.push_str(" NAME");
+            }
+            _ => {}
+        }
+        self.named(&command)
+    }
+
+    fn named(&self, text: &str) -> String {
+        let environment = self.environment;
+        let (namespace, url) = (environment.namespace(), environment.site.lab.git.url(CONFIG));
+        let manuals = self.folder.path().join("manuals").display().to_string();
+        [
+            ("NAME", "user-service -n user-service-prod"),
+            ("FOLDER", manuals.as_str()),
+            ("user-service-prod", &namespace),
+            ("serin-system", &namespace),
+            ("https://git.example.com/platform/config.git", &url),
+            ("deploy/environments/prod", &environment.folder()),
+            ("--cluster prod", &format!("--cluster {CLUSTER}")),
+            ("1.2.0", &self.revision),
+        ]
+        .iter()
+        .fold(text.to_owned(), |text, (there, here)| text.replace(there, here))
+    }
+}
+
+/// The commands of a block of code: of a session those after its prompts. A variable that is set goes before those that need it.
+fn block(block: &str) -> Vec<(String, String)> {
+    let (language, lines) = block.split_once('\n').unwrap_or_default();
+    let whole = lines.replace("\\\n", "");
+    let (mut found, mut before) = (Vec::new(), String::new());
+    for line in whole.lines() {
+        let line = match language {
+            "sh" => line,
+            "console" => line.strip_prefix("$ ").unwrap_or_default(),
+            _ => "",
+        };
+        let line = line.split("   #").next().unwrap_or_default();
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let sets = line.split_once("=$(").map(|(name, _)| name.to_owned());
+        found.push((
+            line.clone(),
+            if sets.is_some() { String::new() } else { before.clone() },
+        ));
+        if sets.is_some() {
+            before = format!("{line}\n");
+        }
+    }
+    found
+}
+
+/// Those inside of sentences and tables.
+fn inline(text: &str) -> Vec<(String, String)> {
+    let spans = text.split('`').skip(1).step_by(2);
+    let is_command = |span: &&str| {
+        let mut words = span.split_whitespace();
+        let program = words.next().unwrap_or_default();
+        PROGRAMS.contains(&program) && (words.next().is_some() || program == "ssh-keyscan")
+    };
+    spans
+        .filter(is_command)
+        .map(|span| (span.to_owned(), String::new()))
+        .collect()
+}
