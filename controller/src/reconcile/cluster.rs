@@ -86,6 +86,14 @@ impl Cluster {
         }
     }
 
+    /// Whether the watches of all kinds have told everything once, or have failed to.
+    pub(super) fn is_settled(&self) -> bool {
+        self.deployments.is_settled()
+            && self.replica_sets.is_settled()
+            && self.services.is_settled()
+            && self.autoscalers.is_settled()
+    }
+
     /// The Deployment's own, and others that its selector finds.
     pub(super) async fn replica_sets_of(
         &self,
@@ -162,6 +170,8 @@ pub(super) struct Cache<K> {
 struct Kept {
     /// Whether it is all there, and the watch is up.
     whole: bool,
+    /// Whether it was all there once, or the watch has failed.
+    settled: bool,
     objects: HashMap<Place, Text>,
     /// The names of objects by what they are asked with.
     by_asked: HashMap<Place, BTreeSet<String>>,
@@ -222,6 +232,10 @@ where
         Ok(call(doing, self.api(namespace).get_opt(name)).await?.map(Arc::new))
     }
 
+    fn is_settled(&self) -> bool {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner).settled
+    }
+
     fn api(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
@@ -265,7 +279,7 @@ impl Kept {
 
     /// After an error the watch may have missed something, until it tells something again.
     fn doubt(&mut self) {
-        self.whole = false;
+        (self.whole, self.settled) = (false, true);
     }
 
     fn take<K>(&mut self, event: &Event<K>, asked: fn(&K) -> Option<String>)
@@ -286,7 +300,7 @@ impl Kept {
                 for (place, text) in std::mem::take(&mut self.listed) {
                     self.insert(place, text);
                 }
-                self.whole = true;
+                (self.whole, self.settled) = (true, true);
             }
             Event::Apply(object) => {
                 self.insert(place(object), text(object));
@@ -357,7 +371,9 @@ mod tests {
         let cache = cache();
         told(&cache, [Event::Init, Event::InitApply(set("web-1", "web"))]);
         assert_eq!(names(&cache, "web"), None);
+        assert!(!cache.is_settled());
         told(&cache, [Event::InitDone]);
+        assert!(cache.is_settled());
         assert_eq!(names(&cache, "web"), Some(vec!["web-1".to_owned()]));
         assert_eq!(names(&cache, "other"), Some(vec![]));
         assert!(cache.read(Reads::Direct, "prod", "web").is_none());

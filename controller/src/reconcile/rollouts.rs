@@ -20,19 +20,35 @@ use kube::api::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
 use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::watch;
 
 use super::access;
 use super::cluster::{slim, watching};
 use super::desk::Key;
 use super::observe::route_name;
 use crate::api::{CanaryRollout, parse};
+use crate::board::{Board, Key as BoardKey};
+use crate::runtime::clock;
 
 /// A name in a namespace.
 type Place = (String, String);
 
 /// All of them. Cheap to clone; clones are one.
-#[derive(Clone, Default)]
-pub(super) struct Rollouts(Arc<RwLock<Kept>>);
+#[derive(Clone)]
+pub(super) struct Rollouts {
+    kept: Arc<RwLock<Kept>>,
+    /// Whether they were listed once.
+    known: Arc<watch::Sender<bool>>,
+}
+
+impl Default for Rollouts {
+    fn default() -> Self {
+        Self {
+            kept: Arc::default(),
+            known: Arc::new(watch::channel(false).0),
+        }
+    }
+}
 
 #[derive(Default)]
 struct Kept {
@@ -82,21 +98,34 @@ impl<K: Hash + Eq> Index<K> {
 }
 
 impl Rollouts {
-    /// Keeps what is told, as long as the stream is read; the store is the same objects for kube's controller.
+    /// Keeps what is told, as long as the stream is read; the store has the same objects for kube's controller, and the board for
+    /// readers.
     pub(super) fn watch(
         &self,
         api: Api<CanaryRollout>,
+        board: Board,
     ) -> (
         Store<CanaryRollout>,
         impl Stream<Item = watcher::Result<CanaryRollout>> + Send + use<>,
     ) {
         let (reader, writer) = store();
+        board.take_over();
         let (kept, objects) = (self.clone(), reader.clone());
         let told = watcher(api, watching()).modify(|rollout| slim(&mut rollout.metadata));
         let stream = reflector(writer, told)
-            .inspect(move |event| kept.take(event.as_ref().ok(), &objects))
+            .inspect(move |event| {
+                let event = event.as_ref().ok();
+                kept.take(event, &objects);
+                show(&board, event, &objects);
+            })
             .applied_objects();
         (reader, stream)
+    }
+
+    /// Waits until all were listed once.
+    pub(super) async fn known(&self) {
+        // The sender is this one's.
+        drop(self.known.subscribe().wait_for(|known| *known).await);
     }
 
     /// The rollout; `None` where the API server has to be asked.
@@ -179,6 +208,7 @@ impl Rollouts {
                     kept.insert(rollout);
                 }
                 kept.whole = true;
+                self.known.send_replace(true);
             }
             Some(Event::Apply(rollout)) => {
                 // The very object of the store: it is kept once.
@@ -196,11 +226,11 @@ impl Rollouts {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Kept> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.kept.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Kept> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.kept.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -258,6 +288,27 @@ impl Kept {
         for file in &files {
             self.by_file.remove(file, of);
         }
+    }
+}
+
+/// Readers see the very objects of the store.
+fn show(board: &Board, event: Option<&Event<CanaryRollout>>, objects: &Store<CanaryRollout>) {
+    let now = clock::now();
+    match event {
+        None | Some(Event::Init | Event::InitApply(_)) => {}
+        Some(Event::InitDone) => {
+            let listed = objects.state();
+            board.keep_only(&listed.iter().map(|rollout| BoardKey::of(rollout)).collect());
+            for rollout in listed {
+                board.put(rollout, now);
+            }
+        }
+        Some(Event::Apply(rollout)) => {
+            if let Some(rollout) = objects.get(&ObjectRef::from_obj(rollout)) {
+                board.put(rollout, now);
+            }
+        }
+        Some(Event::Delete(rollout)) => board.remove(&BoardKey::of(rollout)),
     }
 }
 

@@ -18,8 +18,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const OFTEN: Duration = Duration::from_secs(20);
 /// … and how often if there are more than this many.
 const SELDOM: (usize, Duration) = (50, Duration::from_secs(60));
-/// Arms in one query.
-const TOGETHER: usize = 1_000;
+/// Arms in one query: those of a thousand rollouts.
+const TOGETHER: usize = 2_000;
 
 /// By rollout.
 #[derive(Debug, Clone, Default)]

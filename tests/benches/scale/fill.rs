@@ -19,9 +19,9 @@ use crate::repositories::Repositories;
 const AT_ONCE: usize = 48;
 
 const CORE: &str = "/api/v1";
-const APPS: &str = "/apis/apps/v1";
-const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1";
-const SERIN: &str = "/apis/serin.dev/v1alpha1";
+pub(crate) const APPS: &str = "/apis/apps/v1";
+pub(crate) const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1";
+pub(crate) const SERIN: &str = "/apis/serin.dev/v1alpha1";
 
 /// Creates `count` rollouts, and says how long that took.
 pub(crate) async fn fill(client: &Client, count: usize, repositories: &Arc<Repositories>) -> anyhow::Result<Duration> {
@@ -137,11 +137,16 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-async fn post(client: &Client, path: &str, object: &Value) -> anyhow::Result<Value> {
+pub(crate) async fn get(client: &Client, path: &str) -> anyhow::Result<Value> {
+    let request = Request::get(path).body(Vec::new())?;
+    client.request(request).await.with_context(|| format!("GET {path}"))
+}
+
+pub(crate) async fn post(client: &Client, path: &str, object: &Value) -> anyhow::Result<Value> {
     send(client, "POST", "application/json", path, object).await
 }
 
-async fn patch(client: &Client, path: &str, object: &Value) -> anyhow::Result<Value> {
+pub(crate) async fn patch(client: &Client, path: &str, object: &Value) -> anyhow::Result<Value> {
     send(client, "PATCH", "application/merge-patch+json", path, object).await
 }
 

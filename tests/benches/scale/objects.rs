@@ -1,6 +1,8 @@
 //! What stands in a cluster for one rollout, as JSON: two Deployments with their ReplicaSets, three Services, a route, and the
 //! rollout with its memory. Pure; it must not know who creates them.
 
+use std::sync::OnceLock;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
@@ -13,11 +15,47 @@ use serin_core::rollout::{Commit, Ending, Phase, Progressing, RestNote, Revision
 
 /// Rollouts that share a namespace and a config repository.
 pub(crate) const IN_NAMESPACE: usize = 100;
-/// One of so many is progressing.
-pub(crate) const PROGRESSING: usize = 10;
-/// The length of a tick, and between two scrapes.
-pub(crate) const INTERVAL: SignedDuration = SignedDuration::from_secs(20);
-pub(crate) const SCRAPE: SignedDuration = SignedDuration::from_secs(10);
+
+/// What the rollouts of a run have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// One of so many is progressing.
+    pub(crate) progressing: usize,
+    /// The length of a tick, and between two scrapes.
+    pub(crate) interval: SignedDuration,
+    pub(crate) scrape: SignedDuration,
+    /// Between weight 0 and no pods.
+    pub(crate) drain: SignedDuration,
+}
+
+/// That of `make bench-scale`.
+pub(crate) const SCALE: Shape = Shape {
+    progressing: 10,
+    interval: SignedDuration::from_secs(20),
+    scrape: SignedDuration::from_secs(10),
+    drain: SignedDuration::from_secs(30),
+};
+
+/// That of `make soak`: all are on trial, ten times as fast.
+pub(crate) const SOAK: Shape = Shape {
+    progressing: 1,
+    interval: SignedDuration::from_secs(2),
+    scrape: SignedDuration::from_secs(1),
+    drain: SignedDuration::from_secs(1),
+};
+
+static CHOSEN: OnceLock<Shape> = OnceLock::new();
+
+/// The shape of this run, which is chosen before anything is made.
+pub(crate) fn choose(shape: Shape) {
+    // A second choice would be another run's.
+    drop(CHOSEN.set(shape));
+}
+
+/// It.
+pub(crate) fn shape() -> Shape {
+    *CHOSEN.get().unwrap_or(&SCALE)
+}
 /// The canary's share while it progresses.
 const WEIGHT: i64 = 5;
 pub(crate) const PORT: u16 = 50051;
@@ -52,7 +90,7 @@ impl Rollout {
     }
 
     pub(crate) fn is_progressing(self) -> bool {
-        self.0.is_multiple_of(PROGRESSING)
+        self.0.is_multiple_of(shape().progressing)
     }
 
     pub(crate) fn deployment(self, arm: Arm) -> String {
@@ -174,9 +212,13 @@ pub(crate) fn deployment(of: Rollout, arm: Arm) -> Value {
 
 /// What the Deployment controller would say of it.
 pub(crate) fn deployment_status(of: Rollout, arm: Arm) -> Value {
-    let replicas = of.replicas(arm);
+    caught_up(of.replicas(arm), 1)
+}
+
+/// What it would say of a Deployment of so many pods, as it is since this generation.
+pub(crate) fn caught_up(replicas: usize, generation: i64) -> Value {
     json!({ "status": {
-        "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
+        "observedGeneration": generation, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
         "availableReplicas": replicas,
         "conditions": [
             { "type": "Available", "status": "True", "reason": "MinimumReplicasAvailable", "message": "Deployment has minimum availability." },
@@ -187,8 +229,23 @@ pub(crate) fn deployment_status(of: Rollout, arm: Arm) -> Value {
 
 /// The Deployment's present ReplicaSet.
 pub(crate) fn replica_set(of: Rollout, arm: Arm, uid: &str) -> Value {
-    let mut template = template(of, arm);
-    let hash = of.hash(arm);
+    set(of, arm, (uid, "3"), &of.hash(arm), template(of, arm))
+}
+
+/// The canary's of this number, which runs what stable does.
+pub(crate) fn rest_set(of: Rollout, uid: &str, number: &str) -> Value {
+    let mut template = template(of, Arm::Canary);
+    let annotations = template
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut);
+    if let Some(annotations) = annotations {
+        annotations.insert(REVISION_ANNOTATION.to_owned(), json!(of.revision(Arm::Stable)));
+    }
+    let hash = format!("0e{:06x}", of.0);
+    set(of, Arm::Canary, (uid, number), &hash, template)
+}
+
+fn set(of: Rollout, arm: Arm, (uid, number): (&str, &str), hash: &str, mut template: Value) -> Value {
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.insert("pod-template-hash".to_owned(), json!(hash));
     }
@@ -197,7 +254,7 @@ pub(crate) fn replica_set(of: Rollout, arm: Arm, uid: &str) -> Value {
         "apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {
             "name": format!("{}-{hash}", of.deployment(arm)), "namespace": of.namespace(), "labels": labels,
-            "annotations": { "deployment.kubernetes.io/revision": "3", "deployment.kubernetes.io/desired-replicas": "2" },
+            "annotations": { "deployment.kubernetes.io/revision": number, "deployment.kubernetes.io/desired-replicas": "2" },
             "ownerReferences": [{
                 "apiVersion": "apps/v1", "kind": "Deployment", "name": of.deployment(arm), "uid": uid, "controller": true,
             }],
@@ -233,14 +290,27 @@ pub(crate) fn route(of: Rollout, owner: &OwnerReference) -> anyhow::Result<Value
     Ok(Kind::GrpcRoute.generated(&spec, Weight::try_from(weight).map_err(|e| anyhow::anyhow!("{e}"))?))
 }
 
+/// What the route says, with the canary's share.
+pub(crate) fn route_spec(of: Rollout) -> anyhow::Result<Value> {
+    let route = route(of, &OwnerReference::default())?;
+    Ok(route.get("spec").cloned().unwrap_or_default())
+}
+
 fn spec(of: Rollout, repository: &str) -> Value {
+    let Shape {
+        interval,
+        scrape,
+        drain,
+        ..
+    } = shape();
+    let text = |duration: SignedDuration| format!("{}s", duration.as_secs());
     json!({
         "service": { "name": of.name(), "port": PORT },
         "stable": { "deployment": of.deployment(Arm::Stable) },
-        "canary": { "deployment": of.deployment(Arm::Canary) },
+        "canary": { "deployment": of.deployment(Arm::Canary), "drain": text(drain) },
         // Longer than the bench: what progresses goes on doing so.
         "plan": { "steps": [{ "weight": WEIGHT, "hold": "6h", "atMost": "12h" }, { "weight": 100, "hold": "10m" }] },
-        "analysis": { "interval": "20s", "scrapeInterval": "10s" },
+        "analysis": { "interval": text(interval), "scrapeInterval": text(scrape) },
         "git": {
             "repository": repository, "branch": "main", "path": of.name(),
             "helm": { "file": "values.yaml", "stable": "stable", "canary": "canary" },
@@ -335,7 +405,7 @@ fn baseline() -> Baseline {
     Baseline {
         bounds_ms: LATENCY_BOUNDS_MS.to_vec(),
         codes: vec![],
-        tick_ms: 20_000,
+        tick_ms: u64::try_from(shape().interval.as_millis()).unwrap_or(0),
         ticks: vec![vec![pod; STABLE_PODS]; 60],
     }
 }
