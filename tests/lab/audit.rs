@@ -48,7 +48,7 @@ impl AuditLog {
         let mut writes: Vec<_> = of_namespace.cloned().collect();
         writes.sort_by_key(|write| write.at);
         // A write that changes nothing of the weights is no change of them.
-        writes.dedup_by(|next, last| (next.stable, next.canary) == (last.stable, last.canary));
+        writes.dedup_by(|next, last| (&next.name, next.stable, next.canary) == (&last.name, last.stable, last.canary));
         Ok(writes)
     }
 

@@ -172,8 +172,8 @@ mod tests {
         let hash = arm.pod_template_hash.as_deref().unwrap_or("any");
         let point = |(le, value): &(&str, f64)| {
             let metric = json!({
-                metrics::NAMESPACE: arm.namespace, metrics::DEPLOYMENT: arm.deployment, metrics::POD_TEMPLATE_HASH: hash,
-                metrics::SERVER_PORT: arm.port.to_string(), metrics::LE: le,
+                (metrics::NAMESPACE): arm.namespace, (metrics::DEPLOYMENT): arm.deployment, (metrics::POD_TEMPLATE_HASH): hash,
+                (metrics::SERVER_PORT): arm.port.to_string(), (metrics::LE): le,
             });
             json!({ "metric": metric, "value": [1.5, value.to_string()] })
         };

@@ -90,8 +90,7 @@ mod tests {
         Key::new(name).within("prod")
     }
 
-    async fn is_there_yet(future: std::pin::Pin<&mut impl Future>) -> bool {
-        let mut future = future;
+    async fn is_there_yet(mut future: std::pin::Pin<&mut impl Future>) -> bool {
         std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
     }
 
@@ -101,7 +100,8 @@ mod tests {
         start.turn(&key("back")).await;
         let (there, settled) = tokio::sync::oneshot::channel::<()>();
         let mut opens = pin!(start.open_after(async { drop(settled.await) }, LONG));
-        let mut other = pin!(start.turn(&key("other")).into_future());
+        let late = key("other");
+        let mut other = pin!(start.turn(&late));
         assert!(!is_there_yet(opens.as_mut()).await && !is_there_yet(other.as_mut()).await);
         start.looked(&key("back"));
         start.looked(&key("other"));

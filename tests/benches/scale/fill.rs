@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use serde_json::{Value, json};
 
+use crate::memory;
 use crate::objects::{self, Arm, IN_NAMESPACE, Rollout, WRITER};
 use crate::repositories::Repositories;
 
@@ -122,7 +123,7 @@ pub(crate) async fn begin_all(client: &Client, count: usize, repositories: &Arc<
 
 async fn begin(client: &Client, of: Rollout, repositories: &Repositories) -> anyhow::Result<()> {
     let repository = repositories.url(of);
-    let status = objects::status(of, &repository, repositories.commit(of), now())?;
+    let status = memory::status(of, &repository, repositories.commit(of), now())?;
     let at = format!(
         "{SERIN}/namespaces/{}/canaryrollouts/{}/status?fieldManager={WRITER}",
         of.namespace(),

@@ -11,6 +11,7 @@ mod account;
 mod bench;
 mod controller;
 mod fill;
+mod memory;
 mod objects;
 mod picture;
 mod report;

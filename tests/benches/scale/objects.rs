@@ -1,17 +1,14 @@
 //! What stands in a cluster for one rollout, as JSON: two Deployments with their ReplicaSets, three Services, a route, and the
-//! rollout with its memory. Pure; it must not know who creates them.
+//! rollout. Pure; it must not know who creates them.
 
 use std::sync::OnceLock;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
-use serin::api::{CanaryRolloutSpec, FIELD_MANAGER, FINALIZER, REVISION_ANNOTATION, parse};
-use serin::linkerd::latency::LATENCY_BOUNDS_MS;
+use serin::api::{FIELD_MANAGER, FINALIZER, REVISION_ANNOTATION};
 use serin::traffic::{Kind, RouteSpec, canary_service, stable_service};
 use serin_core::Weight;
-use serin_core::analysis::{Baseline, PodCounts};
-use serin_core::rollout::{Commit, Ending, Phase, Progressing, RestNote, Revision, Run, State};
 
 /// Rollouts that share a namespace and a config repository.
 pub(crate) const IN_NAMESPACE: usize = 100;
@@ -296,7 +293,7 @@ pub(crate) fn route_spec(of: Rollout) -> anyhow::Result<Value> {
     Ok(route.get("spec").cloned().unwrap_or_default())
 }
 
-fn spec(of: Rollout, repository: &str) -> Value {
+pub(crate) fn spec(of: Rollout, repository: &str) -> Value {
     let Shape {
         interval,
         scrape,
@@ -325,89 +322,6 @@ pub(crate) fn rollout(of: Rollout, repository: &str) -> Value {
         "metadata": { "name": of.name(), "namespace": of.namespace(), "finalizers": [FINALIZER] },
         "spec": spec(of, repository),
     })
-}
-
-/// Its status: in its first step with the weight on the route, or ended long ago. What a person reads there is left to Serin.
-pub(crate) fn status(of: Rollout, repository: &str, commit: Option<&str>, now: Timestamp) -> anyhow::Result<Value> {
-    let spec: CanaryRolloutSpec = serde_json::from_value(spec(of, repository))?;
-    let plan = parse(&spec).map_err(|errors| anyhow::anyhow!("{errors:?}"))?.plan;
-    let revision = |arm| Revision {
-        name: of.revision(arm).to_owned(),
-        hash: of.hash(arm),
-    };
-    let (stable, canary) = (revision(Arm::Stable), revision(Arm::Canary));
-    let phase = match commit {
-        Some(commit) => {
-            let commit = Commit {
-                id: commit.to_owned(),
-                author: "Jenkins <jenkins@example.com>".to_owned(),
-                subject: format!("Canary of {}", of.name()),
-            };
-            let mut run = Run::begin(canary.clone(), stable, Some(commit), &plan, now);
-            run.analysis = plan.analysis(&baseline());
-            run.analysis.begin_step(0, 0.95);
-            Phase::Progressing(Progressing {
-                run,
-                step: 0,
-                since: now,
-                from: Weight::ZERO,
-                weight_at: Some(now),
-            })
-        }
-        None => rest(of, &canary, now),
-    };
-    let name = phase.name().to_string();
-    let state = State {
-        seen: Some(canary),
-        quiet_since: (!of.is_progressing()).then_some(now),
-        phase,
-        ..State::default()
-    };
-    Ok(json!({ "status": { "phase": name, "machine": state } }))
-}
-
-/// A third of those at rest never had a trial; the others' was promoted or rolled back.
-fn rest(of: Rollout, canary: &Revision, now: Timestamp) -> Phase {
-    let ending = Ending {
-        revision: canary.clone(),
-        commit: None,
-        began: now,
-        at: now,
-        answer: None,
-        reason: "it ended before the bench".to_owned(),
-        traffic_at: Some(now),
-        hooks: vec![],
-    };
-    match of.0 % 3 {
-        0 => Phase::Idle(RestNote::Quiet),
-        1 => Phase::Promoted(ending),
-        _ => Phase::RolledBack(ending),
-    }
-}
-
-/// Stable's last minutes, with nothing remarkable in them.
-fn baseline() -> Baseline {
-    let slow = |calls: u64| {
-        let share = |ms: &u64| match *ms {
-            0..=50 => calls / 2,
-            51..=200 => calls / 20,
-            201..=500 => calls / 200,
-            _ => 0,
-        };
-        LATENCY_BOUNDS_MS.iter().map(share).collect::<Vec<u64>>()
-    };
-    let pod = PodCounts {
-        requests: 1_900,
-        failures: 0,
-        slow: slow(1_900),
-        ..PodCounts::default()
-    };
-    Baseline {
-        bounds_ms: LATENCY_BOUNDS_MS.to_vec(),
-        codes: vec![],
-        tick_ms: u64::try_from(shape().interval.as_millis()).unwrap_or(0),
-        ticks: vec![vec![pod; STABLE_PODS]; 60],
-    }
 }
 
 /// Whoever writes as Serin does.

@@ -21,6 +21,7 @@ use serin_core::rollout::PhaseName;
 use tokio::sync::mpsc;
 
 use crate::fill::{self, APPS, ROUTES, SERIN};
+use crate::memory;
 use crate::objects::{self, Arm, Rollout, WRITER};
 use crate::repositories::Repositories;
 use crate::{now, say};
@@ -179,7 +180,7 @@ async fn begin(client: &Client, of: Rollout, repositories: &Repositories, done: 
     let behind = fill::patch(client, &place, &spec(1)).await?;
     let generation = behind.pointer("/metadata/generation").and_then(Value::as_i64);
     let generation = generation.context("the Deployment has no generation")?;
-    let status = objects::status(of, &repositories.url(of), repositories.commit(of), now())?;
+    let status = memory::status(of, &repositories.url(of), repositories.commit(of), now())?;
     let rollout = format!("{SERIN}/namespaces/{}/canaryrollouts/{}", of.namespace(), of.name());
     fill::patch(client, &format!("{rollout}/status?fieldManager={WRITER}"), &status).await?;
     let route = format!("{ROUTES}/namespaces/{}/grpcroutes/{}", of.namespace(), of.name());
