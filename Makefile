@@ -58,6 +58,11 @@ bench-scale: tools ## 100, 1,000 and 10,000 rollouts on one controller, and its 
 	@cargo build --quiet --release --workspace --bin serin
 	@cargo bench --quiet --workspace --profile dev --bench scale # what is measured is the program of the release
 
+.PHONY: soak
+soak: tools ## Rollouts that end again and again, for MINUTES=10 or until FINISHED=50000; writes target/bench/soak.json, fails where something grows.
+	@cargo build --quiet --release --workspace --bin serin
+	@cargo bench --quiet --workspace --profile dev --bench scale -- soak
+
 .PHONY: bench-service
 bench-service: ## GetUser on SQLite and PostgreSQL beside a bare tonic echo, memory and cold start, with bars; writes target/bench/service.json.
 	@cargo bench --quiet -p user-service --bench service

@@ -3,6 +3,7 @@
 mod asked;
 mod command;
 mod hooks;
+mod memory;
 mod metrics;
 mod notify;
 mod parse;
@@ -15,6 +16,7 @@ mod wording;
 pub use asked::HookStatus;
 pub use command::{LONGEST_REASON, Order};
 pub use hooks::{HookCall, HookPointSpec, HookSpec, HookWay, HttpHookSpec, JobHookSpec, OnHookFailureSpec};
+pub use memory::Memory;
 pub use notify::{
     AlertmanagerSpec, Channel, EmailSpec, NotifyOn, NotifySpec, PagerDutySpec, Receiver, SlackSpec, WebhookSpec,
     parse_receivers,

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::asked::HookStatus;
+use super::memory::Memory;
 use super::told::NotifyStatus;
 
 /// What is so, what happens next, and how past revisions ended.
@@ -68,7 +69,7 @@ pub struct CanaryRolloutStatus {
     /// The state machine's memory; read the other fields instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "opaque")]
-    pub machine: Option<serde_json::Value>,
+    pub machine: Option<Memory>,
 }
 
 /// A revision.

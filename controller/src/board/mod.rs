@@ -1,7 +1,8 @@
 //! What this replica knows of all rollouts, now and lately: for the page and for the metrics, neither of which asks the API server
 //! once a reader or a scrape. It must not know who reads it, and decides nothing.
 //!
-//! A watch fills it on every replica, the leader's reconciles tell it the counts that are not written to status yet.
+//! A watch fills it on every replica: its own, or that of the reconciles where there are any, which also tell it the counts that are
+//! not written to status yet. Each rollout is held once for both.
 //!
 //! # Caveats
 //! What happened lately ([`Mark`]) is what this process has seen; a restart begins anew.
@@ -18,6 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{CanaryRollout, CanaryRolloutStatus};
 
@@ -64,6 +66,8 @@ struct Inner {
     entries: RwLock<BTreeMap<Key, Entry>>,
     news: broadcast::Sender<Key>,
     filled: AtomicBool,
+    /// Cancelled when another watch fills it.
+    own_watch: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -79,28 +83,33 @@ impl Default for Board {
             entries: RwLock::default(),
             news: broadcast::channel(NEWS).0,
             filled: AtomicBool::new(false),
+            own_watch: CancellationToken::new(),
         }))
     }
 }
 
 impl Board {
     /// A rollout as it is now.
-    pub fn put(&self, mut rollout: CanaryRollout, now: Timestamp) {
-        trim(&mut rollout);
+    pub fn put(&self, rollout: impl Into<Arc<CanaryRollout>>, now: Timestamp) {
+        let rollout = rollout.into();
         let key = Key::of(&rollout);
         let mut entries = self.write();
         match entries.get_mut(&key) {
             Some(entry) => {
-                if is_behind(rollout.status.as_ref(), entry.rollout.status.as_ref()) {
-                    rollout.status.clone_from(&entry.rollout.status);
-                }
-                entry.rollout = Arc::new(rollout);
+                entry.rollout = if is_behind(rollout.status.as_ref(), entry.rollout.status.as_ref()) {
+                    Arc::new(CanaryRollout {
+                        metadata: rollout.metadata.clone(),
+                        spec: rollout.spec.clone(),
+                        status: entry.rollout.status.clone(),
+                    })
+                } else {
+                    rollout
+                };
                 entry.marks.add(&entry.rollout, now);
             }
             None => {
                 let mut marks = Marks::default();
                 marks.add(&rollout, now);
-                let rollout = Arc::new(rollout);
                 let around = Around::default();
                 entries.insert(key.clone(), Entry { rollout, marks, around });
             }
@@ -109,19 +118,14 @@ impl Board {
         self.tell_readers(key);
     }
 
-    /// What a rollout's status would say, if it were worth a write already.
-    pub fn tell(&self, key: &Key, status: &CanaryRolloutStatus, now: Timestamp) {
+    /// A rollout as it would be, if its status were worth a write already.
+    pub fn tell(&self, key: &Key, rollout: &Arc<CanaryRollout>, now: Timestamp) {
         let mut entries = self.write();
         let Some(entry) = entries.get_mut(key) else { return };
-        let mut rollout = CanaryRollout::clone(&entry.rollout);
-        rollout.status = Some(CanaryRolloutStatus {
-            machine: None,
-            ..status.clone()
-        });
         if rollout.status == entry.rollout.status {
             return;
         }
-        entry.rollout = Arc::new(rollout);
+        entry.rollout = rollout.clone();
         entry.marks.add(&entry.rollout, now);
         drop(entries);
         self.tell_readers(key.clone());
@@ -162,8 +166,13 @@ impl Board {
         }
     }
 
+    /// From now on another watch of this process fills it.
+    pub fn take_over(&self) {
+        self.0.own_watch.cancel();
+    }
+
     /// These are all that there are.
-    fn keep_only(&self, keys: &BTreeSet<Key>) {
+    pub fn keep_only(&self, keys: &BTreeSet<Key>) {
         let gone: Vec<Key> = {
             let entries = self.read();
             let gone = entries.keys().filter(|key| !keys.contains(key));
@@ -288,7 +297,9 @@ mod tests {
     fn keeps_what_a_reader_needs_and_tells_who_changed() {
         let board = Board::default();
         let mut news = board.news();
-        board.put(rollout(&ticked(20)), at(20));
+        let mut trimmed = rollout(&ticked(20));
+        trim(&mut trimmed);
+        board.put(trimmed, at(20));
         let key = news.try_recv().unwrap();
         assert_eq!(key.to_string(), "prod/web");
         let (kept, _) = board.one(&key).unwrap();
@@ -304,8 +315,7 @@ mod tests {
         let board = Board::default();
         board.put(rollout(&ticked(20)), at(20));
         let key = Key::of(&rollout(&ticked(20)));
-        let status: CanaryRolloutStatus = serde_json::from_value(ticked(40)).unwrap();
-        board.tell(&key, &status, at(40));
+        board.tell(&key, &Arc::new(rollout(&ticked(40))), at(40));
         assert_eq!(last_tick(&board, &key), at(40));
         // Somebody wrote a label: the watch shows the status that stands.
         board.put(rollout(&ticked(20)), at(41));

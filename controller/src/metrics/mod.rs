@@ -260,6 +260,11 @@ impl Collector for Process {
             let depth = ConstGauge::new(i64::try_from(depth).unwrap_or(i64::MAX));
             depth.encode(gauges.encode_family(&[("kind", kind)])?)?;
         }
+        // None outside of a runtime.
+        let tasks = tokio::runtime::Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
+        let tasks = ConstGauge::new(i64::try_from(tasks).unwrap_or(i64::MAX));
+        let help = "Tasks of the process that have not ended";
+        tasks.encode(encoder.encode_descriptor("tasks", help, None, MetricType::Gauge)?)?;
         Ok(())
     }
 }

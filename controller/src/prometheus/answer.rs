@@ -92,16 +92,45 @@ struct RawPoint {
     value: (f64, String),
 }
 
-/// The raw samples of a range selector, read while they come: each series is handed on as soon as its text is whole.
+/// The raw samples of a range selector, or the values of an instant, read while they come: each series is handed on as soon as its
+/// text is whole.
 ///
 /// What was handed on counts only when [`Reader::finish`] says that all of the answer was one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reader {
     pieces: Pieces,
     wrong: Option<String>,
+    is: Kind,
+}
+
+/// What an answer is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Raw samples.
+    Matrix,
+    /// Values of one instant.
+    Vector,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Matrix => "matrix",
+            Self::Vector => "vector",
+        }
+    }
 }
 
 impl Reader {
+    /// Of an answer that is to be this.
+    pub(super) fn of(is: Kind) -> Self {
+        Self {
+            pieces: Pieces::default(),
+            wrong: None,
+            is,
+        }
+    }
+
     /// Reads on.
     pub(super) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(Raw<'_>)) -> Result<(), Unusable> {
         let wrong = &mut self.wrong;
@@ -121,10 +150,11 @@ impl Reader {
     pub(super) fn finish(self) -> Result<(), Unusable> {
         let (rest, cut) = self.pieces.rest();
         let data: Data<Length> = data(&rest)?;
-        if data.result_type != "matrix" {
+        if data.result_type != self.is.word() {
             return Err(Unusable::Malformed(format!(
-                "it is a {}, not raw samples",
-                data.result_type
+                "it is a {}, not a {}",
+                data.result_type,
+                self.is.word()
             )));
         }
         if data.result.0 != Some(cut) {
@@ -136,7 +166,7 @@ impl Reader {
 
 /// The raw samples of a range selector.
 pub(super) fn decode(body: &[u8]) -> Result<Vec<Series>, Unusable> {
-    let (mut reader, mut names, mut all) = (Reader::default(), Names::default(), Vec::new());
+    let (mut reader, mut names, mut all) = (Reader::of(Kind::Matrix), Names::default(), Vec::new());
     reader.feed(body, &mut |raw| all.push(raw.whole(&mut names)))?;
     reader.finish()?;
     Ok(all)

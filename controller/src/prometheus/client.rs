@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tracing::Instrument as _;
 
-use super::answer::{Point, Reader, Series, Unusable, decode_instant};
+use super::answer::{Kind, Point, Reader, Series, Unusable, decode_instant};
 use super::labels::Names;
 use super::raw::Raw;
 use crate::metrics::{self, Metrics};
@@ -247,8 +247,19 @@ impl Client {
         within: Within,
         each: impl FnMut(Raw<'_>) -> ControlFlow<()>,
     ) -> Result<(), SampleError> {
-        self.in_time(within.time, self.read(query, at, within.bytes, each))
+        let asked = (query, Some(at));
+        self.in_time(within.time, self.read(asked, Kind::Matrix, within.bytes, each))
             .await
+    }
+
+    /// The values of an instant query by the server's own clock, value by value while they come.
+    pub(super) async fn each_of_instant(&self, query: &str, mut each: impl FnMut(Raw<'_>)) -> Result<(), SampleError> {
+        let each = |raw: Raw<'_>| {
+            each(raw);
+            ControlFlow::Continue(())
+        };
+        let asking_it = self.read((query, None), Kind::Vector, LARGEST_ANSWER, each);
+        self.in_time(self.timeout, asking_it).instrument(asking(query)).await
     }
 
     /// The values of an instant query, by the server's own clock.
@@ -279,14 +290,14 @@ impl Client {
 
     async fn read(
         &self,
-        query: &str,
-        at: Timestamp,
+        (query, at): (&str, Option<Timestamp>),
+        is: Kind,
         most: usize,
         mut each: impl FnMut(Raw<'_>) -> ControlFlow<()>,
     ) -> Result<(), SampleError> {
-        let mut answer = self.ask(query, Some(at)).await?;
+        let mut answer = self.ask(query, at).await?;
         let status = answer.status();
-        let (mut reader, mut length, mut goes_on) = (Reader::default(), 0, true);
+        let (mut reader, mut length, mut goes_on) = (Reader::of(is), 0, true);
         while let Some(part) = self.part(&mut answer, length, most).await? {
             length += part.len();
             let fed = reader.feed(&part, &mut |raw| goes_on = goes_on && each(raw).is_continue());

@@ -28,7 +28,7 @@ mod ticks;
 pub use client::SampleError;
 pub use history::{History, PodHistory};
 pub use own::OwnTick;
-pub use sampler::Prometheus;
+pub use sampler::{Prometheus, Turn};
 pub use speed::{Speed, SpeedOf};
 pub use target::{ArmTarget, Backends, CustomQuery, CustomTarget, PairQuery, Target};
 pub use ticks::{ticks_between, ticks_due};

@@ -12,7 +12,7 @@ use super::labels::Names;
 /// The labels of a series, borrowed from its text.
 type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// One series as it stands in the answer.
+/// One series as it stands in the answer, or one value of an instant as a series of a single sample.
 #[derive(Debug)]
 pub(super) struct Raw<'a> {
     /// All its labels.
@@ -32,7 +32,12 @@ impl Raw<'_> {
 
     /// Reads the text of a series.
     pub(super) fn read(text: &[u8]) -> Result<Raw<'_>, String> {
-        let RawSeries { labels, samples } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let RawSeries {
+            labels,
+            mut samples,
+            value,
+        } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        samples.extend(value);
         Ok(Raw {
             labels,
             samples,
@@ -58,6 +63,9 @@ struct RawSeries<'a> {
     /// Absent for native histograms, which no query here asks for.
     #[serde(default, rename = "values", deserialize_with = "samples")]
     samples: Vec<Sample>,
+    /// The only one of an instant.
+    #[serde(default, deserialize_with = "sample")]
+    value: Option<Sample>,
 }
 
 struct Text<'a>(Cow<'a, str>);
@@ -127,6 +135,13 @@ fn samples<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sample>, D:
         }
     }
     deserializer.deserialize_seq(Reads)
+}
+
+fn sample<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sample>, D::Error> {
+    let (seconds, Text(value)) = <(f64, Text<'de>)>::deserialize(deserializer)?;
+    let value = number(&value).map_err(de::Error::custom)?;
+    let at = millis(seconds);
+    Ok(Some(Sample { at, value }))
 }
 
 /// A value as Prometheus writes it.

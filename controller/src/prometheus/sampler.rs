@@ -24,6 +24,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Ticks are asked for together as long as they span no more than this.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
 
+/// Whose samples are asked for first, of those who need them at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// One whose next tick may take its traffic away.
+    First,
+    /// Any other.
+    Later,
+}
+
 /// Samples rollouts from one Prometheus. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Prometheus {
@@ -73,10 +82,11 @@ impl Prometheus {
         &self,
         target: &Target,
         (since, now): Span,
-        interval: SignedDuration,
+        (interval, turn): (SignedDuration, Turn),
     ) -> Result<Vec<Tick>, SampleError> {
         let due = ticks_due(since, now, interval, target.scrape_interval);
-        self.batches.expect(target.shared(), interval, aligned(since, interval));
+        let next = aligned(since, interval);
+        self.batches.expect(target.shared(), interval, next, turn);
         self.ticks(target, &due).await
     }
 

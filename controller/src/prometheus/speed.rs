@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use jiff::SignedDuration;
 
-use super::answer::Point;
 use super::client::SampleError;
+use super::raw::Raw;
 use super::sampler::Prometheus;
 use crate::linkerd::{metrics, promql};
 
@@ -51,35 +51,72 @@ impl Prometheus {
         };
         let (namespaces, deployments) = (of(|arm| &arm.namespace), of(|arm| &arm.deployment));
         let query = promql::latency_by_arm(&namespaces, &deployments, WINDOW);
-        let points = self.client().instant(&query).await?;
-        Ok(arms
-            .iter()
-            .filter_map(|arm| Some((arm.clone(), speed(&points, arm)?)))
-            .collect())
+        let mut sums = Sums::of(arms);
+        let each = |raw: Raw<'_>| {
+            if let [sample] = &*raw.samples {
+                sums.take(|name| raw.label(name), sample.value);
+            }
+        };
+        self.client().each_of_instant(&query, each).await?;
+        Ok(sums.finish())
     }
 }
 
-fn speed(points: &[Point], arm: &SpeedOf) -> Option<Speed> {
-    let label = |point: &Point, name: &str| point.labels.get(name).cloned().unwrap_or_default();
-    let port = arm.port.to_string();
-    let is_of = |point: &&Point| {
-        let hash = label(point, metrics::POD_TEMPLATE_HASH);
-        label(point, metrics::NAMESPACE) == arm.namespace
-            && label(point, metrics::DEPLOYMENT) == arm.deployment
-            && label(point, metrics::SERVER_PORT) == port
-            && arm.pod_template_hash.as_ref().is_none_or(|wanted| *wanted == hash)
-    };
-    // Stable may run pods of two ReplicaSets.
-    let mut buckets: Vec<(f64, f64)> = Vec::new();
-    for point in points.iter().filter(is_of) {
-        let Ok(bound) = label(point, metrics::LE).parse::<f64>() else {
-            continue;
-        };
-        match buckets.iter_mut().find(|(known, _)| known.total_cmp(&bound).is_eq()) {
-            Some((_, count)) => *count += point.value,
-            None => buckets.push((bound, point.value)),
+/// The buckets of many arms, summed while the answer comes: it is not held.
+struct Sums<'a> {
+    arms: &'a [SpeedOf],
+    /// The places of arms by namespace and Deployment.
+    places: HashMap<(&'a str, &'a str), Vec<usize>>,
+    /// Bounds and counts of each arm.
+    buckets: Vec<Vec<(f64, f64)>>,
+}
+
+impl<'a> Sums<'a> {
+    fn of(arms: &'a [SpeedOf]) -> Self {
+        let mut places: HashMap<_, Vec<usize>> = HashMap::new();
+        for (place, arm) in arms.iter().enumerate() {
+            let named = (arm.namespace.as_str(), arm.deployment.as_str());
+            places.entry(named).or_default().push(place);
+        }
+        Self {
+            arms,
+            places,
+            buckets: vec![Vec::new(); arms.len()],
         }
     }
+
+    fn take<'b>(&mut self, label: impl Fn(&str) -> &'b str, value: f64) {
+        let named = (label(metrics::NAMESPACE), label(metrics::DEPLOYMENT));
+        let Ok(bound) = label(metrics::LE).parse::<f64>() else {
+            return;
+        };
+        for place in self.places.get(&named).into_iter().flatten() {
+            let (Some(arm), Some(buckets)) = (self.arms.get(*place), self.buckets.get_mut(*place)) else {
+                continue;
+            };
+            let hash = label(metrics::POD_TEMPLATE_HASH);
+            if label(metrics::SERVER_PORT).parse() != Ok(arm.port)
+                || arm.pod_template_hash.as_ref().is_some_and(|wanted| wanted != hash)
+            {
+                continue;
+            }
+            // Stable may run pods of two ReplicaSets.
+            match buckets.iter_mut().find(|(known, _)| known.total_cmp(&bound).is_eq()) {
+                Some((_, count)) => *count += value,
+                None => buckets.push((bound, value)),
+            }
+        }
+    }
+
+    fn finish(self) -> HashMap<SpeedOf, Speed> {
+        let of_arms = self.arms.iter().zip(self.buckets);
+        of_arms
+            .filter_map(|(arm, buckets)| Some((arm.clone(), speed(buckets)?)))
+            .collect()
+    }
+}
+
+fn speed(mut buckets: Vec<(f64, f64)>) -> Option<Speed> {
     buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
     Some(Speed {
         p50: percentile(&buckets, 0.50)?,
@@ -115,27 +152,11 @@ fn percentile(buckets: &[(f64, f64)], share: f64) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use axum::http::StatusCode;
+    use serde_json::{Value, json};
 
     use super::*;
-
-    fn points(arm: &SpeedOf, buckets: &[(&str, f64)]) -> Vec<Point> {
-        let hash = arm.pod_template_hash.clone().unwrap_or_else(|| "any".to_owned());
-        let point = |(le, value): &(&str, f64)| Point {
-            labels: BTreeMap::from(
-                [
-                    (metrics::NAMESPACE, arm.namespace.as_str()),
-                    (metrics::DEPLOYMENT, &arm.deployment),
-                    (metrics::POD_TEMPLATE_HASH, &hash),
-                    (metrics::SERVER_PORT, &arm.port.to_string()),
-                    (metrics::LE, le),
-                ]
-                .map(|(name, value)| (name.to_owned(), value.to_owned())),
-            ),
-            value: *value,
-        };
-        buckets.iter().map(point).collect()
-    }
+    use crate::prometheus::stand_in::prometheus;
 
     fn arm(deployment: &str, hash: Option<&str>) -> SpeedOf {
         SpeedOf {
@@ -146,34 +167,55 @@ mod tests {
         }
     }
 
-    #[test]
-    fn percentiles_lie_within_their_buckets() {
-        let web = arm("web", None);
+    /// What a server says of an arm.
+    fn points(arm: &SpeedOf, buckets: &[(&str, f64)]) -> Vec<Value> {
+        let hash = arm.pod_template_hash.as_deref().unwrap_or("any");
+        let point = |(le, value): &(&str, f64)| {
+            let metric = json!({
+                (metrics::NAMESPACE): arm.namespace, (metrics::DEPLOYMENT): arm.deployment, (metrics::POD_TEMPLATE_HASH): hash,
+                (metrics::SERVER_PORT): arm.port.to_string(), (metrics::LE): le,
+            });
+            json!({ "metric": metric, "value": [1.5, value.to_string()] })
+        };
+        buckets.iter().map(point).collect()
+    }
+
+    async fn asked(arms: &[SpeedOf], points: Vec<Value>) -> HashMap<SpeedOf, Speed> {
+        let body = json!({ "status": "success", "data": { "resultType": "vector", "result": points } }).to_string();
+        let (prometheus, asked) = prometheus(move |_| (StatusCode::OK, body.clone())).await;
+        let speeds = prometheus.speeds(arms).await.unwrap();
+        assert_eq!(asked.lock().unwrap().len(), 1);
+        speeds
+    }
+
+    #[tokio::test]
+    async fn percentiles_lie_within_their_buckets() {
+        let web = [arm("web", None)];
         // 50 calls within 10 ms, 45 within 20, 4 within 100, one beyond all bounds.
-        let some = points(&web, &[("10", 50.0), ("20.0", 95.0), ("100", 99.0), ("+Inf", 100.0)]);
-        assert_eq!(
-            speed(&some, &web),
-            Some(Speed {
-                p50: 10,
-                p95: 20,
-                p99: 100
-            })
-        );
-        let slow = points(&web, &[("10", 0.0), ("50000", 90.0), ("+Inf", 100.0)]);
-        assert_eq!(speed(&slow, &web).unwrap().p99, 50_000, "no more is known");
+        let some = points(&web[0], &[("10", 50.0), ("20.0", 95.0), ("100", 99.0), ("+Inf", 100.0)]);
+        let speed = Speed {
+            p50: 10,
+            p95: 20,
+            p99: 100,
+        };
+        assert_eq!(asked(&web, some).await.get(&web[0]), Some(&speed));
+        let slow = points(&web[0], &[("10", 0.0), ("50000", 90.0), ("+Inf", 100.0)]);
+        assert_eq!(asked(&web, slow).await[&web[0]].p99, 50_000, "no more is known");
         assert_eq!(percentile(&[(10.0, 4.0), (f64::INFINITY, 4.0)], 0.5), Some(5));
     }
 
-    #[test]
-    fn nothing_is_estimated_of_no_calls() {
-        let web = arm("web", None);
-        assert_eq!(speed(&[], &web), None);
-        assert_eq!(speed(&points(&web, &[("10", 0.0), ("+Inf", 0.0)]), &web), None);
-        assert_eq!(speed(&points(&web, &[("10", 7.0)]), &web), None, "the total is missing");
+    #[tokio::test]
+    async fn nothing_is_estimated_of_no_calls() {
+        let web = [arm("web", None)];
+        assert!(asked(&web, vec![]).await.is_empty());
+        let none = points(&web[0], &[("10", 0.0), ("+Inf", 0.0)]);
+        assert!(asked(&web, none).await.is_empty());
+        let cut = points(&web[0], &[("10", 7.0)]);
+        assert!(asked(&web, cut).await.is_empty(), "the total is missing");
     }
 
-    #[test]
-    fn each_arm_has_its_own_pods_and_port() {
+    #[tokio::test]
+    async fn each_arm_has_its_own_pods_and_port() {
         let (old, new) = (arm("web-canary", Some("old")), arm("web-canary", Some("new")));
         let mut all = points(&old, &[("1000", 9.0), ("+Inf", 9.0)]);
         all.extend(points(&new, &[("10", 9.0), ("+Inf", 9.0)]));
@@ -182,9 +224,18 @@ mod tests {
             ..new.clone()
         };
         all.extend(points(&other_port, &[("5000", 99.0), ("+Inf", 99.0)]));
-        assert_eq!(speed(&all, &new).unwrap().p99, 10);
-        assert_eq!(speed(&all, &arm("web", None)), None);
         let both = arm("web-canary", None);
-        assert!(speed(&all, &both).unwrap().p99 > 900, "both ReplicaSets'");
+        let arms = [new, arm("web", None), both];
+        let speeds = asked(&arms, all).await;
+        assert_eq!(speeds[&arms[0]].p99, 10);
+        assert_eq!(speeds.get(&arms[1]), None);
+        assert!(speeds[&arms[2]].p99 > 900, "both ReplicaSets'");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_something_else_is_an_error() {
+        let body = json!({ "status": "success", "data": { "resultType": "matrix", "result": [] } }).to_string();
+        let (prometheus, _) = prometheus(move |_| (StatusCode::OK, body.clone())).await;
+        assert!(prometheus.speeds(&[arm("web", None)]).await.is_err());
     }
 }

@@ -33,9 +33,12 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Seconds after which a watch is begun anew: one that hangs is given up little later.
 const WATCH: u32 = 60;
 
+/// Objects of a list that are read at once: at a start the lists of all kinds are, and none of it is kept as it comes.
+const PAGE: u32 = 100;
+
 /// How everything is watched.
 pub(super) fn watching() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH)
+    watcher::Config::default().timeout(WATCH).page_size(PAGE)
 }
 
 /// Where a look reads.
@@ -84,6 +87,14 @@ impl Cluster {
             services: Cache::new(client, |service| Some(service.name_any()), |_| {}),
             autoscalers: Cache::new(client, target, |autoscaler| autoscaler.status = None),
         }
+    }
+
+    /// Whether the watches of all kinds have told everything once, or have failed to.
+    pub(super) fn is_settled(&self) -> bool {
+        self.deployments.is_settled()
+            && self.replica_sets.is_settled()
+            && self.services.is_settled()
+            && self.autoscalers.is_settled()
     }
 
     /// The Deployment's own, and others that its selector finds.
@@ -163,6 +174,8 @@ pub(super) struct Cache<K> {
 struct Kept {
     /// Whether it is all there, and the watch is up.
     whole: bool,
+    /// Whether it was all there once, or the watch has failed.
+    settled: bool,
     objects: HashMap<Place, Text>,
     /// The names of objects by what they are asked with.
     by_asked: HashMap<Place, BTreeSet<String>>,
@@ -223,6 +236,10 @@ where
         Ok(call(doing, self.api(namespace).get_opt(name)).await?.map(Arc::new))
     }
 
+    fn is_settled(&self) -> bool {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner).settled
+    }
+
     fn api(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
@@ -266,7 +283,7 @@ impl Kept {
 
     /// After an error the watch may have missed something, until it tells something again.
     fn doubt(&mut self) {
-        self.whole = false;
+        (self.whole, self.settled) = (false, true);
     }
 
     fn take<K>(&mut self, event: &Event<K>, asked: fn(&K) -> Option<String>)
@@ -287,7 +304,7 @@ impl Kept {
                 for (place, text) in std::mem::take(&mut self.listed) {
                     self.insert(place, text);
                 }
-                self.whole = true;
+                (self.whole, self.settled) = (true, true);
             }
             Event::Apply(object) => {
                 self.insert(place(object), text(object));
@@ -323,76 +340,5 @@ pub(super) fn slim(metadata: &mut ObjectMeta) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn set(name: &str, of: &str) -> ReplicaSet {
-        serde_json::from_value(json!({ "metadata": {
-            "name": name, "namespace": "prod",
-            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": of, "uid": "u", "controller": true }],
-        } }))
-        .unwrap()
-    }
-
-    /// Nothing of these tests asks the API server.
-    fn cache() -> Cache<ReplicaSet> {
-        let nowhere = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
-        Cache::new(&Client::try_from(nowhere).unwrap(), owner, |_| {})
-    }
-
-    fn names(cache: &Cache<ReplicaSet>, of: &str) -> Option<Vec<String>> {
-        let sets = cache.read(Reads::Kept, "prod", of)?;
-        Some(sets.iter().map(|set| set.name_any()).collect())
-    }
-
-    fn told(cache: &Cache<ReplicaSet>, events: impl IntoIterator<Item = Event<ReplicaSet>>) {
-        for event in events {
-            cache.kept.write().unwrap().take(&event, cache.asked);
-        }
-    }
-
-    #[tokio::test]
-    async fn the_api_server_is_asked_until_a_list_is_whole() {
-        let cache = cache();
-        told(&cache, [Event::Init, Event::InitApply(set("web-1", "web"))]);
-        assert_eq!(names(&cache, "web"), None);
-        told(&cache, [Event::InitDone]);
-        assert_eq!(names(&cache, "web"), Some(vec!["web-1".to_owned()]));
-        assert_eq!(names(&cache, "other"), Some(vec![]));
-        assert!(cache.read(Reads::Direct, "prod", "web").is_none());
-        assert_eq!(cache.read(Reads::Kept, "dev", "web").map(|sets| sets.len()), Some(0));
-    }
-
-    #[tokio::test]
-    async fn keeps_what_came_and_forgets_what_went() {
-        let cache = cache();
-        told(
-            &cache,
-            [Event::Init, Event::InitApply(set("web-1", "web")), Event::InitDone],
-        );
-        told(
-            &cache,
-            [Event::Apply(set("web-2", "web")), Event::Apply(set("web-1", "other"))],
-        );
-        assert_eq!(names(&cache, "web"), Some(vec!["web-2".to_owned()]));
-        assert_eq!(names(&cache, "other"), Some(vec!["web-1".to_owned()]));
-        told(&cache, [Event::Delete(set("web-2", "web"))]);
-        assert_eq!(names(&cache, "web"), Some(vec![]));
-        // A new list replaces all of it.
-        told(&cache, [Event::Init, Event::InitDone]);
-        assert_eq!(names(&cache, "other"), Some(vec![]));
-        assert!(cache.kept.read().unwrap().by_asked.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_watch_that_fails_is_not_believed_until_it_tells_something_again() {
-        let cache = cache();
-        told(&cache, [Event::Init, Event::InitDone]);
-        cache.kept.write().unwrap().doubt();
-        assert_eq!(names(&cache, "web"), None);
-        told(&cache, [Event::Apply(set("web-1", "web"))]);
-        assert_eq!(names(&cache, "web"), Some(vec!["web-1".to_owned()]));
-    }
-}
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -45,6 +45,7 @@ mod rooms;
 mod run;
 mod secrets;
 mod speeds;
+mod start;
 mod status;
 mod streams;
 mod tell;
@@ -162,8 +163,13 @@ impl Context {
 }
 
 /// As [`reconcile`], in the room of the rollout's shard; a panic is this rollout's error, and the others go on. Those at rest wait for
-/// each other, and nobody else does.
+/// each other, and after a start all wait for those on their way back.
 async fn reconcile_apart(cached: Arc<CanaryRollout>, rooms: Arc<Rooms>) -> Result<Action, Error> {
+    let start = rooms.start(&cached);
+    let key = ObjectRef::from_obj(&*cached);
+    if let Some(start) = &start {
+        start.turn(&key).await;
+    }
     let _turn_at_rest = if is_at_rest(&cached) {
         rooms.turn_at_rest().await
     } else {
@@ -174,7 +180,11 @@ async fn reconcile_apart(cached: Arc<CanaryRollout>, rooms: Arc<Rooms>) -> Resul
         return Ok(Action::await_change());
     };
     // On the heap only once it begins: thousands wait for their turn.
-    Box::pin(apart(reconcile(cached, cx))).await
+    let ended = Box::pin(apart(reconcile(cached, cx))).await;
+    if let Some(start) = &start {
+        start.looked(&key);
+    }
+    ended
 }
 
 fn is_at_rest(rollout: &CanaryRollout) -> bool {
@@ -374,25 +384,32 @@ async fn once(
     let mut after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let telling = cx.teller.begin(rollout, &parsed.notify);
     let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
+    // It is held once, for the page and until it is written.
+    let would_be = Arc::new(CanaryRollout {
+        metadata: rollout.metadata.clone(),
+        spec: rollout.spec.clone(),
+        status: Some(after),
+    });
+    let after = would_be.status.as_ref().unwrap_or(&before);
     let board_key = BoardKey::of(rollout);
-    cx.board.tell(&board_key, &after, now);
+    cx.board.tell(&board_key, &would_be, now);
     let (stable, canary) = (Deployed::of(&world.stable), Deployed::of(&world.canary));
     let scaler = world.autoscaler.as_deref().and_then(Scaler::of);
     cx.board.surround(&board_key, stable, canary, scaler);
     let changed = decision.state != state;
-    let only_counted = only_counts((&state, &before), (&decision.state, &after));
+    let only_counted = only_counts((&state, &before), (&decision.state, after));
     let stands = rollout.status.as_ref();
-    let is_kept_back = only_counted && cx.unwritten.keep(&key, stands, &after, parsed.plan.interval, now);
-    if !is_kept_back && (changed || differs(&before, &after)) {
+    let is_kept_back = only_counted && cx.unwritten.keep(&key, stands, &would_be, parsed.plan.interval, now);
+    if !is_kept_back && (changed || differs(&before, after)) {
         crash::here(Point::BeforeStatus);
-        write_status(cx, api, rollout, &after)
+        write_status(cx, api, rollout, after)
             .instrument(trace::writing())
             .await?;
         crash::here(Point::AfterStatus);
         telling.recorded(cx, trial.as_deref(), dropped).await;
         measure::recorded(&cx.metrics, &state.phase, &decision.state.phase);
         if decision.state.phase.run().is_some() {
-            cx.unwritten.written(&key, &after, now);
+            cx.unwritten.written(&key, after, now);
         } else {
             cx.unwritten.forget(&key);
         }
@@ -410,14 +427,15 @@ async fn once(
             events::tell(cx, about, what).await;
         }
     }
-    telling.send(&decision.state, &after, now);
+    telling.send(&decision.state, after, now);
     // What a new state wants is decided on a new look; a tick that only counted wants nothing.
     let wants_a_look = outcome.wrote || (decision.state.phase != state.phase && !only_counted);
     Ok(if wants_a_look {
         Next::AtOnce
     } else {
         let untold = after.notify.as_ref().is_some_and(|outbox| !outbox.pending.is_empty());
-        Next::At(wake(&parsed, &world, (&decision, untold), now))
+        let turn = cx.unwritten.turn(&key, &decision.state.phase, parsed.plan.interval);
+        Next::At(wake(&parsed, &world, (&decision, untold), (now, turn)))
     })
 }
 
@@ -446,14 +464,15 @@ fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
     effects.iter().any(depends) && !effects.iter().any(lowers)
 }
 
-/// When to look again if nothing changes: at the core's own time, or when the next tick is due.
+/// When to look again if nothing changes: at the core's own time, or when it is the rollout's turn after the next tick is due.
 fn wake(
     parsed: &Parsed,
     world: &World,
     (decision, untold): (&serin_core::rollout::Decision, bool),
-    now: Timestamp,
+    (now, turn): (Timestamp, SignedDuration),
 ) -> Action {
-    let tick = decision.state.phase.samples_since().map(|_| next_tick(parsed, now));
+    let samples = decision.state.phase.samples_since();
+    let tick = samples.map(|_| next_tick(parsed, now).checked_add(turn).unwrap_or(Timestamp::MAX));
     // Receivers may have had no room.
     let offer = untold.then(|| now.checked_add(OFFERED).unwrap_or(Timestamp::MAX));
     let at = [decision.wake, tick, offer].into_iter().flatten().min();

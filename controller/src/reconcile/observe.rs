@@ -18,7 +18,7 @@ use super::speeds::Arms;
 use super::{Context, Error, floor, own, repository};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order, Parsed, RouteKindSpec};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
-use crate::prometheus::{ArmTarget, Prometheus, SpeedOf, Target, ticks_between};
+use crate::prometheus::{ArmTarget, Prometheus, SpeedOf, Target, Turn, ticks_between};
 use crate::traffic::{self, Known, LiveRoute, RouteSpec, Testers};
 
 /// What a look saw.
@@ -123,7 +123,12 @@ pub(super) async fn observe(
                 began: run.began,
                 ..target(rollout, parsed, &apex, &canary, arms, now)
             };
-            sample(cx, &target, parsed, since, now).await
+            let turn = if run.analysis.may_fail_next() {
+                Turn::First
+            } else {
+                Turn::Later
+            };
+            sample(cx, &target, (parsed.plan.interval, turn), (since, now)).await
         }
         _ => (vec![], None),
     };
@@ -402,34 +407,14 @@ fn container_port(rollout: &CanaryRollout, apex: &Service, deployment: &Deployme
         .unwrap_or(port)
 }
 
-async fn sample(cx: &Context, target: &Target, parsed: &Parsed, since: Timestamp, now: Timestamp) -> Sampled {
-    let ticks = cx.prometheus.ticks_since(target, (since, now), parsed.plan.interval);
-    match ticks.await {
-        Ok(ticks) => {
-            // Ticks of all rollouts come at the same instant: whose canary looks bad is decided on before the others are.
-            if !ticks.iter().any(looks_bad) {
-                tokio::task::yield_now().await;
-            }
-            (ticks, None)
-        }
+async fn sample(cx: &Context, target: &Target, how: (SignedDuration, Turn), span: (Timestamp, Timestamp)) -> Sampled {
+    match cx.prometheus.ticks_since(target, span, how).await {
+        Ok(ticks) => (ticks, None),
         Err(error) => {
             tracing::warn!(namespace = target.namespace, "no samples: {error}");
             (vec![], Some(error.to_string()))
         }
     }
-}
-
-/// Whether an arm failed, or was slow, twice as often as the other: no verdict, only whose turn comes first.
-fn looks_bad(tick: &Tick) -> bool {
-    let (canary, stable) = (&tick.canary.counts, &tick.stable.counts);
-    let often = |bad: u64, other: u64| {
-        let share = |bad: u64, of: u64| u128::from(bad) * 1_000_000 / u128::from(of.max(1));
-        let (one, two) = (share(bad, canary.requests), share(other, stable.requests));
-        one > 2 * two || two > 2 * one
-    };
-    let slow = || canary.slow.iter().zip(&stable.slow).any(|(one, two)| often(*one, *two));
-    let own = || tick.custom.counts.iter().any(|arms| arms.canary.bad > 0);
-    often(canary.failures, stable.failures) || slow() || own()
 }
 
 /// The command of the rollout's annotation, unless it was answered.

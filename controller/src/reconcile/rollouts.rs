@@ -20,19 +20,35 @@ use kube::api::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
 use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::watch;
 
 use super::access;
 use super::cluster::{slim, watching};
 use super::desk::Key;
 use super::observe::route_name;
 use crate::api::{CanaryRollout, parse};
+use crate::board::{Board, Key as BoardKey};
+use crate::runtime::clock;
 
 /// A name in a namespace.
 type Place = (String, String);
 
 /// All of them. Cheap to clone; clones are one.
-#[derive(Clone, Default)]
-pub(super) struct Rollouts(Arc<RwLock<Kept>>);
+#[derive(Clone)]
+pub(super) struct Rollouts {
+    kept: Arc<RwLock<Kept>>,
+    /// Whether they were listed once.
+    known: Arc<watch::Sender<bool>>,
+}
+
+impl Default for Rollouts {
+    fn default() -> Self {
+        Self {
+            kept: Arc::default(),
+            known: Arc::new(watch::channel(false).0),
+        }
+    }
+}
 
 #[derive(Default)]
 struct Kept {
@@ -82,21 +98,34 @@ impl<K: Hash + Eq> Index<K> {
 }
 
 impl Rollouts {
-    /// Keeps what is told, as long as the stream is read; the store is the same objects for kube's controller.
+    /// Keeps what is told, as long as the stream is read; the store has the same objects for kube's controller, and the board for
+    /// readers.
     pub(super) fn watch(
         &self,
         api: Api<CanaryRollout>,
+        board: Board,
     ) -> (
         Store<CanaryRollout>,
         impl Stream<Item = watcher::Result<CanaryRollout>> + Send + use<>,
     ) {
         let (reader, writer) = store();
+        board.take_over();
         let (kept, objects) = (self.clone(), reader.clone());
         let told = watcher(api, watching()).modify(|rollout| slim(&mut rollout.metadata));
         let stream = reflector(writer, told)
-            .inspect(move |event| kept.take(event.as_ref().ok(), &objects))
+            .inspect(move |event| {
+                let event = event.as_ref().ok();
+                kept.take(event, &objects);
+                show(&board, event, &objects);
+            })
             .applied_objects();
         (reader, stream)
+    }
+
+    /// Waits until all were listed once.
+    pub(super) async fn known(&self) {
+        // The sender is this one's.
+        drop(self.known.subscribe().wait_for(|known| *known).await);
     }
 
     /// The rollout; `None` where the API server has to be asked.
@@ -179,6 +208,7 @@ impl Rollouts {
                     kept.insert(rollout);
                 }
                 kept.whole = true;
+                self.known.send_replace(true);
             }
             Some(Event::Apply(rollout)) => {
                 // The very object of the store: it is kept once.
@@ -196,11 +226,11 @@ impl Rollouts {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Kept> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.kept.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Kept> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.kept.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -261,6 +291,27 @@ impl Kept {
     }
 }
 
+/// Readers see the very objects of the store.
+fn show(board: &Board, event: Option<&Event<CanaryRollout>>, objects: &Store<CanaryRollout>) {
+    let now = clock::now();
+    match event {
+        None | Some(Event::Init | Event::InitApply(_)) => {}
+        Some(Event::InitDone) => {
+            let listed = objects.state();
+            board.keep_only(&listed.iter().map(|rollout| BoardKey::of(rollout)).collect());
+            for rollout in listed {
+                board.put(rollout, now);
+            }
+        }
+        Some(Event::Apply(rollout)) => {
+            if let Some(rollout) = objects.get(&ObjectRef::from_obj(rollout)) {
+                board.put(rollout, now);
+            }
+        }
+        Some(Event::Delete(rollout)) => board.remove(&BoardKey::of(rollout)),
+    }
+}
+
 fn deployments(rollout: &CanaryRollout) -> [&String; 2] {
     [&rollout.spec.stable.deployment, &rollout.spec.canary.deployment]
 }
@@ -278,86 +329,5 @@ fn place_of(key: &Key) -> Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn rollout(version: &str, deployment: &str) -> CanaryRollout {
-        serde_json::from_value(json!({
-            "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
-            "metadata": {"name": "web", "namespace": "prod", "resourceVersion": version},
-            "spec": {
-                "service": {"name": "web", "port": 80}, "stable": {"deployment": deployment},
-                "canary": {"deployment": "web-canary"},
-                "git": {"repository": "https://git.example.com/config.git", "path": "prod", "secretRef": {"name": "config"}},
-            },
-        }))
-        .unwrap()
-    }
-
-    fn key() -> Key {
-        ObjectRef::new("web").within("prod")
-    }
-
-    /// As a watch that has listed this one.
-    fn told(rollouts: &Rollouts, rollout: CanaryRollout) {
-        let mut kept = rollouts.write();
-        kept.insert(Arc::new(rollout));
-        kept.whole = true;
-    }
-
-    fn version_of(rollouts: &Rollouts) -> Option<String> {
-        rollouts.get(&key())?.resource_version()
-    }
-
-    #[test]
-    fn a_write_of_our_own_is_never_unseen() {
-        let rollouts = Rollouts::default();
-        told(&rollouts, rollout("9", "web"));
-        rollouts.put(rollout("10", "web"));
-        told(&rollouts, rollout("9", "web"));
-        assert_eq!(version_of(&rollouts).as_deref(), Some("10"));
-        told(&rollouts, rollout("11", "web"));
-        assert_eq!(version_of(&rollouts).as_deref(), Some("11"));
-    }
-
-    #[test]
-    fn a_write_whose_answer_was_lost_has_the_server_asked() {
-        let rollouts = Rollouts::default();
-        told(&rollouts, rollout("9", "web"));
-        rollouts.doubt(&key());
-        assert_eq!(version_of(&rollouts), None);
-        told(&rollouts, rollout("10", "web"));
-        assert_eq!(version_of(&rollouts), None, "another's write says nothing of ours");
-        rollouts.put(rollout("11", "web"));
-        assert_eq!(version_of(&rollouts).as_deref(), Some("11"));
-    }
-
-    #[test]
-    fn what_cannot_be_compared_is_not_kept() {
-        let rollouts = Rollouts::default();
-        told(&rollouts, rollout("a9", "web"));
-        assert_eq!(version_of(&rollouts), None);
-    }
-
-    #[test]
-    fn a_rollout_is_found_by_what_it_names_now() {
-        let rollouts = Rollouts::default();
-        told(&rollouts, rollout("9", "web"));
-        let of = |name| rollouts.of_deployment(Some("prod"), name);
-        assert_eq!((of("web"), of("web-canary")), (vec![key()], vec![key()]));
-        assert_eq!(rollouts.of_deployment(Some("dev"), "web"), []);
-        assert_eq!(rollouts.of_route(Some("prod"), "web"), [key()]);
-        let files = {
-            let spec = rollout("9", "web").spec;
-            access::files_of(&spec.git, &parse(&spec).unwrap().layout)
-        };
-        assert_eq!(rollouts.beside(&files).len(), 1);
-        told(&rollouts, rollout("10", "other"));
-        assert_eq!((of("web"), of("other")), (vec![], vec![key()]));
-        rollouts.write().remove(&place_of(&key()));
-        assert!(rollouts.beside(&files).is_empty() && of("other").is_empty());
-        assert!(rollouts.read().by_file.0.is_empty() && rollouts.read().by_route.0.is_empty());
-    }
-}
+#[path = "rollouts_tests.rs"]
+mod tests;

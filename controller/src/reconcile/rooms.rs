@@ -24,6 +24,7 @@ use super::rollouts::Rollouts;
 use super::run::Options;
 use super::secrets::secrets;
 use super::speeds::Speeds;
+use super::start::Start;
 use super::tell::Teller;
 use super::turns::Turns;
 use super::unwritten::Unwritten;
@@ -52,6 +53,11 @@ pub fn shard_of(count: Count, rollout: &CanaryRollout) -> Shard {
 
 /// Looks at rollouts at rest that go on at once: after a start there are thousands, and none of them is pressing.
 const AT_REST: usize = 16;
+
+/// The longest time for which others wait after a start.
+const START: Duration = Duration::from_secs(10);
+/// How often it is looked whether everything was listed.
+const SETTLING: Duration = Duration::from_millis(50);
 
 /// What the rooms share, and the rooms.
 pub(super) struct Rooms {
@@ -84,6 +90,7 @@ pub(super) struct Rooms {
 struct Room {
     context: Arc<Context>,
     turns: Turns,
+    start: Arc<Start>,
 }
 
 impl Rooms {
@@ -150,6 +157,13 @@ impl Rooms {
         self.at_rest.acquire().await.ok()
     }
 
+    /// The order of the first looks in a rollout's room, if it is open.
+    pub(super) fn start(&self, rollout: &CanaryRollout) -> Option<Arc<Start>> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let room = open.get(shard_of(self.count, rollout).index())?.as_ref()?;
+        Some(room.start.clone())
+    }
+
     /// The room of a rollout, if it is open; and a turn in it.
     pub(super) fn enter(&self, rollout: &CanaryRollout) -> Option<(Arc<Context>, TaskTrackerToken)> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
@@ -162,11 +176,27 @@ impl Rooms {
         let mut leadership = term.leadership.clone();
         loop {
             leadership.acquired().await;
+            tokio::select! {
+                // Who is on the way back is told by their statuses.
+                () = self.rollouts.known() => {}
+                () = leadership.yielding() => {
+                    term.over();
+                    continue;
+                }
+            }
             let room = self.room(&term);
             self.set(term.shard, Some(room.clone()));
             self.wake(term.shard);
-            leadership.yielding().await;
+            let begins = async {
+                room.start.open_after(self.settled(), START).await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = begins => {}
+                () = leadership.yielding() => {}
+            }
             self.set(term.shard, None);
+            room.start.open();
             room.turns.ended(PATIENCE).await;
             room.context.hooks.clear();
             for rollout in self.of(term.shard) {
@@ -175,6 +205,13 @@ impl Rooms {
                 self.speeds.forget(&key);
             }
             term.over();
+        }
+    }
+
+    /// Comes back when what looks read has been listed once: until then each look would ask the API server for all of it.
+    async fn settled(&self) {
+        while !(self.cluster.is_settled() && self.traffic.is_settled()) {
+            tokio::time::sleep(SETTLING).await;
         }
     }
 
@@ -217,9 +254,13 @@ impl Rooms {
             board: self.board.clone(),
             metrics: self.metrics.clone(),
         };
+        let of = self.of(term.shard);
+        let back = of.iter().filter(|rollout| urgency(rollout) == 0);
+        let start = Start::new(back.map(|rollout| ObjectRef::from_obj(&**rollout)).collect());
         Room {
             context: Arc::new(context),
             turns,
+            start: Arc::new(start),
         }
     }
 

@@ -78,7 +78,7 @@ pub async fn run(
     let stop = CancellationToken::new();
     let reads = reading(&client, &options.order);
     let rollouts = Rollouts::default();
-    let (store, told) = rollouts.watch(scoped(&reads, namespace.as_deref()));
+    let (store, told) = rollouts.watch(scoped(&reads, namespace.as_deref()), options.board.clone());
     let mut controller =
         Controller::for_stream(told, store).with_config(Config::default().debounce(Duration::from_millis(10)));
     let (rooms, sending, asking) = Rooms::new(client, options, (desk, stop.clone()), rollouts.clone());

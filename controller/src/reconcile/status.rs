@@ -12,7 +12,7 @@ use serin_core::rollout::{
 use super::desk::ON_ITS_WAY;
 use super::{asked, forecast, past, streams, ticks, way};
 use crate::api::{
-    CanaryRolloutStatus, CommandStatus, EvidenceStatus, LatencyStatus, PodStatus, RevisionStatus, WeightStatus,
+    CanaryRolloutStatus, CommandStatus, EvidenceStatus, LatencyStatus, Memory, PodStatus, RevisionStatus, WeightStatus,
 };
 use crate::gitops::ROLLBACK_BLOCKED;
 
@@ -21,8 +21,8 @@ use crate::gitops::ROLLBACK_BLOCKED;
 /// # Errors
 /// When a status is there and can't be read: going on from an empty memory could start a revision anew.
 pub(super) fn memory(status: Option<&CanaryRolloutStatus>) -> Result<State, serde_json::Error> {
-    match status.and_then(|s| s.machine.clone()) {
-        Some(machine) => serde_json::from_value(machine),
+    match status.and_then(|s| s.machine.as_ref()) {
+        Some(machine) => machine.read(),
         None => Ok(State::default()),
     }
 }
@@ -114,7 +114,7 @@ pub(super) fn after(
         }),
         conditions: vec![],
         notify: before.notify.clone(),
-        machine: Some(serde_json::to_value(state)?),
+        machine: Some(Memory::of(state)?),
     };
     let words = [
         Some(message.clone()),
@@ -179,7 +179,7 @@ pub(super) fn refused(
         status.phase = Some(state.phase.name().to_string());
         status.weight = Some(WeightStatus { wanted: 0, observed: 0 });
         status.next = None;
-        status.machine = Some(serde_json::to_value(state)?);
+        status.machine = Some(Memory::of(state)?);
     }
     let mut conditions = before.conditions.clone();
     set(&mut conditions, generation, "SpecValid", false, reason, message, now);

@@ -3,7 +3,7 @@ use serin_core::rollout::state::Pushed;
 use serin_core::rollout::{Arm, Commit, Ending, GitView, LiveWeight, RestNote, Revision, Run, Starting};
 
 use super::*;
-use crate::api::{AnswerStatus, HistoryEntry, parse};
+use crate::api::{AnswerStatus, HistoryEntry, Memory, parse};
 use crate::reconcile::past::{HISTORY, complete, remember};
 
 #[path = "trouble_tests.rs"]
@@ -337,7 +337,7 @@ fn a_refused_spec_says_so_and_a_trial_that_it_paused_has_no_traffic() {
             observed: 25,
         }),
         verdict: Some("inconclusive".to_owned()),
-        machine: Some(serde_json::to_value(starting("1.1.0")).unwrap()),
+        machine: Some(Memory::of(&starting("1.1.0")).unwrap()),
         ..CanaryRolloutStatus::default()
     };
     let why = "spec.analysis.falseRollbacks: `60%` bounds nothing";

@@ -6,21 +6,26 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use serde_json::Value;
-use serin_core::rollout::State;
+use serin_core::rollout::{Phase, State};
 
 use super::asked;
 use super::desk::Key;
-use crate::api::CanaryRolloutStatus;
+use crate::api::{CanaryRollout, CanaryRolloutStatus, Memory};
 
 /// The longest time for which counts are kept back …
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 /// … or so many ticks, where these take less: who looks on at a quick rollout wants to see it move.
 const TICKS: i32 = 5;
+
+/// Nobody else is looked at for so long after a tick is due; then one after the other so long each …
+const AFTER: SignedDuration = SignedDuration::from_millis(50);
+const EACH: SignedDuration = SignedDuration::from_millis(2);
+/// … but all within this part of the interval.
+const PART: i32 = 8;
 
 /// By rollout.
 #[derive(Debug, Default)]
@@ -29,9 +34,9 @@ pub(super) struct Unwritten(Mutex<HashMap<Key, Entry>>);
 #[derive(Debug)]
 struct Entry {
     /// The memory in the status that stands.
-    stands: Option<Value>,
-    /// What it would be.
-    after: Option<Box<CanaryRolloutStatus>>,
+    stands: Option<Memory>,
+    /// What the rollout would be: the very one that the page shows.
+    after: Option<Arc<CanaryRollout>>,
     /// Since when it stands, as far as this process knows.
     since: Timestamp,
 }
@@ -41,10 +46,8 @@ impl Unwritten {
     pub(super) fn over(&self, key: &Key, stands: CanaryRolloutStatus) -> CanaryRolloutStatus {
         let entries = self.lock();
         let entry = entries.get(key).filter(|entry| entry.stands == stands.machine);
-        match entry.and_then(|entry| entry.after.as_deref()) {
-            Some(after) => after.clone(),
-            None => stands,
-        }
+        let after = entry.and_then(|entry| entry.after.as_ref()?.status.clone());
+        after.unwrap_or(stands)
     }
 
     /// Keeps `after` back and says so, if it may wait.
@@ -52,7 +55,7 @@ impl Unwritten {
         &self,
         key: &Key,
         stands: Option<&CanaryRolloutStatus>,
-        after: &CanaryRolloutStatus,
+        after: &Arc<CanaryRollout>,
         interval: SignedDuration,
         now: Timestamp,
     ) -> bool {
@@ -76,7 +79,7 @@ impl Unwritten {
         // A clock that was set back makes it due.
         let kept = (SignedDuration::ZERO..longest).contains(&now.duration_since(entry.since));
         if kept {
-            entry.after = Some(Box::new(after.clone()));
+            entry.after = Some(after.clone());
         }
         // What is due is known until it is written: a write that fails must not have Prometheus asked again.
         kept
@@ -90,6 +93,18 @@ impl Unwritten {
             since: now,
         };
         self.lock().insert(key.clone(), entry);
+    }
+
+    /// How long after a tick is due it is this rollout's turn. Ticks of all come at the same instant: at once those that could fail with
+    /// theirs, and then the others, who are spread the more the more there are.
+    pub(super) fn turn(&self, key: &Key, phase: &Phase, interval: SignedDuration) -> SignedDuration {
+        if phase.run().is_none_or(|run| run.analysis.may_fail_next()) {
+            return SignedDuration::ZERO;
+        }
+        let many = i32::try_from(self.lock().len()).unwrap_or(i32::MAX);
+        let longest = interval.checked_div(PART).unwrap_or_default();
+        let within = EACH.checked_mul(many).unwrap_or(longest);
+        AFTER.saturating_add(spread(key, within)).min(longest)
     }
 
     /// Forgets a rollout that is gone, or at rest.
@@ -149,7 +164,8 @@ pub(super) fn only_counts(
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use serin_core::rollout::{Phase, Progressing, Revision, Run};
+    use serin_core::analysis::{ArmSample, Counts, CustomTick, Sent, Sight, Streams, Tick};
+    use serin_core::rollout::{Progressing, Revision, Run};
 
     use super::*;
     use crate::api::parse;
@@ -194,9 +210,19 @@ mod tests {
         CanaryRolloutStatus {
             phase: Some(state.phase.name().to_string()),
             message: Some(format!("counted up to {}", run.as_of)),
-            machine: Some(serde_json::to_value(state).unwrap()),
+            machine: Some(Memory::of(state).unwrap()),
             ..CanaryRolloutStatus::default()
         }
+    }
+
+    fn rollout(status: CanaryRolloutStatus) -> Arc<CanaryRollout> {
+        let spec = json!({
+            "service": {"name": "web", "port": 80}, "stable": {"deployment": "web"}, "canary": {"deployment": "web-canary"},
+            "git": {"repository": "https://git.example.com/x.git", "path": "prod"},
+        });
+        let mut rollout = CanaryRollout::new("web", serde_json::from_value(spec).unwrap());
+        rollout.status = Some(status);
+        Arc::new(rollout)
     }
 
     #[test]
@@ -206,18 +232,18 @@ mod tests {
         unwritten.written(&key(), &stands, at(0));
         for seconds in [20, 40] {
             let after = status(&state(seconds));
-            assert!(unwritten.keep(&key(), Some(&stands), &after, TICK, at(seconds)));
+            assert!(unwritten.keep(&key(), Some(&stands), &rollout(after.clone()), TICK, at(seconds)));
             assert_eq!(unwritten.over(&key(), stands.clone()), after);
         }
         let due = status(&state(60));
-        assert!(!unwritten.keep(&key(), Some(&stands), &due, TICK, at(60)));
+        assert!(!unwritten.keep(&key(), Some(&stands), &rollout(due.clone()), TICK, at(60)));
         assert_eq!(
             unwritten.over(&key(), stands.clone()),
             status(&state(40)),
             "as long as it is not written"
         );
         unwritten.written(&key(), &due, at(60));
-        assert!(unwritten.keep(&key(), Some(&due), &status(&state(80)), TICK, at(80)));
+        assert!(unwritten.keep(&key(), Some(&due), &rollout(status(&state(80))), TICK, at(80)));
     }
 
     #[test]
@@ -228,7 +254,13 @@ mod tests {
                 let key = Key::new(&format!("web-{nth}")).within("prod");
                 let due = |seconds: &i64| {
                     let seconds = 20 * seconds;
-                    !unwritten.keep(&key, Some(&stands), &status(&state(seconds)), TICK, at(seconds))
+                    !unwritten.keep(
+                        &key,
+                        Some(&stands),
+                        &rollout(status(&state(seconds))),
+                        TICK,
+                        at(seconds),
+                    )
                 };
                 20 * (1..100).find(due).unwrap()
             })
@@ -237,10 +269,57 @@ mod tests {
     }
 
     #[test]
+    fn who_could_fail_with_the_next_tick_is_looked_at_before_all_others() {
+        let unwritten = Unwritten::default();
+        for nth in 0..500 {
+            let stands = status(&state(0));
+            unwritten.written(&Key::new(&nth.to_string()).within("prod"), &stands, at(0));
+        }
+        let turn = |nth: i32, state: &State| unwritten.turn(&Key::new(&nth.to_string()), &state.phase, TICK);
+        let turns: std::collections::BTreeSet<_> = (0..500).map(|nth| turn(nth, &state(0))).collect();
+        assert!(turns.len() > 100 && turns.first().is_some_and(|first| *first >= AFTER));
+        assert!(
+            turns
+                .last()
+                .is_some_and(|last| *last > EACH * 400 && *last <= AFTER + EACH * 500)
+        );
+        let mut bad = state(0);
+        if let Phase::Progressing(progressing) = &mut bad.phase {
+            progressing.run.analysis.observe(&tick(20));
+        }
+        assert_eq!(turn(7, &bad), SignedDuration::ZERO);
+        assert_eq!(turn(7, &State::default()), SignedDuration::ZERO, "it waits for no tick");
+        let quick = unwritten.turn(&key(), &state(0).phase, SignedDuration::from_secs(1));
+        assert!(quick <= SignedDuration::from_millis(125));
+    }
+
+    /// In which so many of a hundred of the canary's calls failed.
+    fn tick(failures: u64) -> Tick {
+        let arm = |failures| ArmSample {
+            sight: Sight::Fresh,
+            counts: Counts {
+                requests: 100,
+                failures,
+                slow: vec![],
+            },
+            pods: vec![],
+        };
+        Tick {
+            start: at(0),
+            end: at(20),
+            canary: arm(failures),
+            stable: arm(0),
+            custom: CustomTick::default(),
+            sent: Sent::default(),
+            open: Streams::default(),
+        }
+    }
+
+    #[test]
     fn what_another_process_has_written_stands() {
         let unwritten = Unwritten::default();
         let stands = status(&state(0));
-        assert!(unwritten.keep(&key(), Some(&stands), &status(&state(20)), TICK, at(20)));
+        assert!(unwritten.keep(&key(), Some(&stands), &rollout(status(&state(20))), TICK, at(20)));
         let theirs = status(&state(10));
         assert_eq!(unwritten.over(&key(), theirs.clone()), theirs);
     }
@@ -250,7 +329,7 @@ mod tests {
         let unwritten = Unwritten::default();
         let stands = status(&state(0));
         unwritten.written(&key(), &stands, at(0));
-        assert!(!unwritten.keep(&key(), Some(&stands), &status(&state(20)), TICK, at(-5)));
+        assert!(!unwritten.keep(&key(), Some(&stands), &rollout(status(&state(20))), TICK, at(-5)));
     }
 
     #[test]

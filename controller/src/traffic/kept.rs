@@ -29,6 +29,8 @@ struct Routes {
     all: HashMap<Place, Route>,
     /// What a list that has begun has brought so far.
     listed: HashMap<Place, Route>,
+    /// Whether they were all there once, or the watch has failed.
+    settled: bool,
 }
 
 type Place = (String, String);
@@ -77,6 +79,12 @@ impl Kept {
         }
     }
 
+    /// Whether the watches that were begun have told everything once, or have failed to.
+    pub(super) fn is_settled(&self) -> bool {
+        let kept = self.lock();
+        !kept.is_empty() && kept.values().all(|routes| routes.settled)
+    }
+
     /// What the API server answered to a request of this process; `None`: there is none.
     pub(super) fn put(&self, kind: Kind, (namespace, name): (&str, &str), object: Option<&DynamicObject>) {
         let mut kept = self.lock();
@@ -107,7 +115,7 @@ impl Kept {
         let mut kept = self.lock();
         let routes = kept.entry(kind).or_default();
         match event {
-            None => routes.whole = false,
+            None => (routes.whole, routes.settled) = (false, true),
             Some(Event::Init) => routes.listed.clear(),
             Some(Event::InitApply(object)) => {
                 if let Some(route) = Route::of(object) {
@@ -122,7 +130,7 @@ impl Kept {
                         .filter(|known| known.unsure || known.version > listed.version);
                     routes.all.insert(place, newer.unwrap_or(listed));
                 }
-                routes.whole = true;
+                (routes.whole, routes.settled) = (true, true);
             }
             Some(Event::Apply(object)) => {
                 routes.insert(object);
@@ -204,10 +212,12 @@ mod tests {
         kept.take(KIND, Some(&Event::Init));
         kept.take(KIND, Some(&Event::InitApply(route("1"))));
         assert_eq!(version(&kept), Known::Not);
+        assert!(!kept.is_settled());
         kept.take(KIND, Some(&Event::InitDone));
         assert_eq!(version(&kept), Known::There("1".to_owned()));
         assert_eq!(kept.get(KIND, "prod", "other"), Known::Absent);
         kept.take(KIND, None);
+        assert!(kept.is_settled(), "what fails is not waited for");
         assert_eq!(version(&kept), Known::Not);
         kept.take(KIND, Some(&Event::Delete(route("1"))));
         assert_eq!(version(&kept), Known::Absent);

@@ -100,6 +100,11 @@ impl Traffic {
         self.kept.take(kind, event);
     }
 
+    /// Whether the watches have told all routes once, or have failed to.
+    pub fn is_settled(&self) -> bool {
+        self.kept.is_settled()
+    }
+
     /// Sees that the arms' Services stand, and then the route: a route that names a Service which does not exist fails its
     /// share. Each Service comes from [`super::ArmService::generated`].
     pub async fn ensure(&self, services: &[Value], spec: &RouteSpec) -> Result<LiveRoute, Error> {

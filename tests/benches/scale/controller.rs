@@ -1,6 +1,7 @@
 //! The controller's process: started as in a cluster, and measured from outside, by the kernel and by its own metrics. It must not
 //! know what it works on.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -77,16 +78,23 @@ impl Controller {
 
     /// So many looks at rollouts came to their end since it began; 0 while it does not answer.
     pub(crate) async fn looks(&self) -> f64 {
+        let scraped = self.scraped().await;
+        scraped.get("serin_look_duration_seconds_count").copied().unwrap_or(0.0)
+    }
+
+    /// Its metrics by name, summed over their labels; none while it does not answer.
+    pub(crate) async fn scraped(&self) -> HashMap<String, f64> {
         let text = match self.http.get(&self.metrics).send().await {
             Ok(answer) => answer.text().await.unwrap_or_default(),
-            Err(_) => return 0.0,
+            Err(_) => String::new(),
         };
-        let counts = text
-            .lines()
-            .filter(|line| line.starts_with("serin_look_duration_seconds_count{"));
-        counts
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        let mut sums = HashMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+            *sums.entry(name.to_owned()).or_insert(0.0) += value.unwrap_or(0.0);
+        }
+        sums
     }
 
     /// Waits until so many looks were made, and says how long after its start that was.

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use serde_json::{Value, json};
 
+use crate::memory;
 use crate::objects::{self, Arm, IN_NAMESPACE, Rollout, WRITER};
 use crate::repositories::Repositories;
 
@@ -19,9 +20,9 @@ use crate::repositories::Repositories;
 const AT_ONCE: usize = 48;
 
 const CORE: &str = "/api/v1";
-const APPS: &str = "/apis/apps/v1";
-const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1";
-const SERIN: &str = "/apis/serin.dev/v1alpha1";
+pub(crate) const APPS: &str = "/apis/apps/v1";
+pub(crate) const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1";
+pub(crate) const SERIN: &str = "/apis/serin.dev/v1alpha1";
 
 /// Creates `count` rollouts, and says how long that took.
 pub(crate) async fn fill(client: &Client, count: usize, repositories: &Arc<Repositories>) -> anyhow::Result<Duration> {
@@ -122,7 +123,7 @@ pub(crate) async fn begin_all(client: &Client, count: usize, repositories: &Arc<
 
 async fn begin(client: &Client, of: Rollout, repositories: &Repositories) -> anyhow::Result<()> {
     let repository = repositories.url(of);
-    let status = objects::status(of, &repository, repositories.commit(of), now())?;
+    let status = memory::status(of, &repository, repositories.commit(of), now())?;
     let at = format!(
         "{SERIN}/namespaces/{}/canaryrollouts/{}/status?fieldManager={WRITER}",
         of.namespace(),
@@ -137,11 +138,16 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-async fn post(client: &Client, path: &str, object: &Value) -> anyhow::Result<Value> {
+pub(crate) async fn get(client: &Client, path: &str) -> anyhow::Result<Value> {
+    let request = Request::get(path).body(Vec::new())?;
+    client.request(request).await.with_context(|| format!("GET {path}"))
+}
+
+pub(crate) async fn post(client: &Client, path: &str, object: &Value) -> anyhow::Result<Value> {
     send(client, "POST", "application/json", path, object).await
 }
 
-async fn patch(client: &Client, path: &str, object: &Value) -> anyhow::Result<Value> {
+pub(crate) async fn patch(client: &Client, path: &str, object: &Value) -> anyhow::Result<Value> {
     send(client, "PATCH", "application/merge-patch+json", path, object).await
 }
 

@@ -1,23 +1,58 @@
 //! What stands in a cluster for one rollout, as JSON: two Deployments with their ReplicaSets, three Services, a route, and the
-//! rollout with its memory. Pure; it must not know who creates them.
+//! rollout. Pure; it must not know who creates them.
 
-use jiff::{SignedDuration, Timestamp};
+use std::sync::OnceLock;
+
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
-use serin::api::{CanaryRolloutSpec, FIELD_MANAGER, FINALIZER, REVISION_ANNOTATION, parse};
-use serin::linkerd::latency::LATENCY_BOUNDS_MS;
+use serin::api::{FIELD_MANAGER, FINALIZER, REVISION_ANNOTATION};
 use serin::traffic::{Kind, RouteSpec, canary_service, stable_service};
 use serin_core::Weight;
-use serin_core::analysis::{Baseline, PodCounts};
-use serin_core::rollout::{Commit, Ending, Phase, Progressing, RestNote, Revision, Run, State};
 
 /// Rollouts that share a namespace and a config repository.
 pub(crate) const IN_NAMESPACE: usize = 100;
-/// One of so many is progressing.
-pub(crate) const PROGRESSING: usize = 10;
-/// The length of a tick, and between two scrapes.
-pub(crate) const INTERVAL: SignedDuration = SignedDuration::from_secs(20);
-pub(crate) const SCRAPE: SignedDuration = SignedDuration::from_secs(10);
+
+/// What the rollouts of a run have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// One of so many is progressing.
+    pub(crate) progressing: usize,
+    /// The length of a tick, and between two scrapes.
+    pub(crate) interval: SignedDuration,
+    pub(crate) scrape: SignedDuration,
+    /// Between weight 0 and no pods.
+    pub(crate) drain: SignedDuration,
+}
+
+/// That of `make bench-scale`.
+pub(crate) const SCALE: Shape = Shape {
+    progressing: 10,
+    interval: SignedDuration::from_secs(20),
+    scrape: SignedDuration::from_secs(10),
+    drain: SignedDuration::from_secs(30),
+};
+
+/// That of `make soak`: all are on trial, ten times as fast.
+pub(crate) const SOAK: Shape = Shape {
+    progressing: 1,
+    interval: SignedDuration::from_secs(2),
+    scrape: SignedDuration::from_secs(1),
+    drain: SignedDuration::from_secs(1),
+};
+
+static CHOSEN: OnceLock<Shape> = OnceLock::new();
+
+/// The shape of this run, which is chosen before anything is made.
+pub(crate) fn choose(shape: Shape) {
+    // A second choice would be another run's.
+    drop(CHOSEN.set(shape));
+}
+
+/// It.
+pub(crate) fn shape() -> Shape {
+    *CHOSEN.get().unwrap_or(&SCALE)
+}
 /// The canary's share while it progresses.
 const WEIGHT: i64 = 5;
 pub(crate) const PORT: u16 = 50051;
@@ -52,7 +87,7 @@ impl Rollout {
     }
 
     pub(crate) fn is_progressing(self) -> bool {
-        self.0.is_multiple_of(PROGRESSING)
+        self.0.is_multiple_of(shape().progressing)
     }
 
     pub(crate) fn deployment(self, arm: Arm) -> String {
@@ -174,9 +209,13 @@ pub(crate) fn deployment(of: Rollout, arm: Arm) -> Value {
 
 /// What the Deployment controller would say of it.
 pub(crate) fn deployment_status(of: Rollout, arm: Arm) -> Value {
-    let replicas = of.replicas(arm);
+    caught_up(of.replicas(arm), 1)
+}
+
+/// What it would say of a Deployment of so many pods, as it is since this generation.
+pub(crate) fn caught_up(replicas: usize, generation: i64) -> Value {
     json!({ "status": {
-        "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
+        "observedGeneration": generation, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
         "availableReplicas": replicas,
         "conditions": [
             { "type": "Available", "status": "True", "reason": "MinimumReplicasAvailable", "message": "Deployment has minimum availability." },
@@ -187,8 +226,23 @@ pub(crate) fn deployment_status(of: Rollout, arm: Arm) -> Value {
 
 /// The Deployment's present ReplicaSet.
 pub(crate) fn replica_set(of: Rollout, arm: Arm, uid: &str) -> Value {
-    let mut template = template(of, arm);
-    let hash = of.hash(arm);
+    set(of, arm, (uid, "3"), &of.hash(arm), template(of, arm))
+}
+
+/// The canary's of this number, which runs what stable does.
+pub(crate) fn rest_set(of: Rollout, uid: &str, number: &str) -> Value {
+    let mut template = template(of, Arm::Canary);
+    let annotations = template
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut);
+    if let Some(annotations) = annotations {
+        annotations.insert(REVISION_ANNOTATION.to_owned(), json!(of.revision(Arm::Stable)));
+    }
+    let hash = format!("0e{:06x}", of.0);
+    set(of, Arm::Canary, (uid, number), &hash, template)
+}
+
+fn set(of: Rollout, arm: Arm, (uid, number): (&str, &str), hash: &str, mut template: Value) -> Value {
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.insert("pod-template-hash".to_owned(), json!(hash));
     }
@@ -197,7 +251,7 @@ pub(crate) fn replica_set(of: Rollout, arm: Arm, uid: &str) -> Value {
         "apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {
             "name": format!("{}-{hash}", of.deployment(arm)), "namespace": of.namespace(), "labels": labels,
-            "annotations": { "deployment.kubernetes.io/revision": "3", "deployment.kubernetes.io/desired-replicas": "2" },
+            "annotations": { "deployment.kubernetes.io/revision": number, "deployment.kubernetes.io/desired-replicas": "2" },
             "ownerReferences": [{
                 "apiVersion": "apps/v1", "kind": "Deployment", "name": of.deployment(arm), "uid": uid, "controller": true,
             }],
@@ -233,14 +287,27 @@ pub(crate) fn route(of: Rollout, owner: &OwnerReference) -> anyhow::Result<Value
     Ok(Kind::GrpcRoute.generated(&spec, Weight::try_from(weight).map_err(|e| anyhow::anyhow!("{e}"))?))
 }
 
-fn spec(of: Rollout, repository: &str) -> Value {
+/// What the route says, with the canary's share.
+pub(crate) fn route_spec(of: Rollout) -> anyhow::Result<Value> {
+    let route = route(of, &OwnerReference::default())?;
+    Ok(route.get("spec").cloned().unwrap_or_default())
+}
+
+pub(crate) fn spec(of: Rollout, repository: &str) -> Value {
+    let Shape {
+        interval,
+        scrape,
+        drain,
+        ..
+    } = shape();
+    let text = |duration: SignedDuration| format!("{}s", duration.as_secs());
     json!({
         "service": { "name": of.name(), "port": PORT },
         "stable": { "deployment": of.deployment(Arm::Stable) },
-        "canary": { "deployment": of.deployment(Arm::Canary) },
+        "canary": { "deployment": of.deployment(Arm::Canary), "drain": text(drain) },
         // Longer than the bench: what progresses goes on doing so.
         "plan": { "steps": [{ "weight": WEIGHT, "hold": "6h", "atMost": "12h" }, { "weight": 100, "hold": "10m" }] },
-        "analysis": { "interval": "20s", "scrapeInterval": "10s" },
+        "analysis": { "interval": text(interval), "scrapeInterval": text(scrape) },
         "git": {
             "repository": repository, "branch": "main", "path": of.name(),
             "helm": { "file": "values.yaml", "stable": "stable", "canary": "canary" },
@@ -255,89 +322,6 @@ pub(crate) fn rollout(of: Rollout, repository: &str) -> Value {
         "metadata": { "name": of.name(), "namespace": of.namespace(), "finalizers": [FINALIZER] },
         "spec": spec(of, repository),
     })
-}
-
-/// Its status: in its first step with the weight on the route, or ended long ago. What a person reads there is left to Serin.
-pub(crate) fn status(of: Rollout, repository: &str, commit: Option<&str>, now: Timestamp) -> anyhow::Result<Value> {
-    let spec: CanaryRolloutSpec = serde_json::from_value(spec(of, repository))?;
-    let plan = parse(&spec).map_err(|errors| anyhow::anyhow!("{errors:?}"))?.plan;
-    let revision = |arm| Revision {
-        name: of.revision(arm).to_owned(),
-        hash: of.hash(arm),
-    };
-    let (stable, canary) = (revision(Arm::Stable), revision(Arm::Canary));
-    let phase = match commit {
-        Some(commit) => {
-            let commit = Commit {
-                id: commit.to_owned(),
-                author: "Jenkins <jenkins@example.com>".to_owned(),
-                subject: format!("Canary of {}", of.name()),
-            };
-            let mut run = Run::begin(canary.clone(), stable, Some(commit), &plan, now);
-            run.analysis = plan.analysis(&baseline());
-            run.analysis.begin_step(0, 0.95);
-            Phase::Progressing(Progressing {
-                run,
-                step: 0,
-                since: now,
-                from: Weight::ZERO,
-                weight_at: Some(now),
-            })
-        }
-        None => rest(of, &canary, now),
-    };
-    let name = phase.name().to_string();
-    let state = State {
-        seen: Some(canary),
-        quiet_since: (!of.is_progressing()).then_some(now),
-        phase,
-        ..State::default()
-    };
-    Ok(json!({ "status": { "phase": name, "machine": state } }))
-}
-
-/// A third of those at rest never had a trial; the others' was promoted or rolled back.
-fn rest(of: Rollout, canary: &Revision, now: Timestamp) -> Phase {
-    let ending = Ending {
-        revision: canary.clone(),
-        commit: None,
-        began: now,
-        at: now,
-        answer: None,
-        reason: "it ended before the bench".to_owned(),
-        traffic_at: Some(now),
-        hooks: vec![],
-    };
-    match of.0 % 3 {
-        0 => Phase::Idle(RestNote::Quiet),
-        1 => Phase::Promoted(ending),
-        _ => Phase::RolledBack(ending),
-    }
-}
-
-/// Stable's last minutes, with nothing remarkable in them.
-fn baseline() -> Baseline {
-    let slow = |calls: u64| {
-        let share = |ms: &u64| match *ms {
-            0..=50 => calls / 2,
-            51..=200 => calls / 20,
-            201..=500 => calls / 200,
-            _ => 0,
-        };
-        LATENCY_BOUNDS_MS.iter().map(share).collect::<Vec<u64>>()
-    };
-    let pod = PodCounts {
-        requests: 1_900,
-        failures: 0,
-        slow: slow(1_900),
-        ..PodCounts::default()
-    };
-    Baseline {
-        bounds_ms: LATENCY_BOUNDS_MS.to_vec(),
-        codes: vec![],
-        tick_ms: 20_000,
-        ticks: vec![vec![pod; STABLE_PODS]; 60],
-    }
 }
 
 /// Whoever writes as Serin does.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::report::Cell;
+use crate::storm::Gone;
 
 const STYLE: &str = "
 .page { fill: #ffffff } .text { fill: #1f2328 } .dim { fill: #59636e } .grid { stroke: #d1d9e0 } .bar { fill: #0969da } .curve { stroke: #bc4c00 }
@@ -118,7 +119,7 @@ fn away(svg: &mut String, cell: &Cell) -> std::fmt::Result {
     let mut points = format!("{LEFT:.1},{:.1}", top + height);
     #[expect(clippy::cast_precision_loss, reason = "thousands")]
     let total = cell.turned_bad.max(1) as f64;
-    for (nth, ms) in cell.away_ms.iter().enumerate() {
+    for (nth, Gone { away: ms, .. }) in cell.gone.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
         let share = (nth + 1) as f64 / total;
         write!(

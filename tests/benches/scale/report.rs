@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::storm::Gone;
+
 /// The size for which the bars are.
 pub(crate) const SIZE: usize = 10_000;
 
@@ -28,9 +30,10 @@ pub(crate) struct Cell {
     pub(crate) query_bytes_an_interval: f64,
     pub(crate) series_an_interval: f64,
     pub(crate) source_seconds_an_interval: f64,
-    pub(crate) single_ms: Option<f64>,
-    /// From the sample to weight 0, of all that turned bad, in order.
-    pub(crate) away_ms: Vec<f64>,
+    /// The single one that turned bad.
+    pub(crate) single: Option<Gone>,
+    /// Of all that turned bad, those that lost their traffic, in order.
+    pub(crate) gone: Vec<Gone>,
     /// Of those that were to.
     pub(crate) turned_bad: usize,
     pub(crate) storm_cpu_seconds: f64,
@@ -38,15 +41,14 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
+    /// Milliseconds from the sample to weight 0.
     pub(crate) fn percentile(&self, share: f64) -> Option<f64> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "an index"
-        )]
-        let nth = ((self.away_ms.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        self.away_ms.get(nth).copied()
+        nth(self.gone.iter().map(|gone| gone.away).collect(), share)
+    }
+
+    /// The same from the answer that showed it.
+    fn answered(&self, share: f64) -> Option<f64> {
+        nth(self.gone.iter().filter_map(|gone| gone.answered).collect(), share)
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -76,12 +78,18 @@ impl Cell {
                 "sourceSecondsAnInterval": round(self.source_seconds_an_interval),
             },
             "sampleToWeightZeroMs": {
-                "single": self.single_ms.map(round),
+                "single": self.single.map(|gone| round(gone.away)),
                 "turnedBad": self.turned_bad,
-                "atZero": self.away_ms.len(),
+                "atZero": self.gone.len(),
                 "p50": self.percentile(0.5).map(round),
                 "p99": self.percentile(0.99).map(round),
                 "max": self.percentile(1.0).map(round),
+            },
+            "answerToWeightZeroMs": {
+                "single": self.single.and_then(|gone| gone.answered).map(round),
+                "p50": self.answered(0.5).map(round),
+                "p99": self.answered(0.99).map(round),
+                "max": self.answered(1.0).map(round),
             },
             "storm": { "cpuSeconds": round(self.storm_cpu_seconds), "gitSeconds": round(self.storm_git_seconds) },
         })
@@ -118,7 +126,7 @@ pub(crate) fn bars(cells: &[Cell]) -> Vec<Bar> {
     let Some(cell) = of(SIZE) else { return vec![] };
     let bar = |what, most, is| Bar { what, most, is };
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
-    let missing = (cell.turned_bad - cell.away_ms.len()) as f64;
+    let missing = (cell.turned_bad - cell.gone.len()) as f64;
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
     let idle = cell.requests_of_idle as f64;
     let growth = of(SIZE / 10).map(|tenth| cell.cpu_seconds_a_minute / tenth.cpu_seconds_a_minute.max(0.01));
@@ -135,7 +143,11 @@ pub(crate) fn bars(cells: &[Cell]) -> Vec<Bar> {
         bar("canaries that kept their traffic", 0.0, Some(missing)),
         bar("the last one at weight 0, ms", 10_000.0, cell.percentile(1.0)),
         bar("half of them at weight 0, ms", 3_000.0, cell.percentile(0.5)),
-        bar("a single bad one at weight 0, ms", 300.0, cell.single_ms),
+        bar(
+            "a single bad one at weight 0, ms",
+            300.0,
+            cell.single.map(|gone| gone.away),
+        ),
         bar(
             "start-up to the first decision, s",
             20.0,
@@ -146,6 +158,19 @@ pub(crate) fn bars(cells: &[Cell]) -> Vec<Bar> {
         bars.push(bar("CPU beside that of a tenth of the rollouts, times", 10.0, growth));
     }
     bars
+}
+
+/// The value below which this share of them is.
+fn nth(mut values: Vec<f64>, share: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index"
+    )]
+    let nth = ((values.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    values.get(nth).copied()
 }
 
 fn round(value: f64) -> f64 {

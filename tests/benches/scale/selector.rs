@@ -1,34 +1,64 @@
-//! The part of PromQL that is asked of the synthetic source: one selector with its range. Pure; it must not know any series.
+//! The part of PromQL that is asked of the synthetic source: the samples of one selector, and how much counters rose. Pure; it must not
+//! know any series.
 
 use std::collections::HashSet;
+
+/// A query.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// Raw samples.
+    Samples(Selector),
+    /// How much counters rose, summed by these labels.
+    Buckets { by: Vec<String>, selector: Selector },
+}
+
+impl Question {
+    /// # Errors
+    /// What is not understood.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix("sum by (") else {
+            return Selector::parse(text).map(Self::Samples);
+        };
+        let (by, rest) = rest.split_once(") (increase(").ok_or("a sum of something unknown")?;
+        let selector = rest.strip_suffix("))").ok_or("a sum that does not end")?;
+        Ok(Self::Buckets {
+            by: by.split(',').map(|label| label.trim().to_owned()).collect(),
+            selector: Selector::parse(selector)?,
+        })
+    }
+}
 
 /// Which series, and how far back.
 #[derive(Debug)]
 pub(crate) struct Selector {
-    pub(crate) matchers: Vec<Matcher>,
+    matchers: Vec<Matcher>,
     pub(crate) range_ms: i64,
 }
 
 /// One condition. Regular expressions are taken where they are alternatives of plain texts, as Serin's are.
 #[derive(Debug)]
-pub(crate) struct Matcher {
-    pub(crate) label: String,
+struct Matcher {
+    label: String,
     values: HashSet<String>,
     negated: bool,
 }
 
-impl Matcher {
-    pub(crate) fn fits(&self, value: &str) -> bool {
-        self.values.contains(value) != self.negated
-    }
-
-    /// The only values that fit, where these are few.
-    pub(crate) fn only(&self) -> Option<&HashSet<String>> {
-        (!self.negated).then_some(&self.values)
-    }
-}
-
 impl Selector {
+    /// Whether it selects what has these labels.
+    pub(crate) fn fits<'a>(&self, label: impl Fn(&str) -> &'a str) -> bool {
+        let mut matchers = self.matchers.iter();
+        matchers.all(|matcher| matcher.values.contains(label(&matcher.label)) != matcher.negated)
+    }
+
+    /// The only values of a label that fit, where these are few.
+    pub(crate) fn only(&self, label: &str) -> Option<&HashSet<String>> {
+        let mut of = self
+            .matchers
+            .iter()
+            .filter(|matcher| matcher.label == label && !matcher.negated);
+        of.next().map(|matcher| &matcher.values)
+    }
+
     /// # Errors
     /// What is not understood.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {

@@ -56,6 +56,7 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
         "argocd.namespace=charts-serin-all",
         "flux.namespace=charts-serin-all",
         "networkPolicy.enabled=true",
+        "apiPriority.enabled=true",
         "serviceMonitor.enabled=true",
         "serviceMonitor.labels.release=prometheus",
         "rules.enabled=true",
@@ -83,6 +84,7 @@ pub(super) async fn take_every_option_of_serins(lab: Arc<Lab>) -> anyhow::Result
         "clusterId=",
         "clusterId=x,replica=3",
         "clusterId=x,pushesAMinute=0",
+        "clusterId=x,apiPriority.precedence=0",
         "clusterId=x,networkPolicy.gitPorts[0]=ssh",
         "clusterId=x,notify.receivers[0].name=nobody",
     ] {

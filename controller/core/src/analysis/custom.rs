@@ -163,6 +163,11 @@ impl ValueState {
         self.fine = false;
     }
 
+    /// Whether one more breach would be one too many.
+    pub(super) fn may_fail_next(&self, spec: &CustomValue) -> bool {
+        self.failed || self.in_a_row.saturating_add(1) >= spec.breaches
+    }
+
     /// One tick's value of the judged arm and of the other one. A tick without a value says nothing.
     pub(super) fn observe(&mut self, spec: &CustomValue, judged: Option<f64>, other: Option<f64>) {
         let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
@@ -243,7 +248,9 @@ mod tests {
     #[test]
     fn fails_after_enough_breaches_in_a_row_and_not_before() {
         let (bad, good) = ((Some(812.0), Some(430.0)), (Some(400.0), Some(430.0)));
+        assert!(!after(&[bad]).may_fail_next(&memory()));
         assert!(!after(&[bad, bad]).failed);
+        assert!(after(&[bad, bad]).may_fail_next(&memory()));
         assert!(!after(&[bad, bad, good, bad, bad]).failed);
         assert!(after(&[bad, bad, bad]).failed);
         assert!(after(&[bad, bad, bad, good]).failed, "a failure is final");

@@ -259,6 +259,13 @@ impl Analysis {
         self.outcome_of(self.test.decision(self.spec()))
     }
 
+    /// Whether the next tick could fail the judged arm, whatever is in it.
+    pub fn may_fail_next(&self) -> bool {
+        let values = self.value_specs().zip(&self.values);
+        let mut judged = values.filter(|((metric, _), _)| metric.role != Role::DryRun);
+        self.test.may_fail_next(self.spec()) || judged.any(|((_, spec), state)| state.may_fail_next(spec))
+    }
+
     /// What the counts say, with the evidence.
     pub fn verdict(&self) -> Verdict {
         let report = self.test.report(self.spec());

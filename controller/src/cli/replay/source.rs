@@ -67,8 +67,7 @@ struct LastTrial {
 }
 
 fn last_trial(rollout: &CanaryRollout) -> Option<LastTrial> {
-    let machine = rollout.status.as_ref()?.machine.clone()?;
-    let state: State = serde_json::from_value(machine).ok()?;
+    let state: State = rollout.status.as_ref()?.machine.as_ref()?.read().ok()?;
     match state.phase {
         Phase::Promoted(ending) | Phase::RolledBack(ending) | Phase::Withdrawn(ending) => {
             let Ending {

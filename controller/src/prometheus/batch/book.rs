@@ -17,6 +17,7 @@ use serin_core::analysis::Tick;
 use tokio::sync::oneshot;
 
 use super::plan::{Limit, Weighed};
+use crate::prometheus::Turn;
 use crate::prometheus::client::SampleError;
 use crate::prometheus::target::{Span, Target};
 
@@ -107,6 +108,7 @@ struct Known {
     /// The length of its largest answer, and of the window that it was for.
     bytes: Option<(usize, SignedDuration)>,
     is_apart: bool,
+    is_pressing: bool,
 }
 
 #[derive(Debug)]
@@ -117,7 +119,7 @@ enum Seat {
 
 impl Book {
     /// A target is on trial, and needs the tick that begins then next.
-    pub(super) fn expect(&mut self, target: Target, interval: SignedDuration, next: Timestamp) {
+    pub(super) fn expect(&mut self, target: Target, interval: SignedDuration, next: Timestamp, turn: Turn) {
         let known = self.known.entry(Arc::new(target)).or_insert(Known {
             interval,
             next,
@@ -125,8 +127,10 @@ impl Book {
             expected: Timestamp::MIN,
             bytes: None,
             is_apart: false,
+            is_pressing: false,
         });
         (known.interval, known.next, known.missed) = (interval, next, 0);
+        known.is_pressing = turn == Turn::First;
     }
 
     /// Somebody asks.
@@ -203,6 +207,7 @@ impl Book {
             namespace: &ask.target.namespace,
             bytes: window,
             is_apart: known.is_some_and(|known| known.is_apart),
+            is_pressing: known.is_some_and(|known| known.is_pressing),
         }
     }
 

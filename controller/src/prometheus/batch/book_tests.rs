@@ -53,12 +53,12 @@ fn opens(joined: &Joined) -> bool {
 fn a_round_takes_those_along_who_need_the_same_ticks() {
     let mut book = Book::default();
     for (namespace, next) in [("a", 100), ("b", 100), ("c", 120)] {
-        book.expect(target(namespace), INTERVAL, at(next));
+        book.expect(target(namespace), INTERVAL, at(next), Turn::Later);
     }
     let mut of_another_scrape = target("d");
     of_another_scrape.scrape_interval = SignedDuration::from_secs(5);
-    book.expect(of_another_scrape, INTERVAL, at(100));
-    book.expect(target("e"), SignedDuration::from_secs(30), at(100));
+    book.expect(of_another_scrape, INTERVAL, at(100), Turn::Later);
+    book.expect(target("e"), SignedDuration::from_secs(30), at(100), Turn::Later);
     let first = ask("a", 100, 120);
     assert!(opens(&book.join(&first)));
     assert!(!opens(&book.join(&first)), "it is gathered for already");
@@ -69,8 +69,8 @@ fn a_round_takes_those_along_who_need_the_same_ticks() {
 /// A and b are expected, and a asks.
 fn asked_by_one_of_two() -> (Book, Ask, Joined) {
     let mut book = Book::default();
-    book.expect(target("a"), INTERVAL, at(100));
-    book.expect(target("b"), INTERVAL, at(100));
+    book.expect(target("a"), INTERVAL, at(100), Turn::Later);
+    book.expect(target("b"), INTERVAL, at(100), Turn::Later);
     let first = ask("a", 100, 120);
     let waits = book.join(&first);
     (book, first, waits)
@@ -103,10 +103,10 @@ fn an_error_is_told_once_and_asked_for_again() {
 #[test]
 fn who_does_not_come_any_more_is_forgotten() {
     let mut book = Book::default();
-    book.expect(target("gone"), INTERVAL, at(100));
+    book.expect(target("gone"), INTERVAL, at(100), Turn::Later);
     let mut expected = Vec::new();
     for start in (100..200).step_by(20) {
-        book.expect(target("a"), INTERVAL, at(start));
+        book.expect(target("a"), INTERVAL, at(start), Turn::Later);
         let one = ask("a", start, start + 20);
         let _waits = book.join(&one);
         let asks = book.close(one.key());
@@ -116,6 +116,16 @@ fn who_does_not_come_any_more_is_forgotten() {
         }
     }
     assert_eq!(expected, [2, 2, 1, 1, 1]);
+}
+
+#[test]
+fn whose_tick_is_pressing_is_known_until_it_says_otherwise() {
+    let mut book = Book::default();
+    book.expect(target("a"), INTERVAL, at(100), Turn::First);
+    assert!(book.weighed(&ask("a", 100, 120)).is_pressing);
+    assert!(!book.weighed(&ask("b", 100, 120)).is_pressing);
+    book.expect(target("a"), INTERVAL, at(120), Turn::Later);
+    assert!(!book.weighed(&ask("a", 120, 140)).is_pressing);
 }
 
 #[test]
@@ -148,7 +158,7 @@ fn a_round_that_breaks_lets_everybody_go() {
 #[test]
 fn what_failed_alone_stays_apart_until_it_is_quick() {
     let mut book = Book::default();
-    book.expect(target("a"), INTERVAL, at(100));
+    book.expect(target("a"), INTERVAL, at(100), Turn::Later);
     let one = ask("a", 100, 120);
     book.set_apart(&one);
     let answered = |book: &mut Book, was_quick| {

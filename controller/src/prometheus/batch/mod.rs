@@ -7,6 +7,7 @@
 //!
 //! # Guarantees
 //! - A target's ticks are those that it would have got alone.
+//! - Whose ticks are pressing is asked for before the others, who begin a moment later if the answer takes long.
 //! - A question that fails for several is asked again in parts, so that one target's fault is one target's error. Who failed alone
 //!   is asked for by itself from then on, and nobody waits for it, until it is answered as quickly as others.
 //! - A round ends in twice the time of a query, whatever the server does.
@@ -31,6 +32,7 @@ use tracing::Instrument as _;
 
 pub(super) use book::Ask;
 
+use super::Turn;
 use super::client::{Client, SampleError};
 use super::target::Target;
 use crate::runtime::telemetry::TRACE;
@@ -82,8 +84,8 @@ impl Shared {
 
 impl Batches {
     /// A target is on trial, and needs the tick that begins then next.
-    pub(super) fn expect(&self, target: Target, interval: SignedDuration, next: Timestamp) {
-        self.0.book().expect(target, interval, next);
+    pub(super) fn expect(&self, target: Target, interval: SignedDuration, next: Timestamp, turn: Turn) {
+        self.0.book().expect(target, interval, next, turn);
     }
 
     /// The ticks that are asked for, but for what the target does not share with others.

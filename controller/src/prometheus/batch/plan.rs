@@ -30,6 +30,8 @@ pub(super) struct Weighed<'a> {
     pub(super) bytes: Option<usize>,
     /// Whether it is asked for by itself.
     pub(super) is_apart: bool,
+    /// Whether it goes before others.
+    pub(super) is_pressing: bool,
 }
 
 /// What is asked in one question: places of targets.
@@ -39,6 +41,8 @@ pub(super) struct Group {
     pub(super) places: Vec<usize>,
     /// Whether it is one that was at fault before: it waits with its like, and nobody waits for it.
     pub(super) is_apart: bool,
+    /// Whether others wait for it a moment.
+    pub(super) is_pressing: bool,
     /// The question that failed, of which this is a part.
     part_of: Option<usize>,
 }
@@ -96,22 +100,29 @@ impl Plan {
         }
     }
 
-    /// The questions to begin with: namespace by namespace, as a question for some of all namespaces' Deployments selects more than
-    /// what is meant.
+    /// The questions to begin with, the last one first: namespace by namespace, as a question for some of all namespaces' Deployments
+    /// selects more than what is meant. Those that are pressing are never asked for with others, who would make their answer longer.
     pub(super) fn groups(&self, targets: &[Weighed<'_>]) -> Vec<Group> {
         let known: Vec<_> = targets.iter().filter_map(|one| one.bytes).collect();
         let usual = known.iter().sum::<usize>().checked_div(known.len()).unwrap_or(UNKNOWN);
         let mut together: Vec<_> = targets.iter().enumerate().filter(|(_, one)| !one.is_apart).collect();
-        together.sort_by_key(|(_, one)| one.namespace);
+        together.sort_by_key(|(_, one)| (one.is_pressing, one.namespace));
         let (mut groups, mut bytes) = (Vec::<Group>::new(), 0);
         for (place, one) in together {
             let its = one.bytes.unwrap_or(usual);
             bytes += its;
             match groups.last_mut() {
-                Some(last) if bytes <= LARGEST && last.places.len() < self.limit.0 => last.places.push(place),
+                Some(last)
+                    if bytes <= LARGEST && last.places.len() < self.limit.0 && last.is_pressing == one.is_pressing =>
+                {
+                    last.places.push(place);
+                }
                 _ => {
                     bytes = its;
-                    groups.push(Group::of(vec![place], false));
+                    groups.push(Group {
+                        is_pressing: one.is_pressing,
+                        ..Group::of(vec![place], false)
+                    });
                 }
             }
         }
@@ -150,6 +161,7 @@ impl Plan {
         });
         let part = |places: &[usize]| Group {
             part_of,
+            is_pressing: group.is_pressing,
             ..Group::of(places.to_vec(), false)
         };
         group.places.chunks(length).map(part).collect()
@@ -186,6 +198,7 @@ impl Group {
         Self {
             places,
             is_apart,
+            is_pressing: false,
             part_of: None,
         }
     }

@@ -13,6 +13,7 @@ fn weighed(namespace: &str, bytes: Option<usize>) -> Weighed<'_> {
         namespace,
         bytes,
         is_apart: false,
+        is_pressing: false,
     }
 }
 
@@ -56,6 +57,18 @@ fn what_would_be_too_large_an_answer_is_several_by_namespace() {
     };
     assert_eq!(namespaces(&groups[0]), BTreeSet::from(["a", "b"]));
     assert_eq!(namespaces(&groups[1]), BTreeSet::from(["b", "c"]));
+}
+
+#[test]
+fn what_is_pressing_is_asked_first_and_alone() {
+    let mut targets = vec![weighed("a", None); 5];
+    targets[1].is_pressing = true;
+    targets[4].is_pressing = true;
+    let mut groups = Plan::new(Limit::default()).groups(&targets);
+    let first = groups.pop().unwrap();
+    assert_eq!((first.is_pressing, first.places), (true, vec![1, 4]));
+    let others = groups.pop().unwrap();
+    assert_eq!((others.is_pressing, others.places), (false, vec![0, 2, 3]));
 }
 
 #[test]

@@ -21,6 +21,8 @@ use crate::prometheus::target::{Seen, Target};
 const LONGEST_ANSWER: usize = 256 << 20;
 /// As is what would take more memory than this.
 const MOST_KEPT: usize = 64 << 20;
+/// Others wait so long for what is pressing, if its answer takes so long.
+const HEAD_START: Duration = Duration::from_millis(250);
 /// A question that was answered in this part of its time is an easy one.
 const QUICK: u32 = 8;
 
@@ -64,18 +66,36 @@ impl<'a> Round<'a> {
     pub(super) async fn run(self) {
         let ends = tokio::time::Instant::now() + self.client.timeout() * 2;
         let (mut plan, mut waiting) = self.plan();
-        let mut together = 0;
+        let others_begin = tokio::time::Instant::now() + HEAD_START;
+        let (mut together, mut pressing) = (0, 0);
         let mut under_way: FuturesUnordered<BoxFuture<'_, Asked>> = FuturesUnordered::new();
         loop {
             // Where everything failed so far, one question at a time finds out most with least.
             let at_once = if plan.is_in_doubt() { 1 } else { AT_ONCE };
-            while let Some(group) = waiting.pop_if(|group| group.is_apart || together < at_once) {
+            let is_pressed = pressing > 0 || waiting.iter().any(|group| group.is_pressing);
+            let held = is_pressed && tokio::time::Instant::now() < others_begin;
+            while let Some(next) = waiting
+                .iter()
+                .rposition(|group| (group.is_pressing || !held) && (group.is_apart || together < at_once))
+            {
+                let group = waiting.remove(next);
                 together += usize::from(!group.is_apart);
+                pressing += usize::from(group.is_pressing);
                 under_way.push(self.ask(group).boxed());
             }
-            let next = tokio::time::timeout_at(ends, under_way.next()).await;
-            let Ok(Some((group, answer, took))) = next else { break };
+            let until = if held && !waiting.is_empty() {
+                others_begin
+            } else {
+                ends
+            };
+            let next = tokio::time::timeout_at(until, under_way.next()).await;
+            let (group, answer, took) = match next {
+                Ok(Some(answered)) => answered,
+                Err(_) if until < ends => continue,
+                Ok(None) | Err(_) => break,
+            };
             together -= usize::from(!group.is_apart);
+            pressing -= usize::from(group.is_pressing);
             match answer {
                 Ok(sorted) => {
                     plan.succeeded(&group, took);

@@ -126,7 +126,7 @@ async fn look(
 ) -> Vec<Result<Vec<Tick>, SampleError>> {
     let looks = targets
         .iter()
-        .map(|target| prometheus.ticks_since(target, (at(since), at(now)), INTERVAL));
+        .map(|target| prometheus.ticks_since(target, (at(since), at(now)), (INTERVAL, Turn::Later)));
     join_all(looks).await
 }
 
@@ -151,7 +151,7 @@ async fn a_thousand_targets_are_a_handful_of_queries_an_interval() {
 
     // The first to ask asks for all.
     let first = prometheus
-        .ticks_since(&targets[0], (at(95), at(130)), INTERVAL)
+        .ticks_since(&targets[0], (at(95), at(130)), (INTERVAL, Turn::Later))
         .await
         .unwrap();
     assert_eq!(calls(&first), (200, 20));

@@ -11,6 +11,8 @@ use super::real;
 const AT_START: f64 = 0.5;
 const AT_STEPS: f64 = 0.2;
 const AT_ANY_TICK: f64 = 0.3;
+/// No tick has more: the first one of a single step has ½, 0.2 and 0.3·(1 − 1/(1+ln 2)).
+pub(super) const LARGEST_MASS: f64 = 0.83;
 
 /// How far the onset mixture has been spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,7 +31,7 @@ impl Onset {
         self.ticks
     }
 
-    /// Goes to the next tick and returns its mass π_t, above 0 and at most 0.8.
+    /// Goes to the next tick and returns its mass π_t, above 0 and at most [`LARGEST_MASS`].
     ///
     /// `step` counts from 0 among `planned` steps. A step that is entered again gets nothing; steps that were skipped give
     /// their mass to the first tick after them. Both are settled before the tick's counts are seen, and so keep validity.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::LARGEST_MASS;
 use super::fail::combine;
 use super::{Arms, InvalidNumber, LEAST_STABLE_SHARE, MetricSpec, MetricState, MetricTest, Role, Tally, ln_threshold};
 
@@ -159,6 +160,14 @@ impl TestState {
         self.failed.is_some()
             || self.ln_m(spec) >= ln_threshold(spec.alpha) / 2.0
             || self.judged(spec).any(|(_, (test, state))| test.breaks_objective(state))
+    }
+
+    /// Whether the next tick could bring FAIL; if not, whatever is in it, its verdict can wait a little.
+    ///
+    /// A tick multiplies what is gathered, and the mass π of regressions that begin with it, by C = 1/(2α) at most, and what is left
+    /// of M's first 1 by nothing: so M + π + 2α must be 2 for 1/α to be reached.
+    pub fn may_fail_next(&self, spec: &TestSpec) -> bool {
+        self.failed.is_some() || self.ln_m(spec).exp() >= 2.0 - LARGEST_MASS - 2.0 * spec.alpha
     }
 
     pub(crate) fn states(&self) -> &[MetricState] {

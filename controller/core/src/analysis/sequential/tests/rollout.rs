@@ -1,5 +1,7 @@
 //! What the test does over a rollout: what fails, passes and holds, and when.
 
+use proptest::prelude::*;
+
 use super::super::fail::FailRules;
 use super::super::{
     Arms, Comparison, Decision, FailProcess, MetricSpec, Null, Role, StepInfo, TestSpec, TestState, bounds,
@@ -104,6 +106,37 @@ fn one_tick_on_a_fresh_process_never_fails() {
             assert!(process.ln_m(planned_steps) >= ln_threshold(0.01), "but two do");
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn no_tick_fails_that_was_not_said_to_be_able_to(
+        ticks in prop::collection::vec((0_u64..=200, 0_u64..=60, 0_usize..4), 1..80),
+    ) {
+        let (spec, mut state) = started(vec![metric("calls"), objective("checkout")]);
+        let mut step = 0;
+        for (bad, stable_bad, to) in ticks {
+            if to > step {
+                step = to;
+                state.begin_step(at(u32::try_from(step).unwrap(), 0.9));
+            }
+            let may = state.may_fail_next(&spec);
+            let counts = [bad, 200, stable_bad, 1_800];
+            let decision = observe(&mut state, &spec, 1, &[counts, counts]);
+            prop_assert!(may || !matches!(decision, Decision::Fail(_)));
+        }
+    }
+}
+
+#[test]
+fn a_good_canary_is_not_one_that_the_next_tick_could_fail() {
+    let (spec, mut state) = started(vec![metric("calls")]);
+    for _ in 0..100 {
+        assert!(!state.may_fail_next(&spec));
+        observe(&mut state, &spec, 1, &[GOOD]);
+    }
+    observe(&mut state, &spec, 3, &[[30, 200, 2, 1_800]]);
+    assert!(state.may_fail_next(&spec));
 }
 
 #[test]

@@ -1,0 +1,201 @@
+//! One size, from an empty cluster to the last canary that turned bad. It must not know what the bars are.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use lab::control_plane::ControlPlane;
+use lab::net::Net;
+use lab::tools::Tools;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::account::account;
+use crate::controller::{Controller, Start};
+use crate::objects::{Arm, Rollout, shape};
+use crate::report::Cell;
+use crate::repositories::Repositories;
+use crate::source::Source;
+use crate::{ACCOUNT, fill, next_due, now, program, say, sleep_until, witness};
+
+/// All looks of a start.
+const STARTS: Duration = Duration::from_secs(300);
+
+pub(crate) async fn measure(count: usize, minutes: f64) -> anyhow::Result<Cell> {
+    let folder = tempfile::Builder::new().prefix("serin-scale-").tempdir()?;
+    let (tools, net) = (Tools::load()?, Net::choose()?);
+    let crds = lab::project_root().join("crds");
+    let cluster = ControlPlane::bare(&tools, &net, folder.path(), &crds, witness::AUDIT_POLICY).await?;
+    let repositories = Arc::new(Repositories::make(&folder.path().join("repositories"), count)?);
+    let source = Source::new(shape().scrape);
+    for of in (0..count).map(Rollout).filter(|of| of.is_progressing()) {
+        source.begin(of, &of.hash(Arm::Canary), None);
+    }
+    let listener = net.listen().await?;
+    let prometheus = format!("http://{}", listener.local_addr()?);
+    source.serve(listener);
+    let client = cluster.client();
+    account(&client).await?;
+    let set_up = fill::fill(&client, count, &repositories).await?;
+    say(&format!("{count} rollouts created in {:.0} s", set_up.as_secs_f64()));
+    let start = Start {
+        program: program()?,
+        kubeconfig: cluster.kubeconfig_for_service_account("serin", "serin").await?,
+        prometheus,
+        folder: folder.path().to_owned(),
+        address: net.infra(),
+        port: net.free_port()?,
+    };
+    let measured = Measured {
+        cluster,
+        repositories,
+        source,
+        start,
+        count,
+        minutes,
+        set_up,
+    };
+    let cell = measured.go_on().await;
+    measured.cluster.stop().await;
+    if cell.is_err() || std::env::var_os("SCALE_KEEP").is_some() {
+        say(&format!("the folder is kept: {}", folder.keep().display()));
+    }
+    cell
+}
+
+pub(crate) struct Measured {
+    pub(crate) cluster: ControlPlane,
+    repositories: Arc<Repositories>,
+    pub(crate) source: Source,
+    start: Start,
+    pub(crate) count: usize,
+    minutes: f64,
+    set_up: Duration,
+}
+
+impl Measured {
+    async fn go_on(&self) -> anyhow::Result<Cell> {
+        let client = self.cluster.client();
+        // The first one finds statuses that the bench wrote, and puts its own words there; what it leaves is what a controller finds.
+        fill::begin_all(&client, self.count, &self.repositories).await?;
+        let first = Controller::start(&self.start).await?;
+        #[expect(clippy::cast_precision_loss, reason = "thousands")]
+        let all = self.count as f64;
+        first.looked(all, STARTS).await?;
+        self.settle(&first).await?;
+        say(&format!("{:?}", first.usage()?));
+        first.stop().await;
+        say("settled; starting again");
+
+        let controller = Controller::start(&self.start).await?;
+        let first_decision = controller.looked(1.0, STARTS).await?;
+        let all_looked_at = controller.looked(all, STARTS).await?;
+        say(&format!(
+            "first decision after {:.1} s, all after {:.1} s",
+            first_decision.as_secs_f64(),
+            all_looked_at.as_secs_f64()
+        ));
+        self.settle(&controller).await?;
+
+        let steady = self.steady(&controller).await?;
+        say(&format!(
+            "{:.2} s of CPU a minute, {:.0} MB, {:.2} requests a minute each, {:.0} queries an interval",
+            steady.cpu_seconds_a_minute, steady.peak_mb, steady.requests_per_progressing, steady.queries_an_interval
+        ));
+        let single = self.single().await?;
+        say(&format!("a single bad one, in milliseconds: {single:?}"));
+        let before = controller.usage()?;
+        let (gone, turned_bad) = self.all().await?;
+        let after = controller.usage()?;
+        controller.stop().await;
+        Ok(Cell {
+            rollouts: self.count,
+            progressing: self.progressing().count(),
+            minutes: self.minutes,
+            set_up_seconds: self.set_up.as_secs_f64(),
+            first_decision_seconds: first_decision.as_secs_f64(),
+            all_looked_at_seconds: all_looked_at.as_secs_f64(),
+            single,
+            gone,
+            turned_bad,
+            peak_mb: after.peak_mb,
+            after_mb: after.rss_mb,
+            storm_cpu_seconds: after.cpu - before.cpu,
+            storm_git_seconds: after.git_cpu - before.git_cpu,
+            ..steady
+        })
+    }
+
+    pub(crate) fn progressing(&self) -> impl Iterator<Item = Rollout> {
+        (0..self.count).map(Rollout).filter(|of| of.is_progressing())
+    }
+
+    /// Waits until the looks are those of ticks alone.
+    async fn settle(&self, controller: &Controller) -> anyhow::Result<()> {
+        let log = self.cluster.audit_log().context("the cluster has no audit log")?;
+        let end = Instant::now() + STARTS;
+        loop {
+            let from = now();
+            sleep(Duration::from_secs(5)).await;
+            let requests = witness::requests(log, ACCOUNT, (from, now()))?;
+            if requests.idle == 0 {
+                controller.usage()?;
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!("idle rollouts still cause requests: {requests:?}");
+            }
+        }
+    }
+
+    /// Some minutes in which nothing happens but ticks.
+    async fn steady(&self, controller: &Controller) -> anyhow::Result<Cell> {
+        let log = self.cluster.audit_log().context("the cluster has no audit log")?;
+        // From the middle between two ticks to the middle between two others.
+        sleep_until(next_due() + i64::try_from(shape().interval.as_millis())? / 2).await;
+        let (from, from_instant, before, asked) = (now(), Instant::now(), controller.usage()?, self.source.answered());
+        sleep(Duration::from_secs_f64(self.minutes * 60.0)).await;
+        let (to, after) = (now(), controller.usage()?);
+        let minutes = from_instant.elapsed().as_secs_f64() / 60.0;
+        let intervals = minutes * 60.0 / shape().interval.as_secs_f64();
+        let requests = witness::requests(log, ACCOUNT, (from, to))?;
+        let asked = self.source.asked_since(asked);
+        if let Some(problem) = asked.iter().find_map(|asked| asked.problem.as_ref()) {
+            bail!("the source was asked what it does not understand: {problem}");
+        }
+        #[expect(clippy::cast_precision_loss, reason = "thousands")]
+        let count = |n: usize| n as f64;
+        let by_kind: serde_json::Map<String, Value> = requests
+            .by_kind
+            .iter()
+            .map(|(kind, n)| (kind.clone(), json!((count(*n) / minutes).round())))
+            .collect();
+        Ok(Cell {
+            rollouts: self.count,
+            progressing: 0,
+            minutes,
+            set_up_seconds: 0.0,
+            first_decision_seconds: 0.0,
+            all_looked_at_seconds: 0.0,
+            cpu_seconds_a_minute: (after.cpu - before.cpu) / minutes,
+            peak_mb: after.peak_mb,
+            steady_mb: after.rss_mb,
+            after_mb: 0.0,
+            threads: after.threads,
+            files: after.files,
+            requests_a_minute: Value::Object(by_kind),
+            requests_per_progressing: count(requests.progressing) / minutes / count(self.progressing().count()),
+            requests_of_idle: requests.idle,
+            own_requests_a_minute: count(requests.own) / minutes,
+            queries_an_interval: count(asked.len()) / intervals,
+            query_bytes_an_interval: count(asked.iter().map(|asked| asked.bytes).sum()) / intervals,
+            series_an_interval: count(asked.iter().map(|asked| asked.series).sum()) / intervals,
+            source_seconds_an_interval: asked.iter().map(|asked| asked.took.as_secs_f64()).sum::<f64>() / intervals,
+            single: None,
+            gone: vec![],
+            turned_bad: 0,
+            storm_cpu_seconds: 0.0,
+            storm_git_seconds: 0.0,
+        })
+    }
+}

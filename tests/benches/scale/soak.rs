@@ -1,0 +1,126 @@
+//! Rollouts that end again and again: does the controller stay as it was? A real API server with all objects of some rollouts; all of
+//! their canaries are bad; and whatever was rolled back is on trial again at once, ten times as fast as in earnest. `make soak` writes
+//! `target/bench/soak.json`, and fails where memory, file handles, tasks or latency grow.
+//!
+//! One turn is a whole end of a trial: samples, the verdict, weight 0, the drain, no pods, the look into Git, and a cluster that has
+//! followed. Git has nothing to undo but at the first turn of each: pushes are what `make bench-git` measures.
+//!
+//! `MINUTES=10` and `FINISHED=50000` say how long, whichever comes first; `SOAK_N` how many rollouts, `SCALE_SERIN` which program.
+
+mod report;
+mod turns;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use lab::control_plane::ControlPlane;
+use lab::net::Net;
+use lab::tools::Tools;
+use tokio::time::sleep;
+
+use crate::account::account;
+use crate::controller::{Controller, Start};
+use crate::objects::{self, Arm, Rollout, shape};
+use crate::repositories::Repositories;
+use crate::source::Source;
+use crate::{fill, now, number, program, say};
+use report::{Report, Window};
+use turns::Turns;
+
+/// How often the process is looked at.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Nothing is logged: what the controller writes is not judged here.
+const NO_AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n  - level: None\n";
+
+/// The whole of it.
+pub(crate) async fn run() -> anyhow::Result<()> {
+    objects::choose(objects::SOAK);
+    let count = number("SOAK_N", 100)?;
+    let minutes = number("MINUTES", 10)?;
+    let most = number("FINISHED", usize::MAX)?;
+    let folder = tempfile::Builder::new().prefix("serin-soak-").tempdir()?;
+    let (tools, net) = (Tools::load()?, Net::choose()?);
+    let crds = lab::project_root().join("crds");
+    let cluster = ControlPlane::bare(&tools, &net, folder.path(), &crds, NO_AUDIT).await?;
+    let repositories = Arc::new(Repositories::make(&folder.path().join("repositories"), count)?);
+    let source = Source::new(shape().scrape);
+    let all: Vec<_> = (0..count).map(Rollout).collect();
+    for of in &all {
+        source.begin(*of, &of.hash(Arm::Canary), None);
+    }
+    source.turn_bad(all.iter().copied(), 0);
+    let listener = net.listen().await?;
+    let prometheus = format!("http://{}", listener.local_addr()?);
+    source.serve(listener);
+    let client = cluster.client();
+    account(&client).await?;
+    let took = fill::fill(&client, count, &repositories).await?;
+    say(&format!("{count} rollouts created in {:.0} s", took.as_secs_f64()));
+    let turns = Turns::begin(client, repositories, count).await?;
+    let start = Start {
+        program: program()?,
+        kubeconfig: cluster.kubeconfig_for_service_account("serin", "serin").await?,
+        prometheus,
+        folder: folder.path().to_owned(),
+        address: net.infra(),
+        port: net.free_port()?,
+    };
+    let controller = Controller::start(&start).await?;
+    let soaked = soak(
+        &controller,
+        &turns,
+        Duration::from_secs(60 * u64::try_from(minutes)?),
+        most,
+    )
+    .await;
+    controller.stop().await;
+    cluster.stop().await;
+    if soaked.is_err() || std::env::var_os("SCALE_KEEP").is_some() {
+        say(&format!("the folder is kept: {}", folder.keep().display()));
+    }
+    let report = soaked?;
+    let out = lab::project_root().join("target/bench");
+    std::fs::create_dir_all(&out)?;
+    std::fs::write(
+        out.join("soak.json"),
+        serde_json::to_string_pretty(&report.json())? + "\n",
+    )?;
+    for line in report.lines() {
+        println!("{line}");
+    }
+    ensure!(report.holds(), "something grows");
+    Ok(())
+}
+
+async fn soak(controller: &Controller, turns: &Turns, longest: Duration, most: usize) -> anyhow::Result<Report> {
+    let began = Instant::now();
+    let mut windows: Vec<Window> = Vec::new();
+    let mut before = controller.scraped().await;
+    while began.elapsed() < longest && turns.finished() < most {
+        sleep(WINDOW).await;
+        let (usage, scraped) = (controller.usage()?, controller.scraped().await);
+        let since = |name: &str| scraped.get(name).unwrap_or(&0.0) - before.get(name).unwrap_or(&0.0);
+        let ended = since("serin_traffic_away_seconds_count");
+        let window = Window {
+            at: now(),
+            finished: turns.finished(),
+            memory_mb: usage.rss_mb,
+            files: usage.files,
+            tasks: scraped.get("serin_tasks").copied().unwrap_or_default(),
+            latency_ms: (ended > 0.0).then(|| 1_000.0 * since("serin_traffic_away_seconds_sum") / ended),
+            cpu: usage.cpu,
+        };
+        say(&window.line());
+        before = scraped;
+        windows.push(window);
+    }
+    turns
+        .problem()
+        .map_or(Ok(()), Err)
+        .context("the cluster's part of it")?;
+    Ok(Report {
+        windows,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
