@@ -97,10 +97,9 @@ impl Browser {
 
     /// Keeps a picture of the whole page, as far down as it goes.
     pub async fn picture(&self, file: &Path) -> anyhow::Result<()> {
-        let size = self
-            .ask("return [window.innerWidth, document.documentElement.scrollHeight];")
-            .await?;
-        let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
+        let whole =
+            "return { x: 0, y: 0, width: window.innerWidth, height: document.documentElement.scrollHeight, scale: 1 };";
+        let clip = self.ask(whole).await?;
         let params = json!({ "captureBeyondViewport": true, "clip": clip });
         let body = json!({ "cmd": "Page.captureScreenshot", "params": params });
         let taken = post(&self.http, &format!("{}/goog/cdp/execute", self.session), &body).await;

@@ -46,7 +46,7 @@ static CHOSEN: OnceLock<Shape> = OnceLock::new();
 /// The shape of this run, which is chosen before anything is made.
 pub(crate) fn choose(shape: Shape) {
     // A second choice would be another run's.
-    drop(CHOSEN.set(shape));
+    let _ = CHOSEN.set(shape);
 }
 
 /// It.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use lab::{Lab, site::Environment};
 use serde_json::json;
 use serin::api::CanaryRolloutStatus;
+use user_client::load::record::Call;
 
 use self::commands::{ENDED, Shell};
 use super::{
@@ -225,7 +226,7 @@ async fn uninstalled(shell: &Shell<'_>, environment: &Environment) -> anyhow::Re
     throughout("clients reach stable", Duration::from_secs(5), async || {
         let calls = environment.calls()?;
         let mut late = calls.iter().filter(|call| call.start > since);
-        ensure!(!late.any(|call| call.is_failure()), "a call failed");
+        ensure!(!late.any(Call::is_failure), "a call failed");
         Ok(())
     })
     .await
