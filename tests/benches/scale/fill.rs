@@ -151,6 +151,11 @@ pub(crate) async fn patch(client: &Client, path: &str, object: &Value) -> anyhow
     send(client, "PATCH", "application/merge-patch+json", path, object).await
 }
 
+/// By operations that say what stands where.
+pub(crate) async fn replace(client: &Client, path: &str, operations: &Value) -> anyhow::Result<Value> {
+    send(client, "PATCH", "application/json-patch+json", path, operations).await
+}
+
 async fn send(client: &Client, method: &str, kind: &str, path: &str, object: &Value) -> anyhow::Result<Value> {
     let request = Request::builder()
         .method(method)

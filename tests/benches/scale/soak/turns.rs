@@ -182,7 +182,9 @@ async fn begin(client: &Client, of: Rollout, repositories: &Repositories, done: 
     let generation = generation.context("the Deployment has no generation")?;
     let status = memory::status(of, &repositories.url(of), repositories.commit(of), now())?;
     let rollout = format!("{SERIN}/namespaces/{}/canaryrollouts/{}", of.namespace(), of.name());
-    fill::patch(client, &format!("{rollout}/status?fieldManager={WRITER}"), &status).await?;
+    // Whole, as a merge would mix the memory of two phases.
+    let whole = json!([{ "op": "add", "path": "/status", "value": status.get("status") }]);
+    fill::replace(client, &format!("{rollout}/status?fieldManager={WRITER}"), &whole).await?;
     let route = format!("{ROUTES}/namespaces/{}/grpcroutes/{}", of.namespace(), of.name());
     let weights = json!({ "spec": objects::route_spec(of)? });
     fill::patch(client, &format!("{route}?fieldManager={WRITER}"), &weights).await?;
