@@ -62,6 +62,25 @@ async fn at_rest(shell: &Shell<'_>) -> anyhow::Result<()> {
         ("serin completion bash", "promote"),
         ("kubectl describe canaryrollout NAME", "Conditions:"),
         ("kubectl describe pod", "user-service-"),
+        ("kubectl describe pod POD -n user-service-prod", "Containers:"),
+        (
+            "kubectl get pods -n user-service-prod -l app.kubernetes.io/name=user-service",
+            "Running",
+        ),
+        (
+            "kubectl get pods -n user-service-prod -o jsonpath='{range .items[*]}{.metadata.name}: {.spec.initContainers[*].name} {.spec.containers[*].name}{\"\\n\"}{end}'",
+            "user-service",
+        ),
+        // Whether there are any depends on what happened, and on where the lab's pods are.
+        (
+            "kubectl get events -n user-service-prod --field-selector type=Warning --sort-by .lastTimestamp",
+            "",
+        ),
+        (
+            "kubectl get endpointslices -n user-service-prod -l kubernetes.io/service-name=user-service",
+            "",
+        ),
+        ("kubectl get lease -n serin-system", "serin"),
         ("kubectl get leases -n serin-system", "serin"),
         (
             "kubectl create rolebinding operators -n user-service-prod --clusterrole=serin-operator --group=platform-team",

@@ -267,7 +267,7 @@ async fn someone_elses_subtree(environment: &Environment) -> anyhow::Result<()> 
         Ok(())
     })
     .await?;
-    let events = environment.events().await?;
+    let events = environment.events_on("CanaryRollout", "later").await?;
     ensure!(
         events.iter().any(|e| e.reason.as_deref() == Some("SubtreeTaken")),
         "no event says so"

@@ -26,23 +26,43 @@ const DOCUMENTS: [(&str, &str); 2] = [
     ),
 ];
 
+const NO_LOGS: &str = "the lab's kubelet serves no logs; the story of the rollback looks for the id in the files";
+const NO_PORTS: &str = "the lab's kubelet forwards no ports; the browser's story asks the port itself";
+const NO_ARGOCD: &str = "the lab's Argo CD is a stand-in, without its command line";
+const NO_LINKERD: &str = "the lab's mesh is a stand-in, without Linkerd's command line";
+
 /// All that is not run, as the documents write it, and why.
-const NOT_RUN: [(&str, &str); 7] = [
+const NOT_RUN: [(&str, &str); 19] = [
     (
         "kubectl logs -n serin-system deployment/serin | grep \"$trial\"",
-        "the lab's kubelet serves no logs; the story of the rollback looks for the id in the files",
+        NO_LOGS,
     ),
     (
-        "kubectl port-forward -n serin-system deployment/serin 8080",
-        "the lab's kubelet forwards no ports; the browser's story asks the port itself",
+        "kubectl logs deployment/serin -n serin-system | grep user-service",
+        NO_LOGS,
     ),
+    ("kubectl logs -f deployment/user-service -n user-service-prod", NO_LOGS),
     (
-        "argocd app terminate-op",
-        "the lab's Argo CD is a stand-in, without its command line",
+        "kubectl logs POD -n user-service-prod -c user-service --previous",
+        NO_LOGS,
     ),
+    ("kubectl port-forward -n serin-system deployment/serin 8080", NO_PORTS),
+    ("kubectl port-forward POD 8080:8080", NO_PORTS),
     (
-        "argocd app sync",
-        "the lab's Argo CD is a stand-in, without its command line",
+        "kubectl port-forward svc/user-service 8080:80 -n user-service-prod",
+        NO_PORTS,
+    ),
+    ("curl localhost:8080/health && curl localhost:8080/metrics", NO_PORTS),
+    ("argocd app terminate-op", NO_ARGOCD),
+    ("argocd app sync", NO_ARGOCD),
+    ("argocd app get user-service-staging --refresh", NO_ARGOCD),
+    ("argocd app sync user-service-staging", NO_ARGOCD),
+    ("argocd app history user-service-staging", NO_ARGOCD),
+    ("argocd app terminate-op user-service-staging", NO_ARGOCD),
+    ("linkerd check --proxy -n user-service-prod", NO_LINKERD),
+    (
+        "linkerd diagnostics proxy-metrics POD -n user-service-prod | grep outbound_grpc_route_backend_response_statuses_total",
+        NO_LINKERD,
     ),
     ("flux resume", "the lab's Flux is a stand-in, without its command line"),
     (
@@ -65,6 +85,8 @@ pub(super) struct Shell<'a> {
     environment: &'a Environment,
     /// The revision that stands in the place of the documents'.
     pub(super) revision: String,
+    /// One of stable's, in the place of the documents' POD.
+    pod: String,
     folder: TempDir,
     /// Each command as it is run here: where it stands, and what has to go before it.
     commands: BTreeMap<String, (String, String)>,
@@ -89,6 +111,7 @@ impl<'a> Shell<'a> {
         let mut shell = Self {
             environment,
             revision: revision.to_owned(),
+            pod: String::new(),
             folder,
             commands: BTreeMap::new(),
             given: Mutex::default(),
@@ -100,6 +123,9 @@ impl<'a> Shell<'a> {
                 "env -u GIT_DIR git clone --quiet {url} config && kubectl config set-context --current --namespace={namespace}"
             ))
             .await?;
+        let pod = "kubectl get pods -l app.kubernetes.io/name=user-service -o name | head -n 1";
+        let pod = shell.sh(pod).await?;
+        pod.trim().trim_start_matches("pod/").clone_into(&mut shell.pod);
         shell.commands = shell.read();
         Ok(shell)
     }
@@ -215,6 +241,7 @@ impl<'a> Shell<'a> {
         [
             ("NAME", "user-service -n user-service-prod"),
             ("FOLDER", manuals.as_str()),
+            ("POD", &self.pod),
             ("user-service-prod", &namespace),
             ("serin-system", &namespace),
             ("https://git.example.com/platform/config.git", &url),
