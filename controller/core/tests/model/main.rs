@@ -77,10 +77,11 @@ fn every_verdict_ends_a_plan_of_three_steps() {
 
 /// One fault of any kind at any instant: a crash between any two effects, a lost reply, a refusal, a stale look, a slow
 /// controller, one dead pod or all of them, somebody else's weight, Git that fails or is overtaken, an arm that is applied alone.
+/// What fails when nobody sees the canary is another world than what fails in sight.
 #[test]
 fn one_fault_at_any_instant_breaks_nothing() {
-    let report = holds("faults", &plans::steps(&[50, 100]), &[Bad], 1, 0);
-    assert!(report.worlds >= 80_000, "{}", report.worlds);
+    let report = holds("faults", &plans::steps(&[50, 100]), &[Bad, Blind], 1, 0);
+    assert!(report.worlds >= 220_000, "{}", report.worlds);
 }
 
 /// Hooks that say yes, say no or say nothing, at every point and whatever the canary does meanwhile.
@@ -105,13 +106,6 @@ fn one_word_of_people_at_any_instant_breaks_nothing() {
 fn faults_and_people_together_break_nothing() {
     let mut worlds = 0;
     for (name, plan, kinds, faults, people) in [
-        (
-            "verdicts and a fault",
-            plans::steps(&[50, 100]),
-            &[Bad, Blind][..],
-            1,
-            0,
-        ),
         ("three steps and a fault", plans::steps(&[25, 50, 100]), &[Bad], 1, 0),
         ("two steps and people", plans::steps(&[50, 100]), &[Bad], 0, 1),
         ("approval and people", plans::careful(&[50, 100]), &[Bad], 0, 1),
