@@ -330,7 +330,13 @@ impl World {
                         at_rest: true,
                         prior: None,
                     };
-                    if promoted.is_some() {
+                    // Git looks for the promotion itself: its answer may not have been heard.
+                    let is_stable = self
+                        .stable
+                        .revision
+                        .as_ref()
+                        .is_some_and(|stable| stable.name == revision.name);
+                    if promoted.is_some() || is_stable {
                         self.stable.revision = Some(baseline.clone());
                         self.stable.settled = true;
                     }
