@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(
         long,
         env = "SERIN_PROMETHEUS_URL",
-        default_value = "http://prometheus.linkerd-viz.svc.cluster.local:9090"
+        default_value = super::LINKERDS_PROMETHEUS
     )]
     prometheus_url: String,
     /// How it is written.

@@ -15,13 +15,12 @@ use serin_core::rollout::{Capacity, Hook, OnHookFailure, OnInconclusive, Plan, S
 
 use self::expected::expected;
 use self::traffic::{Sight, Traffic};
+use super::LINKERDS_PROMETHEUS;
 use super::rollout::{container_port, in_cluster, in_file, parsed};
 use super::table::table;
 use crate::api::{CanaryRollout, Layout, Parsed};
 use crate::runtime::client;
 
-/// Where Linkerd's own Prometheus is.
-const IN_CLUSTER: &str = "http://prometheus.linkerd-viz.svc.cluster.local:9090";
 /// Calls a second where nobody says how many there are.
 const ASSUMED: u32 = 100;
 
@@ -64,7 +63,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let parsed = parsed(&rollout, &rollout.name_any())?;
     let url = args.prometheus_url.as_deref();
-    let url = url.or(client.as_ref().map(|_| IN_CLUSTER));
+    let url = url.or(client.as_ref().map(|_| LINKERDS_PROMETHEUS));
     let traffic = match (args.traffic, url) {
         (Some(traffic), _) => Traffic::assumed(traffic, &parsed, "--traffic says so".to_owned()),
         (None, None) => {

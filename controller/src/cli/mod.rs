@@ -26,6 +26,9 @@ use serin_core::rollout::Verb;
 
 use crate::api::parse_duration;
 
+/// Where Linkerd's own Prometheus is, seen from within the cluster.
+const LINKERDS_PROMETHEUS: &str = "http://prometheus.linkerd-viz.svc.cluster.local:9090";
+
 /// The time was over, as `timeout` of coreutils says it.
 const TIMED_OUT: u8 = 124;
 

@@ -1,16 +1,28 @@
 //! Ticks as lines of bars: how many calls each arm answered, how many of them failed, how many were slow. Pure.
 
+use std::fmt;
+
 use crate::api::{SampleStatus, SamplesStatus, TickStatus};
 
 /// One arm's line of one figure.
 pub(super) struct Line {
     /// What is drawn: only the first line of a figure says it.
-    pub(super) what: String,
-    pub(super) arm: &'static str,
+    what: String,
+    arm: &'static str,
     /// `·` was not judged, `_` had no calls.
-    pub(super) bars: String,
+    bars: String,
     /// What the full height stands for.
-    pub(super) most: String,
+    most: String,
+}
+
+/// What the lines have to be read with.
+pub(super) const LEGEND: &str = "· not judged, _ no calls; at the end the full height";
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, arm, bars, most } = self;
+        write!(f, "{what:<8} {arm} {bars}  {most}")
+    }
 }
 
 /// What is drawn of one tick.
@@ -126,8 +138,8 @@ mod tests {
     use super::*;
 
     fn drawn(samples: &SamplesStatus, newest: usize) -> String {
-        let line = |line: Line| format!("{:<8} {} {} {}\n", line.what, line.arm, line.bars, line.most);
-        lines(samples, newest).into_iter().map(line).collect()
+        let all = lines(samples, newest);
+        all.iter().map(|line| format!("{line}\n")).collect()
     }
 
     #[test]
@@ -145,15 +157,15 @@ mod tests {
         ]}))
         .unwrap();
         insta::assert_snapshot!(drawn(&samples, 60), @r"
-        calls/s  stable ▅▅▅█ 10.0
-                 canary ▅▅█_ 1.0
-        failed   stable ·▂▁▄ 50.0 %
-                 canary ·▃█_ 50.0 %
-        >500 ms  stable ·▁▁▂ 10.0 %
-                 canary ·█▁_ 10.0 %
+        calls/s  stable ▅▅▅█  10.0
+                 canary ▅▅█_  1.0
+        failed   stable ·▂▁▄  50.0 %
+                 canary ·▃█_  50.0 %
+        >500 ms  stable ·▁▁▂  10.0 %
+                 canary ·█▁_  10.0 %
         ");
         assert!(
-            drawn(&samples, 2).contains("failed   stable ▁▄ 50.0 %"),
+            drawn(&samples, 2).contains("failed   stable ▁▄  50.0 %"),
             "the newest: {}",
             drawn(&samples, 2)
         );
@@ -162,7 +174,7 @@ mod tests {
             ..samples
         };
         assert!(
-            drawn(&one, 60).starts_with("calls    stable █ 90\n"),
+            drawn(&one, 60).starts_with("calls    stable █  90\n"),
             "a tick's length is not known"
         );
     }

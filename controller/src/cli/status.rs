@@ -184,12 +184,9 @@ fn tick_by_tick(samples: &SamplesStatus) -> String {
     let (Some(first), Some(last)) = (samples.ticks.first(), samples.ticks.last()) else {
         return String::new();
     };
-    let mut out = format!(
-        "\nTick by tick, {} to {} (· not judged, _ no calls; at the end the full height)\n",
-        first.end, last.end
-    );
+    let mut out = format!("\nTick by tick, {} to {} ({})\n", first.end, last.end, spark::LEGEND);
     for line in spark::lines(samples, usize::MAX) {
-        let _ = writeln!(out, "  {:<8} {} {}  {}", line.what, line.arm, line.bars, line.most);
+        let _ = writeln!(out, "  {line}");
     }
     out
 }

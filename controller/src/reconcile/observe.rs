@@ -8,7 +8,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
-use serin_core::analysis::{FailureCodes, Sides, Tick};
+use serin_core::analysis::{Sides, Tick};
 use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, Phase, PhaseName, State};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
@@ -307,9 +307,7 @@ fn target(
         stable,
         thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
         extra_failure_codes: vec![],
-        codes_apart: match &parsed.plan.objectives.failure_codes {
-            FailureCodes::Given(codes) | FailureCodes::UnlessStableShows(codes) => codes.clone(),
-        },
+        codes_apart: parsed.plan.objectives.failure_codes.all().to_vec(),
         services: services(&rollout.spec.service.name),
         scrape_interval: parsed.scrape_interval,
         began,

@@ -41,6 +41,14 @@ pub enum FailureCodes {
     UnlessStableShows(Vec<u8>),
 }
 
+impl FailureCodes {
+    /// All of them, whatever stable shows.
+    pub fn all(&self) -> &[u8] {
+        let (Self::Given(codes) | Self::UnlessStableShows(codes)) = self;
+        codes
+    }
+}
+
 impl Default for FailureCodes {
     fn default() -> Self {
         Self::Given(Vec::new())

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use serin_core::analysis::sequential::Tally;
-use serin_core::analysis::{Baseline, FailureCodes, PodCounts};
+use serin_core::analysis::{Baseline, PodCounts};
 
 use crate::api::{CanaryRollout, Parsed};
 use crate::linkerd::latency::LATENCY_BOUNDS_MS;
@@ -40,7 +40,10 @@ impl Traffic {
     pub(super) async fn at(sight: Sight<'_>, rollout: &CanaryRollout, parsed: &Parsed, otherwise: u32) -> Self {
         let url = sight.url;
         let reading = tokio::time::timeout(TIMEOUT, read(sight, rollout, parsed));
-        match reading.await.unwrap_or_else(|_| bail_late()) {
+        match reading
+            .await
+            .unwrap_or_else(|_| Err(anyhow!("no answer in {TIMEOUT:?}")))
+        {
             Ok(baseline) => Self {
                 baseline,
                 assumed: None,
@@ -78,10 +81,6 @@ impl Traffic {
     }
 }
 
-fn bail_late() -> anyhow::Result<Baseline> {
-    bail!("no answer in {TIMEOUT:?}")
-}
-
 async fn read(sight: Sight<'_>, rollout: &CanaryRollout, parsed: &Parsed) -> anyhow::Result<Baseline> {
     let Sight { url, namespace, port } = sight;
     let (spec, now) = (&rollout.spec, clock::now());
@@ -107,9 +106,7 @@ async fn read(sight: Sight<'_>, rollout: &CanaryRollout, parsed: &Parsed) -> any
         stable: arm(&spec.stable.deployment),
         thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
         extra_failure_codes: vec![],
-        codes_apart: match &objectives.failure_codes {
-            FailureCodes::Given(codes) | FailureCodes::UnlessStableShows(codes) => codes.clone(),
-        },
+        codes_apart: objectives.failure_codes.all().to_vec(),
         services: vec![],
         scrape_interval: parsed.scrape_interval,
         began: since,

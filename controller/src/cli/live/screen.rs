@@ -300,9 +300,9 @@ fn arms(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &A
     }
     if let Some(samples) = detail.samples.filter(|samples| !samples.ticks.is_empty()) {
         for line in spark::lines(samples, TICKS) {
-            out.plain(format!("  {:<8} {} {}  {}", line.what, line.arm, line.bars, line.most));
+            out.plain(format!("  {line}"));
         }
-        out.plain("           · not judged, _ no calls; at the end the full height".to_owned());
+        out.plain(format!("           {}", spark::LEGEND));
     }
     if let Some(scaler) = &around.autoscaler {
         out.plain(format!(

@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(
         long,
         env = "SERIN_PROMETHEUS_URL",
-        default_value = "http://prometheus.linkerd-viz.svc.cluster.local:9090"
+        default_value = super::LINKERDS_PROMETHEUS
     )]
     prometheus_url: String,
     /// When the trial is taken to begin: a time such as 2026-11-20T10:00:00Z, or how long ago, such as 90m. With recorded

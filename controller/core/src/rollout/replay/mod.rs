@@ -32,7 +32,7 @@ use super::plan::Plan;
 use super::state::{Baseline, PauseReason, Paused, Phase, Preflight, Revision, Run, Starting, State};
 use super::transition::transition;
 use crate::Weight;
-use crate::analysis::{ArmSample, CustomTick, FailureCodes, Sent, Sides, Streams, Tick};
+use crate::analysis::{ArmSample, CustomTick, Sent, Sides, Streams, Tick};
 
 pub use peers::{Peer, PeerEnd, PeerReplay};
 pub use recording::{
@@ -208,8 +208,7 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(recording: &'a Recording, rules: &'a Rules<'a>, begin: Timestamp) -> Self {
         let revision = revision("canary");
-        let (FailureCodes::Given(codes) | FailureCodes::UnlessStableShows(codes)) =
-            &rules.plan.objectives.failure_codes;
+        let codes = rules.plan.objectives.failure_codes.all();
         let run = Run {
             began: recording.draft().from,
             ..Run::begin(revision.clone(), self::revision("stable"), None, rules.plan, begin)

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::analysis::sequential::{Role, Tally};
-use crate::analysis::{Counts, CustomCounts, CustomKind, CustomMetric, CustomValue, Outcome, Reading};
+use crate::analysis::{Counts, CustomCounts, CustomKind, CustomMetric, CustomValue, FailureCodes, Outcome, Reading};
 use crate::rollout::StepDraft;
 use crate::rollout::plan::tests::{draft, plan};
 
