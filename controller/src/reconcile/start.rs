@@ -5,7 +5,6 @@
 //! Nobody waits for longer than the given time, whatever hangs.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,8 +15,7 @@ use super::desk::Key;
 #[derive(Debug)]
 pub(super) struct Start {
     /// Rollouts on their way back that were not looked at yet.
-    back: Mutex<HashSet<Key>>,
-    left: watch::Sender<usize>,
+    back: watch::Sender<HashSet<Key>>,
     open: watch::Sender<bool>,
 }
 
@@ -25,42 +23,36 @@ impl Start {
     /// Of a shard in which these rollouts are on their way back.
     pub(super) fn new(back: HashSet<Key>) -> Self {
         Self {
-            left: watch::channel(back.len()).0,
-            back: Mutex::new(back),
+            back: watch::channel(back).0,
             open: watch::channel(false).0,
         }
     }
 
     /// Comes back when this rollout may be looked at.
     pub(super) async fn turn(&self, key: &Key) {
-        if !self.lock().contains(key) {
-            // Nobody opens what is gone; who waits finds the room closed.
+        let is_back = self.back.borrow().contains(key);
+        if !is_back {
+            // The sender lives as long as this does; a room that closes opens it, and who waited finds the room closed.
             drop(self.open.subscribe().wait_for(|open| *open).await);
         }
     }
 
     /// A look has come to its end, whichever.
     pub(super) fn looked(&self, key: &Key) {
-        if *self.open.borrow() {
-            return;
-        }
-        let mut back = self.lock();
-        if back.remove(key) {
-            self.left.send_replace(back.len());
-        }
+        self.back.send_if_modified(|back| back.remove(key));
     }
 
     /// Lets everybody go on when those on their way back were looked at and `settled` has come to its end, or after this time.
     pub(super) async fn open_after(&self, settled: impl Future<Output = ()>, at_most: Duration) {
-        let mut left = self.left.subscribe();
+        let mut back = self.back.subscribe();
         let looked = async {
-            drop(left.wait_for(|left| *left == 0).await);
+            drop(back.wait_for(HashSet::is_empty).await);
         };
         let both = async { tokio::join!(looked, settled) };
         if tokio::time::timeout(at_most, both).await.is_err() {
-            let left = *self.left.borrow();
+            let rollbacks = self.back.borrow().len();
             tracing::warn!(
-                rollbacks = left,
+                rollbacks,
                 "not all rollbacks were looked at, or not all objects are there, {at_most:?} after the shard came; the others go on"
             );
         }
@@ -70,10 +62,6 @@ impl Start {
     /// Lets everybody go on.
     pub(super) fn open(&self) {
         self.open.send_replace(true);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
-        self.back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
