@@ -36,6 +36,7 @@ mod hooks;
 mod measure;
 mod observe;
 pub(crate) mod own;
+mod pace;
 mod past;
 mod places;
 mod refusal;
@@ -64,14 +65,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
 use serin_core::rollout::{Effect, LiveWeight, Observation, PhaseName, transition};
 
-use crate::api::{CanaryRollout, FINALIZER, Parsed, parse};
+use crate::api::{CanaryRollout, FINALIZER, parse};
 use crate::board::{Board, Deployed, Key as BoardKey, Scaler};
 use crate::gitops::GitOps;
 use crate::metrics::Metrics;
@@ -86,7 +87,7 @@ use cluster::{Cluster, Reads};
 use desk::Desk;
 use error::{API_TIMEOUT, call, is_conflict, is_forbidden};
 use hooks::Hooks;
-use observe::{Look, Sampled, World};
+use observe::{Look, Sampled};
 use refusal::{Refusal, may_make_jobs, may_write, refuse};
 use rollouts::Rollouts;
 use rooms::Rooms;
@@ -103,9 +104,6 @@ pub use run::{Options, run};
 
 /// Decisions that may follow each other at once, before other rollouts have their turn.
 const DECISIONS: usize = 8;
-
-/// How often announcements that were not delivered are offered again.
-const OFFERED: SignedDuration = SignedDuration::from_secs(30);
 
 /// What all reconciles of a shard share.
 struct Context {
@@ -434,8 +432,8 @@ async fn once(
         Next::AtOnce
     } else {
         let untold = after.notify.as_ref().is_some_and(|outbox| !outbox.pending.is_empty());
-        let turn = cx.unwritten.turn(&key, &decision.state.phase, parsed.plan.interval);
-        Next::At(wake(&parsed, &world, (&decision, untold), (now, turn)))
+        let turn = pace::turn(&key, &decision.state.phase, parsed.plan.interval, cx.unwritten.len());
+        Next::At(pace::wake(&parsed, &world, (&decision, untold), (now, turn)))
     })
 }
 
@@ -462,42 +460,6 @@ fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
         | Effect::Note(_) => false,
     };
     effects.iter().any(depends) && !effects.iter().any(lowers)
-}
-
-/// When to look again if nothing changes: at the core's own time, or when it is the rollout's turn after the next tick is due.
-fn wake(
-    parsed: &Parsed,
-    world: &World,
-    (decision, untold): (&serin_core::rollout::Decision, bool),
-    (now, turn): (Timestamp, SignedDuration),
-) -> Action {
-    let samples = decision.state.phase.samples_since();
-    let tick = samples.map(|_| next_tick(parsed, now).checked_add(turn).unwrap_or(Timestamp::MAX));
-    // Receivers may have had no room.
-    let offer = untold.then(|| now.checked_add(OFFERED).unwrap_or(Timestamp::MAX));
-    let at = [decision.wake, tick, offer].into_iter().flatten().min();
-    let waiting = world.waiting || decision.state.phase.run().is_some();
-    match at {
-        Some(at) => {
-            let wait = at.duration_since(now).unsigned_abs();
-            Action::requeue(wait.clamp(Duration::from_millis(50), Duration::from_secs(60)))
-        }
-        // A trial is looked at now and then although every change of its objects wakes it.
-        None if waiting => Action::requeue(parsed.plan.interval.unsigned_abs()),
-        None => Action::await_change(),
-    }
-}
-
-/// The time at which the next tick's samples are all in.
-fn next_tick(parsed: &Parsed, now: Timestamp) -> Timestamp {
-    let length = i64::try_from(parsed.plan.interval.as_millis())
-        .unwrap_or(i64::MAX)
-        .max(1);
-    let settle = i64::try_from(parsed.scrape_interval.as_millis()).unwrap_or(0);
-    let next = ((now.as_millisecond() - settle).div_euclid(length) + 1)
-        .saturating_mul(length)
-        .saturating_add(settle);
-    Timestamp::from_millisecond(next).unwrap_or(now)
 }
 
 #[cfg(test)]

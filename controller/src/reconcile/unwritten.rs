@@ -5,27 +5,21 @@
 //! written; its successor asks Prometheus for those ticks again, as status says up to where it has counted.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use serin_core::rollout::{Phase, State};
+use serin_core::rollout::State;
 
 use super::asked;
 use super::desk::Key;
+use super::pace::spread;
 use crate::api::{CanaryRollout, CanaryRolloutStatus, Memory};
 
 /// The longest time for which counts are kept back …
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 /// … or so many ticks, where these take less: who looks on at a quick rollout wants to see it move.
 const TICKS: i32 = 5;
-
-/// Nobody else is looked at for so long after a tick is due; then one after the other so long each …
-const AFTER: SignedDuration = SignedDuration::from_millis(50);
-const EACH: SignedDuration = SignedDuration::from_millis(2);
-/// … but all within this part of the interval.
-const PART: i32 = 8;
 
 /// By rollout.
 #[derive(Debug, Default)]
@@ -95,16 +89,9 @@ impl Unwritten {
         self.lock().insert(key.clone(), entry);
     }
 
-    /// How long after a tick is due it is this rollout's turn. Ticks of all come at the same instant: at once those that could fail with
-    /// theirs, and then the others, who are spread the more the more there are.
-    pub(super) fn turn(&self, key: &Key, phase: &Phase, interval: SignedDuration) -> SignedDuration {
-        if phase.run().is_none_or(|run| run.analysis.may_fail_next()) {
-            return SignedDuration::ZERO;
-        }
-        let many = i32::try_from(self.lock().len()).unwrap_or(i32::MAX);
-        let longest = interval.checked_div(PART).unwrap_or_default();
-        let within = EACH.checked_mul(many).unwrap_or(longest);
-        AFTER.saturating_add(spread(key, within)).min(longest)
+    /// How many rollouts are known here: those on trial.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     /// Forgets a rollout that is gone, or at rest.
@@ -115,15 +102,6 @@ impl Unwritten {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A time below this one, the same for the same rollout.
-fn spread(key: &Key, within: SignedDuration) -> SignedDuration {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    let within = u64::try_from(within.as_millis()).unwrap_or(0);
-    let ms = hasher.finish().checked_rem(within).unwrap_or(0);
-    SignedDuration::from_millis(i64::try_from(ms).unwrap_or(0))
 }
 
 /// Whether a tick was counted, and nothing has changed but its counts and the words about them.
@@ -164,45 +142,15 @@ pub(super) fn only_counts(
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use serin_core::analysis::{ArmSample, Counts, CustomTick, Sent, Sight, Streams, Tick};
-    use serin_core::rollout::{Progressing, Revision, Run};
+    use serin_core::rollout::Phase;
 
     use super::*;
-    use crate::api::parse;
+    use crate::reconcile::fixtures::{at, on_trial as state};
 
     const TICK: SignedDuration = SignedDuration::from_secs(20);
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
-    }
-
     fn key() -> Key {
         Key::new("web").within("prod")
-    }
-
-    /// In its first step, with ticks up to `seconds` counted.
-    fn state(seconds: i64) -> State {
-        let spec = serde_json::from_value(json!({
-            "service": {"name": "web", "port": 80}, "stable": {"deployment": "web"}, "canary": {"deployment": "web-canary"},
-            "git": {"repository": "https://git.example.com/x.git", "path": "prod"},
-        }));
-        let plan = parse(&spec.unwrap()).unwrap().plan;
-        let revision = |name: &str| Revision {
-            name: name.to_owned(),
-            hash: name.to_owned(),
-        };
-        let mut run = Run::begin(revision("1.1.0"), revision("1.0.0"), None, &plan, at(0));
-        run.as_of = at(seconds);
-        State {
-            phase: Phase::Progressing(Progressing {
-                run,
-                step: 0,
-                since: at(0),
-                from: serin_core::Weight::ZERO,
-                weight_at: Some(at(0)),
-            }),
-            ..State::default()
-        }
     }
 
     fn status(state: &State) -> CanaryRolloutStatus {
@@ -266,53 +214,6 @@ mod tests {
             })
             .collect();
         assert_eq!(due.into_iter().collect::<Vec<_>>(), [40, 60, 80]);
-    }
-
-    #[test]
-    fn who_could_fail_with_the_next_tick_is_looked_at_before_all_others() {
-        let unwritten = Unwritten::default();
-        for nth in 0..500 {
-            let stands = status(&state(0));
-            unwritten.written(&Key::new(&nth.to_string()).within("prod"), &stands, at(0));
-        }
-        let turn = |nth: i32, state: &State| unwritten.turn(&Key::new(&nth.to_string()), &state.phase, TICK);
-        let turns: std::collections::BTreeSet<_> = (0..500).map(|nth| turn(nth, &state(0))).collect();
-        assert!(turns.len() > 100 && turns.first().is_some_and(|first| *first >= AFTER));
-        assert!(
-            turns
-                .last()
-                .is_some_and(|last| *last > EACH * 400 && *last <= AFTER + EACH * 500)
-        );
-        let mut bad = state(0);
-        if let Phase::Progressing(progressing) = &mut bad.phase {
-            progressing.run.analysis.observe(&tick(20));
-        }
-        assert_eq!(turn(7, &bad), SignedDuration::ZERO);
-        assert_eq!(turn(7, &State::default()), SignedDuration::ZERO, "it waits for no tick");
-        let quick = unwritten.turn(&key(), &state(0).phase, SignedDuration::from_secs(1));
-        assert!(quick <= SignedDuration::from_millis(125));
-    }
-
-    /// In which so many of a hundred of the canary's calls failed.
-    fn tick(failures: u64) -> Tick {
-        let arm = |failures| ArmSample {
-            sight: Sight::Fresh,
-            counts: Counts {
-                requests: 100,
-                failures,
-                slow: vec![],
-            },
-            pods: vec![],
-        };
-        Tick {
-            start: at(0),
-            end: at(20),
-            canary: arm(failures),
-            stable: arm(0),
-            custom: CustomTick::default(),
-            sent: Sent::default(),
-            open: Streams::default(),
-        }
     }
 
     #[test]
