@@ -21,6 +21,7 @@ pub mod net;
 pub mod process;
 pub mod prometheus;
 pub mod reference;
+pub mod remembered;
 pub mod site;
 pub mod tools;
 pub mod wait;

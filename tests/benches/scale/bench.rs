@@ -1,93 +1,49 @@
 //! One size, from an empty cluster to the last canary that turned bad. It must not know what the bars are.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use lab::control_plane::ControlPlane;
-use lab::net::Net;
-use lab::tools::Tools;
+use lab::clock::now;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::account::account;
-use crate::controller::{Controller, Start};
-use crate::objects::{Arm, Rollout, shape};
+use crate::controller::Controller;
+use crate::objects::shape;
+use crate::place::Place;
 use crate::report::Cell;
-use crate::repositories::Repositories;
-use crate::source::Source;
-use crate::{ACCOUNT, fill, next_due, now, program, say, sleep_until, witness};
+use crate::{ACCOUNT, fill, next_due, say, sleep_until, witness};
 
 /// All looks of a start.
 const STARTS: Duration = Duration::from_secs(300);
 
 pub(crate) async fn measure(count: usize, minutes: f64) -> anyhow::Result<Cell> {
-    let folder = tempfile::Builder::new().prefix("serin-scale-").tempdir()?;
-    let (tools, net) = (Tools::load()?, Net::choose()?);
-    let crds = lab::project_root().join("crds");
-    let cluster = ControlPlane::bare(&tools, &net, folder.path(), &crds, witness::AUDIT_POLICY).await?;
-    let repositories = Arc::new(Repositories::make(&folder.path().join("repositories"), count)?);
-    let source = Source::new(shape().scrape);
-    for of in (0..count).map(Rollout).filter(|of| of.is_progressing()) {
-        source.begin(of, &of.hash(Arm::Canary), None);
-    }
-    let listener = net.listen().await?;
-    let prometheus = format!("http://{}", listener.local_addr()?);
-    source.serve(listener);
-    let client = cluster.client();
-    account(&client).await?;
-    let set_up = fill::fill(&client, count, &repositories).await?;
-    say(&format!("{count} rollouts created in {:.0} s", set_up.as_secs_f64()));
-    let start = Start {
-        program: program()?,
-        kubeconfig: cluster.kubeconfig_for_service_account("serin", "serin").await?,
-        prometheus,
-        folder: folder.path().to_owned(),
-        address: net.infra(),
-        port: net.free_port()?,
-    };
-    let measured = Measured {
-        cluster,
-        repositories,
-        source,
-        start,
-        count,
-        minutes,
-        set_up,
-    };
+    let place = Place::make("serin-scale-", count, witness::AUDIT_POLICY).await?;
+    let measured = Measured { place, minutes };
     let cell = measured.go_on().await;
-    measured.cluster.stop().await;
-    if cell.is_err() || std::env::var_os("SCALE_KEEP").is_some() {
-        say(&format!("the folder is kept: {}", folder.keep().display()));
-    }
+    measured.place.clear(cell.is_err()).await;
     cell
 }
 
 pub(crate) struct Measured {
-    pub(crate) cluster: ControlPlane,
-    repositories: Arc<Repositories>,
-    pub(crate) source: Source,
-    start: Start,
-    pub(crate) count: usize,
+    pub(crate) place: Place,
     minutes: f64,
-    set_up: Duration,
 }
 
 impl Measured {
     async fn go_on(&self) -> anyhow::Result<Cell> {
-        let client = self.cluster.client();
+        let client = self.place.cluster.client();
         // The first one finds statuses that the bench wrote, and puts its own words there; what it leaves is what a controller finds.
-        fill::begin_all(&client, self.count, &self.repositories).await?;
-        let first = Controller::start(&self.start).await?;
+        fill::begin_all(&client, self.place.count, &self.place.repositories).await?;
+        let first = Controller::start(&self.place.start).await?;
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
-        let all = self.count as f64;
+        let all = self.place.count as f64;
         first.looked(all, STARTS).await?;
         self.settle(&first).await?;
         say(&format!("{:?}", first.usage()?));
         first.stop().await;
         say("settled; starting again");
 
-        let controller = Controller::start(&self.start).await?;
+        let controller = Controller::start(&self.place.start).await?;
         let first_decision = controller.looked(1.0, STARTS).await?;
         let all_looked_at = controller.looked(all, STARTS).await?;
         say(&format!(
@@ -109,10 +65,10 @@ impl Measured {
         let after = controller.usage()?;
         controller.stop().await;
         Ok(Cell {
-            rollouts: self.count,
-            progressing: self.progressing().count(),
+            rollouts: self.place.count,
+            progressing: self.place.progressing().count(),
             minutes: self.minutes,
-            set_up_seconds: self.set_up.as_secs_f64(),
+            set_up_seconds: self.place.set_up.as_secs_f64(),
             first_decision_seconds: first_decision.as_secs_f64(),
             all_looked_at_seconds: all_looked_at.as_secs_f64(),
             single,
@@ -126,13 +82,9 @@ impl Measured {
         })
     }
 
-    pub(crate) fn progressing(&self) -> impl Iterator<Item = Rollout> {
-        (0..self.count).map(Rollout).filter(|of| of.is_progressing())
-    }
-
     /// Waits until the looks are those of ticks alone.
     async fn settle(&self, controller: &Controller) -> anyhow::Result<()> {
-        let log = self.cluster.audit_log().context("the cluster has no audit log")?;
+        let log = self.place.cluster.audit_log().context("the cluster has no audit log")?;
         let end = Instant::now() + STARTS;
         loop {
             let from = now();
@@ -150,16 +102,17 @@ impl Measured {
 
     /// Some minutes in which nothing happens but ticks.
     async fn steady(&self, controller: &Controller) -> anyhow::Result<Cell> {
-        let log = self.cluster.audit_log().context("the cluster has no audit log")?;
+        let log = self.place.cluster.audit_log().context("the cluster has no audit log")?;
         // From the middle between two ticks to the middle between two others.
         sleep_until(next_due() + i64::try_from(shape().interval.as_millis())? / 2).await;
-        let (from, from_instant, before, asked) = (now(), Instant::now(), controller.usage()?, self.source.answered());
+        let (from, from_instant, before, asked) =
+            (now(), Instant::now(), controller.usage()?, self.place.source.answered());
         sleep(Duration::from_secs_f64(self.minutes * 60.0)).await;
         let (to, after) = (now(), controller.usage()?);
         let minutes = from_instant.elapsed().as_secs_f64() / 60.0;
         let intervals = minutes * 60.0 / shape().interval.as_secs_f64();
         let requests = witness::requests(log, ACCOUNT, (from, to))?;
-        let asked = self.source.asked_since(asked);
+        let asked = self.place.source.asked_since(asked);
         if let Some(problem) = asked.iter().find_map(|asked| asked.problem.as_ref()) {
             bail!("the source was asked what it does not understand: {problem}");
         }
@@ -171,7 +124,7 @@ impl Measured {
             .map(|(kind, n)| (kind.clone(), json!((count(*n) / minutes).round())))
             .collect();
         Ok(Cell {
-            rollouts: self.count,
+            rollouts: self.place.count,
             progressing: 0,
             minutes,
             set_up_seconds: 0.0,
@@ -184,7 +137,7 @@ impl Measured {
             threads: after.threads,
             files: after.files,
             requests_a_minute: Value::Object(by_kind),
-            requests_per_progressing: count(requests.progressing) / minutes / count(self.progressing().count()),
+            requests_per_progressing: count(requests.progressing) / minutes / count(self.place.progressing().count()),
             requests_of_idle: requests.idle,
             own_requests_a_minute: count(requests.own) / minutes,
             queries_an_interval: count(asked.len()) / intervals,

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use futures::stream;
 use http::Request;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
+use lab::clock::now;
 use serde_json::{Value, json};
 
 use crate::memory;
@@ -131,11 +131,6 @@ async fn begin(client: &Client, of: Rollout, repositories: &Repositories) -> any
     );
     patch(client, &at, &status).await?;
     Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "a bench has no clock of its own")]
-fn now() -> Timestamp {
-    Timestamp::now()
 }
 
 pub(crate) async fn get(client: &Client, path: &str) -> anyhow::Result<Value> {

@@ -14,6 +14,7 @@ mod fill;
 mod memory;
 mod objects;
 mod picture;
+mod place;
 mod report;
 mod repositories;
 mod selector;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use jiff::Timestamp;
+use lab::clock::now;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -130,11 +131,6 @@ fn next_due() -> i64 {
 async fn sleep_until(at_ms: i64) {
     let wait = u64::try_from(at_ms - now().as_millisecond()).unwrap_or(0);
     sleep(Duration::from_millis(wait)).await;
-}
-
-#[expect(clippy::disallowed_methods, reason = "a bench has no clock of its own")]
-fn now() -> Timestamp {
-    Timestamp::now()
 }
 
 fn say(what: &str) {

@@ -2,24 +2,22 @@
 //! it, nor what a person reads there.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use serin::api::{CanaryRolloutSpec, parse};
+use lab::remembered;
+use serde_json::Value;
 use serin::linkerd::latency::LATENCY_BOUNDS_MS;
-use serin_core::Weight;
 use serin_core::analysis::{Baseline, PodCounts};
-use serin_core::rollout::{Commit, Ending, Phase, Progressing, RestNote, Revision, Run, State};
+use serin_core::rollout::{Commit, Ending, Phase, RestNote, Revision};
 
 use crate::objects::{Arm, Rollout, STABLE_PODS, shape, spec};
 
-/// Its status: in its first step with the weight on the route, or ended long ago. What a person reads there is left to Serin.
+/// Its status: in its first step with the weight on the route, or ended long ago.
 pub(crate) fn status(of: Rollout, repository: &str, commit: Option<&str>, now: Timestamp) -> anyhow::Result<Value> {
-    let spec: CanaryRolloutSpec = serde_json::from_value(spec(of, repository))?;
-    let plan = parse(&spec).map_err(|errors| anyhow::anyhow!("{errors:?}"))?.plan;
     let revision = |arm| Revision {
         name: of.revision(arm).to_owned(),
         hash: of.hash(arm),
     };
-    let (stable, canary) = (revision(Arm::Stable), revision(Arm::Canary));
+    let arms = [Arm::Stable, Arm::Canary].map(revision);
+    let [_, canary] = arms.clone();
     let phase = match commit {
         Some(commit) => {
             let commit = Commit {
@@ -27,27 +25,12 @@ pub(crate) fn status(of: Rollout, repository: &str, commit: Option<&str>, now: T
                 author: "Jenkins <jenkins@example.com>".to_owned(),
                 subject: format!("Canary of {}", of.name()),
             };
-            let mut run = Run::begin(canary.clone(), stable, Some(commit), &plan, now);
-            run.analysis = plan.analysis(&baseline());
-            run.analysis.begin_step(0, 0.95);
-            Phase::Progressing(Progressing {
-                run,
-                step: 0,
-                since: now,
-                from: Weight::ZERO,
-                weight_at: Some(now),
-            })
+            remembered::first_step(spec(of, repository), arms, Some(commit), &baseline(), now)?
         }
         None => rest(of, &canary, now),
     };
-    let name = phase.name().to_string();
-    let state = State {
-        seen: Some(canary),
-        quiet_since: (!of.is_progressing()).then_some(now),
-        phase,
-        ..State::default()
-    };
-    Ok(json!({ "status": { "phase": name, "machine": state } }))
+    let quiet_since = (!of.is_progressing()).then_some(now);
+    Ok(remembered::status(phase, canary, quiet_since))
 }
 
 /// A third of those at rest never had a trial; the others' was promoted or rolled back.

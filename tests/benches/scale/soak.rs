@@ -10,21 +10,16 @@
 mod report;
 mod turns;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use lab::control_plane::ControlPlane;
-use lab::net::Net;
-use lab::tools::Tools;
+use lab::clock::now;
 use tokio::time::sleep;
 
-use crate::account::account;
-use crate::controller::{Controller, Start};
-use crate::objects::{self, Arm, Rollout, shape};
-use crate::repositories::Repositories;
-use crate::source::Source;
-use crate::{fill, now, number, program, say};
+use crate::controller::Controller;
+use crate::objects;
+use crate::place::Place;
+use crate::{number, say};
 use report::{Report, Window};
 use turns::Turns;
 
@@ -39,46 +34,14 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let count = number("SOAK_N", 100)?;
     let minutes = number("MINUTES", 10)?;
     let most = number("FINISHED", usize::MAX)?;
-    let folder = tempfile::Builder::new().prefix("serin-soak-").tempdir()?;
-    let (tools, net) = (Tools::load()?, Net::choose()?);
-    let crds = lab::project_root().join("crds");
-    let cluster = ControlPlane::bare(&tools, &net, folder.path(), &crds, NO_AUDIT).await?;
-    let repositories = Arc::new(Repositories::make(&folder.path().join("repositories"), count)?);
-    let source = Source::new(shape().scrape);
-    let all: Vec<_> = (0..count).map(Rollout).collect();
-    for of in &all {
-        source.begin(*of, &of.hash(Arm::Canary), None);
-    }
-    source.turn_bad(all.iter().copied(), 0);
-    let listener = net.listen().await?;
-    let prometheus = format!("http://{}", listener.local_addr()?);
-    source.serve(listener);
-    let client = cluster.client();
-    account(&client).await?;
-    let took = fill::fill(&client, count, &repositories).await?;
-    say(&format!("{count} rollouts created in {:.0} s", took.as_secs_f64()));
-    let turns = Turns::begin(client, repositories, count).await?;
-    let start = Start {
-        program: program()?,
-        kubeconfig: cluster.kubeconfig_for_service_account("serin", "serin").await?,
-        prometheus,
-        folder: folder.path().to_owned(),
-        address: net.infra(),
-        port: net.free_port()?,
-    };
-    let controller = Controller::start(&start).await?;
-    let soaked = soak(
-        &controller,
-        &turns,
-        Duration::from_secs(60 * u64::try_from(minutes)?),
-        most,
-    )
-    .await;
+    let place = Place::make("serin-soak-", count, NO_AUDIT).await?;
+    place.source.turn_bad(place.progressing(), 0);
+    let turns = Turns::begin(place.cluster.client(), place.repositories.clone(), count).await?;
+    let controller = Controller::start(&place.start).await?;
+    let longest = Duration::from_secs(60 * u64::try_from(minutes)?);
+    let soaked = soak(&controller, &turns, longest, most).await;
     controller.stop().await;
-    cluster.stop().await;
-    if soaked.is_err() || std::env::var_os("SCALE_KEEP").is_some() {
-        say(&format!("the folder is kept: {}", folder.keep().display()));
-    }
+    place.clear(soaked.is_err()).await;
     let report = soaked?;
     let out = lab::project_root().join("target/bench");
     std::fs::create_dir_all(&out)?;

@@ -13,13 +13,14 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
+use lab::clock::now;
 use serin::api::CanaryRollout;
 use serin_core::rollout::{PhaseName, State};
 use tokio::time::sleep;
 
 use crate::bench::Measured;
 use crate::objects::{self, Rollout, namespace, shape};
-use crate::{now, sleep_until, witness};
+use crate::{sleep_until, witness};
 
 /// The longest wait for traffic to be gone.
 const AWAY: Duration = Duration::from_secs(150);
@@ -36,7 +37,7 @@ pub(crate) struct Gone {
 impl Measured {
     /// One canary turns bad among the others.
     pub(crate) async fn single(&self) -> anyhow::Result<Option<Gone>> {
-        let chosen = self.progressing().nth(self.progressing().count() / 2);
+        let chosen = self.place.progressing().nth(self.place.progressing().count() / 2);
         let chosen = chosen.context("nothing progresses")?;
         let away = self.turn_bad(&[chosen]).await?;
         Ok(away.first().copied())
@@ -44,7 +45,7 @@ impl Measured {
 
     /// All others do.
     pub(crate) async fn all(&self) -> anyhow::Result<(Vec<Gone>, usize)> {
-        let all: Vec<_> = self.progressing().collect();
+        let all: Vec<_> = self.place.progressing().collect();
         let chosen = all.get(all.len() / 2).copied();
         let others: Vec<_> = all.into_iter().filter(|of| Some(*of) != chosen).collect();
         let away = self.turn_bad(&others).await?;
@@ -53,15 +54,17 @@ impl Measured {
 
     /// From the beginning of the next tick on; in the order in which they lost their traffic.
     async fn turn_bad(&self, rollouts: &[Rollout]) -> anyhow::Result<Vec<Gone>> {
-        let log = self.cluster.audit_log().context("the cluster has no audit log")?;
+        let log = self.place.cluster.audit_log().context("the cluster has no audit log")?;
         let interval = i64::try_from(shape().interval.as_millis())?;
         let begins = (now().as_millisecond() / interval + 1) * interval;
-        let answered = self.source.answered();
-        self.source.turn_bad(rollouts.iter().copied(), begins);
+        let answered = self.place.source.answered();
+        self.place.source.turn_bad(rollouts.iter().copied(), begins);
         let sample = begins + interval + i64::try_from(shape().scrape.as_millis())?;
         sleep_until(sample).await;
         let (began, end) = (Timestamp::from_millisecond(begins)?, Instant::now() + AWAY);
-        let namespaces: Vec<_> = (0..self.count.div_ceil(objects::IN_NAMESPACE)).map(namespace).collect();
+        let namespaces: Vec<_> = (0..self.place.count.div_ceil(objects::IN_NAMESPACE))
+            .map(namespace)
+            .collect();
         let zeros: HashMap<Rollout, Timestamp> = loop {
             sleep(Duration::from_secs(2)).await;
             let mut zeros = witness::zeros(log, &namespaces, began)?;
@@ -72,7 +75,7 @@ impl Measured {
             }
         };
         let samples = self.deciding(rollouts).await?;
-        let asked = self.source.asked_since(answered);
+        let asked = self.place.source.asked_since(answered);
         let mut away = Vec::new();
         for (of, at) in zeros {
             let sample = samples
@@ -93,7 +96,7 @@ impl Measured {
 
     /// When the samples were there with which these rollouts failed, in milliseconds.
     async fn deciding(&self, rollouts: &[Rollout]) -> anyhow::Result<HashMap<Rollout, i64>> {
-        let all: Api<CanaryRollout> = Api::all(self.cluster.client());
+        let all: Api<CanaryRollout> = Api::all(self.place.cluster.client());
         let mut samples = HashMap::new();
         for rollout in all.list(&ListParams::default()).await?.items {
             let of = Rollout::of(&rollout.namespace().unwrap_or_default(), &rollout.name_any());

@@ -1,15 +1,16 @@
 //! What stands in a cluster for one of many rollouts, as JSON. Pure; it must not know who writes it.
 
 use jiff::Timestamp;
+use lab::remembered;
 use serde_json::{Value, json};
 use serin::{
-    api::{CanaryRolloutSpec, FINALIZER, REVISION_ANNOTATION, parse},
+    api::{FINALIZER, REVISION_ANNOTATION},
     traffic::{Kind, RouteSpec, canary_service, stable_service},
 };
 use serin_core::{
     Weight,
     analysis::{Baseline, PodCounts},
-    rollout::{Commit, Phase, Progressing, RestNote, Revision, Run, State},
+    rollout::{Commit, Phase, RestNote, Revision},
 };
 
 pub(super) const COUNT: usize = 200;
@@ -249,37 +250,18 @@ impl Rollout {
 
     /// Its status, as a controller left it: in its first step with the weight on the route, or at rest.
     pub(super) fn status(self, repository: &str, commit: Option<&str>, now: Timestamp) -> anyhow::Result<Value> {
-        let spec: CanaryRolloutSpec = serde_json::from_value(self.spec(repository))?;
-        let plan = parse(&spec).map_err(|errors| anyhow::anyhow!("{errors:?}"))?.plan;
-        let (stable, canary) = (self.revision(Arm::Stable), self.revision(Arm::Canary));
-        let phase = if self.is_on_trial() {
-            let commit = commit.map(|id| Commit {
-                id: id.to_owned(),
-                author: "Jenkins <jenkins@example.com>".to_owned(),
-                subject: subject(self),
-            });
-            let mut run = Run::begin(canary.clone(), stable, commit, &plan, now);
-            run.analysis = plan.analysis(&quiet());
-            run.analysis.begin_step(0, 0.95);
-            Phase::Progressing(Progressing {
-                run,
-                step: 0,
-                since: now,
-                from: Weight::ZERO,
-                weight_at: Some(now),
-            })
-        } else {
-            Phase::Idle(RestNote::Quiet)
-        };
-        let (name, seen) = (phase.name().to_string(), Some(canary));
-        let quiet_since = (!self.is_on_trial()).then_some(now);
-        let state = State {
-            seen,
-            quiet_since,
-            phase,
-            ..State::default()
-        };
-        Ok(json!({ "status": { "phase": name, "machine": state } }))
+        let arms = Arm::BOTH.map(|arm| self.revision(arm));
+        let [_, canary] = arms.clone();
+        if !self.is_on_trial() {
+            return Ok(remembered::status(Phase::Idle(RestNote::Quiet), canary, Some(now)));
+        }
+        let commit = commit.map(|id| Commit {
+            id: id.to_owned(),
+            author: "Jenkins <jenkins@example.com>".to_owned(),
+            subject: subject(self),
+        });
+        let phase = remembered::first_step(self.spec(repository), arms, commit, &quiet(), now)?;
+        Ok(remembered::status(phase, canary, None))
     }
 }
 

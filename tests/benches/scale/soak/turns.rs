@@ -15,6 +15,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt as _};
+use lab::clock::now;
 use serde_json::{Value, json};
 use serin::api::CanaryRollout;
 use serin_core::rollout::PhaseName;
@@ -24,7 +25,7 @@ use crate::fill::{self, APPS, ROUTES, SERIN};
 use crate::memory;
 use crate::objects::{self, Arm, Rollout, WRITER};
 use crate::repositories::Repositories;
-use crate::{now, say};
+use crate::say;
 
 /// So many rollouts at once.
 const AT_ONCE: usize = 8;

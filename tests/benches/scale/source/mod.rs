@@ -17,9 +17,9 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::now;
 use crate::objects::Rollout;
 use crate::selector::{Question, Selector};
+use lab::clock::now;
 use series::Series;
 
 /// The source. Cheap to clone.
