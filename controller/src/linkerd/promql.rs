@@ -42,21 +42,21 @@ pub struct Endpoints<'a> {
     pub services: &'a BTreeSet<&'a str>,
 }
 
-/// What [`sight`] asks, of many arms.
-pub fn sight_of_many(arms: Arms<'_>) -> String {
-    let names = format!("{}|{}", m::BUILD_INFO, m::PROCESS_START);
-    Selector::of("").matcher(m::NAME, "=~", &names).arms(arms).finish()
-}
-
-/// What [`inbound_responses`] asks, of many arms on these ports.
-pub fn inbound_responses_of_many(arms: Arms<'_>, ports: &BTreeSet<u16>) -> String {
-    inbound_of_many(m::RESPONSES, arms, ports).finish()
-}
-
-/// What [`inbound_latency`] asks, of many arms on these ports.
-pub fn inbound_latency_of_many(arms: Arms<'_>, ports: &BTreeSet<u16>, bounds_ms: &BTreeSet<u64>) -> String {
-    inbound_of_many(m::LATENCY_BUCKETS, arms, ports)
-        .matcher(m::LE, "=~", &bounds(bounds_ms.iter()))
+/// What [`sight`], [`inbound_responses`] and [`inbound_latency`] ask, of many arms on these ports, in one question: each of its matchers
+/// fits a series without that label too, as the other metrics have none of them.
+pub fn proxies_of_many(arms: Arms<'_>, ports: &BTreeSet<u16>, bounds_ms: &BTreeSet<u64>) -> String {
+    let or_none = |any: String| format!("|{any}");
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    Selector::of("")
+        .any(
+            m::NAME,
+            [m::BUILD_INFO, m::PROCESS_START, m::RESPONSES, m::LATENCY_BUCKETS].into_iter(),
+        )
+        .arms(arms)
+        .matcher(m::DIRECTION, "=~", &or_none(m::INBOUND.to_owned()))
+        .matcher(m::SERVER_PORT, "=~", &or_none(ports.join("|")))
+        .matcher(m::ROUTE_NAME, "!=", m::PROBE)
+        .matcher(m::LE, "=~", &or_none(bounds(bounds_ms.iter())))
         .finish()
 }
 
@@ -183,14 +183,6 @@ fn inbound(metric: &str, arm: Arm<'_>, port: u16) -> Selector {
         .arm(arm)
         .matcher(m::DIRECTION, "=", m::INBOUND)
         .matcher(m::SERVER_PORT, "=", &port.to_string())
-        .matcher(m::ROUTE_NAME, "!=", m::PROBE)
-}
-
-fn inbound_of_many(metric: &str, arms: Arms<'_>, ports: &BTreeSet<u16>) -> Selector {
-    Selector::of(metric)
-        .arms(arms)
-        .matcher(m::DIRECTION, "=", m::INBOUND)
-        .any(m::SERVER_PORT, ports.iter().map(u16::to_string))
         .matcher(m::ROUTE_NAME, "!=", m::PROBE)
 }
 
@@ -351,16 +343,8 @@ mod tests {
         };
         let ports = BTreeSet::from([8080, 50051]);
         insta::assert_snapshot!(
-            sight_of_many(arms),
-            @r#"{__name__=~"proxy_build_info|process_start_time_seconds",namespace=~"a|b",deployment=~"web|web\\.v2"}"#
-        );
-        insta::assert_snapshot!(
-            inbound_responses_of_many(arms, &ports),
-            @r#"response_total{namespace=~"a|b",deployment=~"web|web\\.v2",direction="inbound",srv_port=~"8080|50051",route_name!="probe"}"#
-        );
-        insta::assert_snapshot!(
-            inbound_latency_of_many(arms, &ports, &BTreeSet::from([500])),
-            @r#"response_latency_ms_bucket{namespace=~"a|b",deployment=~"web|web\\.v2",direction="inbound",srv_port=~"8080|50051",route_name!="probe",le=~"500(\\.0)?|\\+Inf"}"#
+            proxies_of_many(arms, &ports, &BTreeSet::from([500])),
+            @r#"{__name__=~"proxy_build_info|process_start_time_seconds|response_total|response_latency_ms_bucket",namespace=~"a|b",deployment=~"web|web\\.v2",direction=~"|inbound",srv_port=~"|8080|50051",route_name!="probe",le=~"|500(\\.0)?|\\+Inf"}"#
         );
         let services = BTreeSet::from(["web"]);
         let of = Endpoints {

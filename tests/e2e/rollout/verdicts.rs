@@ -200,7 +200,14 @@ fn shared(lab: &Lab, name: &str) -> PathBuf {
 pub(super) async fn blames_nobody(lab: Arc<Lab>) -> anyhow::Result<()> {
     let down = shared(&lab, "dependency-is-down");
     let fault = json!({ "FAULT_ERROR_RATE": "0.5", "FAULT_WHILE": down });
-    let values = json!({ "stable": { "env": fault }, "canary": { "env": fault } });
+    // What is made up for after an outage takes its time.
+    let step = |weight: u32| json!({ "weight": weight, "hold": "2s", "atMost": "5m" });
+    let values = json!({
+        "stable": { "env": fault },
+        "canary": { "env": fault },
+        "load": { "rate": 60 },
+        "rollout": { "plan": { "steps": [10, 25, 50, 100].map(step) } },
+    });
     let environment = environment(&lab, "outage", values).await?;
     environment.commit("1.1.0", None).await?;
     let at = |weight: i32| move |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == weight);

@@ -130,6 +130,6 @@ pub(super) fn census(calls: &[Call]) -> String {
 }
 
 /// Long enough for a whole promotion on a machine that does much else.
-pub(super) const PROMOTION: Duration = Duration::from_secs(240);
+pub(super) const PROMOTION: Duration = Duration::from_mins(6);
 /// Long enough for a rollback, from the commit of the bad revision on.
-pub(crate) const ROLLBACK: Duration = Duration::from_secs(240);
+pub(crate) const ROLLBACK: Duration = Duration::from_mins(6);

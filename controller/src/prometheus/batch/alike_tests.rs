@@ -104,10 +104,11 @@ fn stored() -> impl Strategy<Value = Stored> {
         pick(&["success", "failure"]),
         pick(&["0", "14", "12", ""]),
         pick(&["", "probe", "default"]),
+        pick(&["inbound", "inbound", "outbound"]),
     );
     let scrapes = prop::collection::vec((3i64..14, 0u64..30, 0u8..12), 1..30);
     (whose, what, scrapes).prop_map(
-        |((ns, deployment, hash, pod, replica), (name, le, port, how, code, route), scrapes)| {
+        |((ns, deployment, hash, pod, replica), (name, le, port, how, code, route, direction), scrapes)| {
             let (mut at, mut value, mut samples) = (20_000, 0, Vec::new());
             for (gap, grown, luck) in scrapes {
                 at += gap * 1_000 + 7;
@@ -125,7 +126,7 @@ fn stored() -> impl Strategy<Value = Stored> {
             match name {
                 "response_total" | "response_latency_ms_bucket" => {
                     labels.extend([
-                        ("direction", "inbound"),
+                        ("direction", direction),
                         ("srv_port", port),
                         ("route_name", route),
                         ("client_id", code),

@@ -11,12 +11,8 @@ use crate::prometheus::target::Target;
 /// What a query is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// That the proxies were scraped, and since when they run.
-    Sight,
-    /// What they answered.
-    Responses,
-    /// How slowly.
-    Latency,
+    /// That the proxies were scraped, since when they run, what they answered and how slowly.
+    Proxies,
     /// Where clients sent calls.
     Requests,
     /// What clients saw of the answers.
@@ -24,7 +20,7 @@ pub(super) enum Subject {
 }
 
 /// How many subjects there are.
-pub(super) const SUBJECTS: usize = 5;
+pub(super) const SUBJECTS: usize = 3;
 
 /// The queries that hold all that these targets need, in a window.
 pub(super) fn queries(targets: &[Arc<Target>], window: SignedDuration) -> Vec<(Subject, String)> {
@@ -40,11 +36,7 @@ pub(super) fn queries(targets: &[Arc<Target>], window: SignedDuration) -> Vec<(S
         namespaces: &namespaces,
         deployments: &deployments,
     };
-    let mut queries = vec![
-        (Subject::Sight, promql::sight_of_many(arms)),
-        (Subject::Responses, promql::inbound_responses_of_many(arms, &ports)),
-        (Subject::Latency, promql::inbound_latency_of_many(arms, &ports, &bounds)),
-    ];
+    let mut queries = vec![(Subject::Proxies, promql::proxies_of_many(arms, &ports, &bounds))];
     queries.extend(requests(targets).map(|query| (Subject::Requests, query)));
     queries.extend(backends(targets).map(|query| (Subject::Backends, query)));
     for (_, query) in &mut queries {

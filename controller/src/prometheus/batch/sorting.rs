@@ -137,7 +137,7 @@ impl<'a> Sorting<'a> {
     /// Takes a series of an answer, and says how much memory all that were kept take.
     pub(super) fn take(&mut self, subject: Subject, raw: &Raw<'_>) -> usize {
         let owners = match subject {
-            Subject::Sight | Subject::Responses | Subject::Latency => self.proxies(subject, raw),
+            Subject::Proxies => self.proxies(raw),
             Subject::Requests => self.clients(raw),
             Subject::Backends => self.answers(raw),
         };
@@ -149,26 +149,27 @@ impl<'a> Sorting<'a> {
         self.kept
     }
 
-    fn proxies(&mut self, subject: Subject, raw: &Raw<'_>) -> usize {
+    fn proxies(&mut self, raw: &Raw<'_>) -> usize {
         let key = (raw.label(m::NAMESPACE), raw.label(m::DEPLOYMENT));
         let owners = self.arms.get(&key).cloned().unwrap_or_default();
         let is_its = |arm: &&Arm<'_>| {
             let target = self.targets.get(arm.place);
             let revision = arm.pods.pod_template_hash.as_deref();
             revision.is_none_or(|hash| raw.label(m::POD_TEMPLATE_HASH) == hash)
-                && target.is_some_and(|target| match subject {
-                    Subject::Latency => {
-                        is_on(raw.label(m::SERVER_PORT), target)
+                && target.is_some_and(|target| match raw.label(m::NAME) {
+                    m::LATENCY_BUCKETS => {
+                        is_inbound(raw)
+                            && is_on(raw.label(m::SERVER_PORT), target)
                             && is_asked_for(raw.label(m::LE), &target.thresholds_ms)
                     }
-                    Subject::Responses => is_on(raw.label(m::SERVER_PORT), target),
+                    m::RESPONSES => is_inbound(raw) && is_on(raw.label(m::SERVER_PORT), target),
                     _ => true,
                 })
         };
         let owners: Vec<_> = owners.iter().filter(is_its).copied().collect();
         for arm in &owners {
             let series = self.keep(raw, |name| arms::LABELS.contains(&name));
-            self.give(arm.place, subject, raw.bytes, |seen| match arm.side {
+            self.give(arm.place, Subject::Proxies, raw.bytes, |seen| match arm.side {
                 Side::Canary => seen.canary.push(series),
                 Side::Stable => seen.stable.push(series),
             });
@@ -263,6 +264,10 @@ fn has_no_status(series: &Series) -> bool {
     series.label("grpc_status").is_empty() && series.label("http_status").is_empty()
 }
 
+fn is_inbound(raw: &Raw<'_>) -> bool {
+    raw.label(m::DIRECTION) == m::INBOUND
+}
+
 fn is_on(port: &str, target: &Target) -> bool {
     port.parse() == Ok(target.port)
 }
@@ -279,23 +284,24 @@ mod tests {
         let responses = |namespace: &str, hash: &str| {
             format!(
                 r#"{{"metric":{{"__name__":"response_total","namespace":"{namespace}","deployment":"web-canary",
-                "pod_template_hash":"{hash}","srv_port":"50051","pod":"p"}},"values":[[1,"1"]]}}"#
+                "pod_template_hash":"{hash}","direction":"inbound","srv_port":"50051","pod":"p"}},"values":[[1,"1"]]}}"#
             )
         };
         let (mine, stray) = (responses("a", "c1"), responses("a", "c0"));
+        let sent = r#"{"metric":{"__name__":"request_total","dst_namespace":"a","dst_service":"web","target_port":"50051"},"values":[[1,"1"]]}"#;
         let mut take = |subject, text: &str| sorting.take(subject, &Raw::read(text.as_bytes()).unwrap());
-        take(Subject::Sight, &mine);
-        take(Subject::Responses, &mine);
-        take(Subject::Responses, &mine);
-        let kept = take(Subject::Responses, &stray);
-        assert_eq!(take(Subject::Responses, &stray), kept, "what is nobody's is not held");
+        take(Subject::Requests, sent);
+        take(Subject::Proxies, &mine);
+        take(Subject::Proxies, &mine);
+        let kept = take(Subject::Proxies, &stray);
+        assert_eq!(take(Subject::Proxies, &stray), kept, "what is nobody's is not held");
         let sorted = sorting.finish();
         let share = stray.len();
         assert_eq!(
             sorted.iter().map(|one| one.bytes).collect::<Vec<_>>(),
             [2 * mine.len() + share, share]
         );
-        assert_eq!(sorted[0].seen.canary.len(), 3);
+        assert_eq!((sorted[0].seen.canary.len(), sorted[0].seen.clients.len()), (2, 1));
         assert_eq!(
             sorted[0].seen.canary[0].labels.len(),
             2,
