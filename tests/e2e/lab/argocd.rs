@@ -2,6 +2,7 @@
 //! controller.
 
 mod place;
+pub(super) mod windows;
 
 use std::{sync::Arc, time::Duration};
 
