@@ -314,7 +314,10 @@ impl Worker {
         let name = &spec.destination.namespace;
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         project.permit(&Key::of(&object, "")?, false)?;
-        self.shared.cluster.ensure_namespace(name).await
+        match &spec.sync_policy.managed_namespace_metadata {
+            Some(metadata) => self.shared.cluster.label_namespace(name, &metadata.labels).await,
+            None => self.shared.cluster.ensure_namespace(name).await,
+        }
     }
 }
 
