@@ -21,6 +21,7 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("lab_argocd_heals_drift_and_keeps_ignored_fields", argocd::heals),
         Story::new("lab_argocd_prunes_what_is_gone_from_git", argocd::prunes),
         Story::new("lab_argocd_says_what_is_broken_and_recovers", argocd::recovers),
+        Story::new("lab_argocd_keeps_its_projects_sync_windows", argocd::windows::keeps),
         Story::new("charts_render_as_reviewed_and_are_taken", charts::render_as_reviewed),
         Story::new("charts_take_every_option", charts::take_every_option),
         Story::new(

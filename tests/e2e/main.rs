@@ -9,6 +9,7 @@ mod pod;
 mod proxy;
 mod rollout;
 mod story;
+mod window;
 
 use std::{
     process::ExitCode,

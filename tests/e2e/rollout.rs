@@ -9,6 +9,7 @@ mod delivered;
 mod documented;
 mod ends;
 mod faults;
+mod frozen;
 mod hooks;
 mod inside;
 mod kinds;
@@ -59,6 +60,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "commands_are_carried_out_for_those_who_may_and_say_whose_they_were",
             steered::by_people,
+        ),
+        Story::new(
+            "a_sync_window_keeps_a_rollbacks_commit_waiting_and_its_traffic_away_until_people_or_time_let_it_through",
+            frozen::story,
         ),
         Story::new(
             "prometheus_gone_takes_the_traffic_away_without_a_commit",

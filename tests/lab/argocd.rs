@@ -3,7 +3,7 @@
 //! not know what it applies, and touches nothing that it did not render.
 //!
 //! # Caveats
-//! One cluster; Helm charts only; no hooks, waves, sync windows or syncs by hand. What an Application or an object says that
+//! One cluster; Helm charts only; no hooks or waves. What an Application or an object says that
 //! would change what happens and is not known here is an error in the conditions, never passed over. When an Application is
 //! deleted, what it applied stays. Argo CD itself writes the live value of an ignored field back when it syncs, and so comes to
 //! own it too; the stand-in leaves it out, so a stale value is never written back here.
@@ -21,11 +21,13 @@ mod lua;
 #[cfg(test)]
 mod manifests;
 mod object;
+mod operation;
 mod project;
 mod source;
 mod spec;
 mod status;
 mod template;
+mod windows;
 mod worker;
 
 use std::{

@@ -8,6 +8,8 @@ pub mod clock;
 pub mod control_plane;
 pub mod demo;
 mod dir;
+#[cfg(test)]
+mod documents;
 pub mod faults;
 pub mod forward;
 pub mod git_server;

@@ -6,6 +6,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use serin_core::rollout::short;
 
+use super::windows::Windows;
 use super::{Blocked, Kind, Of, Report, SIGN, is_commit, is_signature, list, quoted, text};
 
 /// Argo CD removes them when it has looked.
@@ -124,9 +125,10 @@ fn read(name: &str, application: &Value, project: Option<&Value>, now: Timestamp
         Some(commit) => format!("Argo CD's Application {name} is {synced} at {}", short(commit)),
         None => format!("Argo CD's Application {name} says of no commit that it knows it"),
     };
+    let windows = Windows::about(name, application, project);
     Report {
-        blocked: blocked(name, application, now),
-        held: held(name, application, project),
+        blocked: blocked(name, application, &windows, now),
+        held: held(name, application, &windows),
         applied,
         seen,
         says,
@@ -134,7 +136,7 @@ fn read(name: &str, application: &Value, project: Option<&Value>, now: Timestamp
 }
 
 /// What keeps an Application from a new sync.
-fn blocked(name: &str, application: &Value, now: Timestamp) -> Option<Blocked> {
+fn blocked(name: &str, application: &Value, windows: &Windows<'_>, now: Timestamp) -> Option<Blocked> {
     let skip = format!("/metadata/annotations/{}", SKIP.replace('/', "~1"));
     if text(application, &skip) == "true" {
         let words = format!("Argo CD skips the Application {name}: take its annotation {SKIP} away");
@@ -154,7 +156,9 @@ fn blocked(name: &str, application: &Value, now: Timestamp) -> Option<Blocked> {
         .unwrap_or_default();
     let terminate = format!("`argocd app terminate-op {name}`");
     match phase {
-        "Running" | "Terminating" if message.to_lowercase().contains("sync window") => return Some(window(name)),
+        "Running" | "Terminating" if message.to_lowercase().contains("sync window") => {
+            return Some(windows.hold_up(name));
+        }
         "Running" if retries > 0 => {
             let words = format!(
                 "Argo CD's Application {name} tries a failed sync again ({retries} times so far: {message}) and takes no newer commit meanwhile: end it with {terminate}, and set syncPolicy.retry.refresh: true"
@@ -195,7 +199,7 @@ fn blocked(name: &str, application: &Value, now: Timestamp) -> Option<Blocked> {
 }
 
 /// What keeps an Application from applying what it has compared with.
-fn held(name: &str, application: &Value, project: Option<&Value>) -> Option<Blocked> {
+fn held(name: &str, application: &Value, windows: &Windows<'_>) -> Option<Blocked> {
     let automated = application.pointer("/spec/syncPolicy/automated");
     let is_on = automated.is_some_and(|automated| automated.get("enabled") != Some(&Value::Bool(false)));
     if !is_on {
@@ -204,16 +208,13 @@ fn held(name: &str, application: &Value, project: Option<&Value>) -> Option<Bloc
         );
         return Some(Blocked::new("NoAutoSync", words));
     }
-    let has_windows = project.is_some_and(|project| list(project, "/spec/syncWindows").next().is_some());
-    let is_running = text(application, "/status/operationState/phase") == "Running";
-    (has_windows && !is_running).then(|| window(name))
-}
-
-fn window(name: &str) -> Blocked {
-    let words = format!(
-        "a sync window of its project keeps Argo CD's Application {name} from syncing: wait until it is open, or set manualSync: true there and sync with `argocd app sync {name}`"
-    );
-    Blocked::new("SyncWindow", words)
+    // It orders a sync before it says that it is out of sync, unless a window is in the way.
+    let is_ordered = application
+        .get("operation")
+        .is_some_and(|operation| !operation.is_null());
+    let is_on_its_way = is_ordered || text(application, "/status/operationState/phase") == "Running";
+    let is_behind = text(application, "/status/sync/status") == "OutOfSync";
+    (!windows.is_empty() && is_behind && !is_on_its_way).then(|| windows.keep_away(name))
 }
 
 fn signature(name: &str, why: &str) -> Blocked {

@@ -197,7 +197,27 @@ fn what_would_hold_a_commit_that_was_compared_is_known() {
         let held = report(&with(&[("/spec/syncPolicy", policy)])).held.unwrap();
         assert_eq!(held.reason, "NoAutoSync");
     }
-    let project = json!({ "spec": { "syncWindows": [{ "kind": "deny", "schedule": "0 22 * * *" }] } });
-    let held = read("web-prod", &application(), Some(&project), now()).held.unwrap();
-    assert_eq!(held.reason, "SyncWindow");
+}
+
+#[test]
+fn a_window_is_in_the_way_of_a_sync_that_does_not_begin() {
+    let window = json!({ "kind": "deny", "schedule": "0 22 * * *", "duration": "8h", "applications": ["web-*"] });
+    let held = |project: &Value, changes: &[(&str, Value)]| {
+        let report = read("web-prod", &with(changes), Some(project), now());
+        report.held.map(|held| held.to_string())
+    };
+    let project = json!({ "spec": { "syncWindows": [window] } });
+    let behind = ("/status/sync/status", json!("OutOfSync"));
+    let words = held(&project, std::slice::from_ref(&behind)).unwrap();
+    assert!(
+        words.contains("deny `0 22 * * *` for 8h") && words.contains("manualSync"),
+        "{words}"
+    );
+    assert_eq!(held(&project, &[]), None, "it is in sync");
+    let running = ("/status/operationState/phase", json!("Running"));
+    assert_eq!(held(&project, &[behind.clone(), running]), None, "it has begun");
+    let ordered = ("/operation", json!({ "sync": {} }));
+    assert_eq!(held(&project, &[behind.clone(), ordered]), None, "it is about to begin");
+    let others = json!({ "spec": { "syncWindows": [{ "kind": "deny", "applications": ["api-*"] }] } });
+    assert_eq!(held(&others, &[behind]), None, "the window is about others");
 }

@@ -3,6 +3,7 @@
 
 pub mod argocd;
 pub mod flux;
+mod windows;
 
 use std::time::Duration;
 

@@ -2,11 +2,12 @@
 //! controller.
 
 mod place;
+pub(super) mod windows;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -246,6 +247,13 @@ pub(super) async fn makes_environments(lab: Arc<Lab>) -> anyhow::Result<()> {
         .await
     };
     become_these(&["dev", "fleet", "prod", "staging"]).await?;
+    let namespaces: Api<Namespace> = Api::all(place.client.clone());
+    for (environment, enforced) in [("dev", None), ("staging", None), ("prod", Some("restricted"))] {
+        let namespace = namespaces.get(&format!("user-service-{environment}")).await?;
+        let labels = namespace.metadata.labels.unwrap_or_default();
+        let label = labels.get("pod-security.kubernetes.io/enforce").map(String::as_str);
+        ensure!(label == enforced, "{environment} takes pods that are {label:?}");
+    }
     let sets = place.sets();
     let element = json!({"env": "prod", "repository": place.install.repository, "branch": "main"});
     let patch = json!({"spec": {"generators": [{"list": {"elements": [element]}}]}});

@@ -17,7 +17,7 @@ use super::{
     report::report,
     site::{environment, environment_beside, site},
     trail,
-    witness::{PROMOTION, ROLLBACK, commits, nobody_meets, traffic_away, weights},
+    witness::{PROMOTION, ROLLBACK, commits, history_tells, nobody_meets, traffic_away, weights},
 };
 use crate::story::{SOON, eventually, throughout};
 
@@ -211,6 +211,13 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
         "not one rollback commit"
     );
     trail::is_told_once(&environment, ("1.1.0", "1.2.0")).await?;
+    let kinds = [
+        ("Canary", "1.1.0"),
+        ("Promote", "1.1.0"),
+        ("Canary", "1.2.0"),
+        ("Roll back", "1.2.0"),
+    ];
+    history_tells(&environment, &kinds).await?;
     nobody_meets(&environment, "1.2.0")
 }
 

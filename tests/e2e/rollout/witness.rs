@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use lab::site::{CLUSTER, Environment};
+use serde_json::Value;
 use user_client::load::record::Call;
+
+use crate::window;
 
 /// The weights that were written, in percent, without repetitions.
 pub(super) fn weights(environment: &Environment) -> anyhow::Result<Vec<i64>> {
@@ -92,6 +95,35 @@ pub(crate) async fn commits(environment: &Environment, action: &str, revision: &
         .split('\0')
         .filter(|message| wanted.iter().all(|line| message.lines().any(|said| said == line)))
         .count())
+}
+
+/// That what Argo CD applied last of this environment, as `argocd app history` lists it, are commits of these kinds for these
+/// revisions, oldest first, and that their subjects tell them apart.
+pub(super) async fn history_tells(environment: &Environment, wanted: &[(&str, &str)]) -> anyhow::Result<()> {
+    let applications = window::objects(environment.client(), "argocd", "Application");
+    let application = applications.get(&environment.application()).await?;
+    let history = application.data.pointer("/status/history").and_then(Value::as_array);
+    let mut subjects: Vec<String> = Vec::new();
+    for entry in history.context("the Application has no history")? {
+        let revision = entry.get("revision").and_then(Value::as_str).context("no revision")?;
+        // Others commit to the branch as well: what it said of this environment counts.
+        let args = ["log", "-1", "--format=%s", revision, "--", &environment.folder()];
+        let subject = environment.site.config.run(&args).await?.trim().to_owned();
+        // Drift is healed by one more sync of the same commit.
+        if subjects.last() != Some(&subject) {
+            subjects.push(subject);
+        }
+    }
+    let tells = |(subject, (kind, revision)): (&String, &(&str, &str))| {
+        subject.starts_with(&format!("{kind} ")) && subject.contains(revision)
+    };
+    let last = subjects.len().saturating_sub(wanted.len());
+    let last = subjects.get(last..).unwrap_or_default();
+    ensure!(
+        last.len() == wanted.len() && last.iter().zip(wanted).all(tells),
+        "wanted {wanted:?} at the end of {subjects:#?}"
+    );
+    Ok(())
 }
 
 /// The environment's values file as it was at a commit.

@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{FIELD_MANAGER, REFRESH, status::Status};
+use super::{FIELD_MANAGER, REFRESH, operation::Operation, status::Status};
 
 /// An Application.
 pub(super) struct Application {
@@ -51,13 +51,35 @@ impl Application {
 
     /// What stands outside of the spec and would change what happens.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        if self.newest.data.get("operation").is_some() {
-            bail!("operation: the lab's stand-in for Argo CD syncs by itself only");
-        }
         if let Some(finalizer) = self.newest.finalizers().first() {
             bail!("metadata.finalizers: the lab's stand-in for Argo CD does not know {finalizer}");
         }
         Ok(())
+    }
+
+    /// The sync that somebody asked for and that is not done.
+    pub(super) fn operation(&self) -> anyhow::Result<Option<Operation>> {
+        let asked = self.newest.data.get("operation").filter(|asked| !asked.is_null());
+        asked.map(Operation::read).transpose()
+    }
+
+    /// Whether there is such a sync.
+    pub(super) fn has_operation(&self) -> bool {
+        self.newest.data.get("operation").is_some_and(|asked| !asked.is_null())
+    }
+
+    /// Whether somebody asked for a sync of which the status says nothing.
+    pub(super) fn is_ordered(&self) -> bool {
+        let is_running = self
+            .status()
+            .operation_state
+            .is_some_and(|state| state.phase == "Running");
+        self.has_operation() && !is_running
+    }
+
+    /// The sync that was asked for is done, or has failed.
+    pub(super) async fn clear_operation(&mut self) -> anyhow::Result<()> {
+        self.patch(Patch::Merge(json!({"operation": null}))).await
     }
 
     pub(super) fn is_refresh_asked(&self) -> bool {

@@ -119,6 +119,18 @@ impl Cluster {
         }
     }
 
+    /// Gives a namespace these labels, beside those of others; it is made if it is not there.
+    pub(super) async fn label_namespace(&self, name: &str, labels: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let metadata = json!({"name": name, "labels": labels});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        let how = PatchParams::apply(FIELD_MANAGER).force();
+        let labelled = api.patch(name, &how, &Patch::Apply(&namespace)).await;
+        labelled
+            .map(drop)
+            .with_context(|| format!("labelling the namespace {name}"))
+    }
+
     pub(super) async fn ensure_namespace(&self, name: &str) -> anyhow::Result<()> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let making = || format!("making the namespace {name}");

@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{object::Key, spec::Spec};
+use super::{object::Key, spec::Spec, windows::Windows};
 
 /// `spec` of an AppProject.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -22,6 +22,8 @@ pub(super) struct Project {
     /// All of them when there is no list.
     #[serde(default)]
     namespace_resource_whitelist: Option<Vec<Kind>>,
+    #[serde(default)]
+    pub(super) sync_windows: Windows,
     /// Of people, whom the lab's Argo CD has none of.
     #[serde(default, rename = "roles")]
     _roles: Vec<Value>,
@@ -47,7 +49,10 @@ struct Kind {
 impl Project {
     pub(super) fn read(object: &Value) -> anyhow::Result<Self> {
         let spec = object.get("spec").cloned().unwrap_or_default();
-        serde_json::from_value(spec).context("reading the AppProject; the lab knows no more of it than it obeys")
+        let read: Self = serde_json::from_value(spec)
+            .context("reading the AppProject; the lab knows no more of it than it obeys")?;
+        read.sync_windows.check()?;
+        Ok(read)
     }
 
     /// The project `default` where nobody made one.
@@ -111,7 +116,7 @@ impl Project {
 }
 
 /// `*` stands for anything.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };

@@ -1,5 +1,7 @@
 //! What an Application says, as far as the stand-in obeys it. It must not know how it is obeyed.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -81,6 +83,16 @@ pub(super) struct SyncPolicy {
     pub(super) sync_options: Vec<String>,
     #[serde(default)]
     pub(super) retry: Retry,
+    /// What a namespace has that the Application makes.
+    #[serde(default)]
+    pub(super) managed_namespace_metadata: Option<NamespaceMetadata>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct NamespaceMetadata {
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]

@@ -19,11 +19,13 @@ use super::{
     compare::{Comparison, Item},
     health::Health,
     object::Key,
+    operation::{self, Operation},
     project::Project,
     source::Rendered,
     spec::Spec,
-    status::{OperationState, Resource, Status, SyncResult},
+    status::{Resource, Status},
 };
+use crate::clock;
 
 /// How many entries a history has that nobody limits.
 const HISTORY: usize = 10;
@@ -95,7 +97,8 @@ impl Worker {
         let now = Instant::now();
         let is_asked = self.application.is_refresh_asked();
         let is_new = self.spec != *self.application.spec();
-        let look = is_asked || is_new || now >= self.look_at;
+        let is_ordered = self.application.is_ordered();
+        let look = is_asked || is_new || is_ordered || now >= self.look_at;
         // After a failure there is nothing to compare with until the next look.
         let compare = self.found.is_some() && now >= self.compare_at;
         if self.application.is_going() || !(look || compare) {
@@ -114,7 +117,10 @@ impl Worker {
         let mut status = self.application.status();
         let before = status.clone();
         "Helm".clone_into(&mut status.source_type);
-        let trouble = self.reconcile(&mut status, look, is_asked || is_new).await.err();
+        let trouble = self
+            .reconcile(&mut status, look, is_asked || is_new || is_ordered)
+            .await
+            .err();
         match &trouble {
             None => self.failures = 0,
             Some((kind, _)) => {
@@ -158,7 +164,7 @@ impl Worker {
             .await
             .map_err(comparing)?;
         self.say(status, &spec, &rendered, &items);
-        self.sync(status, &spec, &project, &rendered, items).await
+        self.sync(status, &spec, &rendered, items).await
     }
 
     /// Reads the spec and its project, and renders what Git has.
@@ -225,54 +231,63 @@ impl Worker {
         status.health = Status::worst(wanted.filter_map(|item| Health::of(item.live.as_ref())));
     }
 
-    /// Brings what differs into the cluster, if that is wanted now.
+    /// The sync that is to be done now, if there is one: what people ask for goes before what Argo CD would do by itself.
+    fn due(&self, spec: &Spec, rendered: &Rendered, items: &[Item]) -> anyhow::Result<Option<Operation>> {
+        if let Some(asked) = self.application.operation()? {
+            return Ok(Some(asked));
+        }
+        let Some(automated) = spec.automated() else {
+            return Ok(None);
+        };
+        let tried = self.tried.as_ref();
+        let is_new = tried.is_none_or(|(spec, commit)| *spec != self.spec || *commit != rendered.revision);
+        let is_due = items.iter().any(|item| item.is_due(automated.prune)) && (is_new || automated.self_heal);
+        Ok(is_due.then(|| Operation::of(automated)))
+    }
+
+    /// Brings what differs into the cluster, if that is wanted now and no window of the project is in the way.
     async fn sync(
         &mut self,
         status: &mut Status,
         spec: &Spec,
-        project: &Project,
         rendered: &Rendered,
         mut items: Vec<Item>,
     ) -> Result<(), Trouble> {
-        let this = (self.spec.clone(), rendered.revision.clone());
-        let Some(automated) = spec.automated() else {
+        let invalid = |error| (INVALID_SPEC, error);
+        let Some(due) = self.due(spec, rendered, &items).map_err(invalid)? else {
             return Ok(());
         };
-        let is_new = self.tried.as_ref() != Some(&this);
-        if !(items.iter().any(|item| item.is_due(automated.prune)) && (is_new || automated.self_heal)) {
+        let source = self.application.source().clone();
+        let mut operation = due.begins(&rendered.revision, &source, clock_text());
+        // As it is at this moment: a window may have been put there, or taken away.
+        let project = self.project(spec).await.map_err(invalid)?;
+        let (name, to) = (self.application.name(), &spec.destination);
+        let windows = &project.sync_windows;
+        if !windows
+            .admit(&name, to, due.is_manual(), clock::now())
+            .map_err(invalid)?
+        {
+            // Of its own sync that it does not begin Argo CD says nothing.
+            if self.application.has_operation() {
+                status.operation_state = Some(operation::waiting(operation, status.operation_state.as_ref()));
+            }
             return Ok(());
         }
-        self.tried = Some(this);
-        let source = self.application.source().clone();
-        let mut operation = OperationState {
-            phase: "Running".to_owned(),
-            message: "waiting for the cluster".to_owned(),
-            started_at: clock_text(),
-            finished_at: None,
-            operation: json!({
-                "initiatedBy": {"automated": true},
-                "sync": {"revision": rendered.revision, "prune": automated.prune},
-            }),
-            sync_result: SyncResult {
-                revision: rendered.revision.clone(),
-                source: source.clone(),
-                resources: Vec::new(),
-            },
-        };
+        self.tried = Some((self.spec.clone(), rendered.revision.clone()));
         // Before anything is applied, so that what is applied is known to be ours whatever happens next.
         status.operation_state = Some(operation.clone());
         let written = self.application.write_status(status).await;
         written.map_err(|error| (SYNC_ERROR, error))?;
         let result = async {
-            if items.iter().all(|item| item.wanted.is_none()) && !automated.allow_empty {
+            if items.iter().all(|item| item.wanted.is_none()) && due.keeps_something() {
                 bail!(
                     "nothing is wanted any more, and syncPolicy.automated.allowEmpty is not set: all would be pruned"
                 );
             }
             if spec.creates_namespace() {
-                self.create_namespace(spec, project).await?;
+                self.create_namespace(spec, &project).await?;
             }
-            self.comparison.sync(spec, &mut items, automated.prune).await
+            self.comparison.sync(spec, &mut items, due.prunes()).await
         }
         .await;
         self.say(status, spec, rendered, &items);
@@ -288,6 +303,10 @@ impl Worker {
             let limit = spec.revision_history_limit.unwrap_or(HISTORY);
             status.deployed(&rendered.revision, &source, &clock_text(), limit);
         }
+        if self.application.has_operation() {
+            let cleared = self.application.clear_operation().await;
+            cleared.map_err(|error| (SYNC_ERROR, error))?;
+        }
         result.map_err(|error| (SYNC_ERROR, error))
     }
 
@@ -295,7 +314,10 @@ impl Worker {
         let name = &spec.destination.namespace;
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         project.permit(&Key::of(&object, "")?, false)?;
-        self.shared.cluster.ensure_namespace(name).await
+        match &spec.sync_policy.managed_namespace_metadata {
+            Some(metadata) => self.shared.cluster.label_namespace(name, &metadata.labels).await,
+            None => self.shared.cluster.ensure_namespace(name).await,
+        }
     }
 }
 

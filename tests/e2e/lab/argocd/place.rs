@@ -8,7 +8,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
 };
 use lab::{
     Lab,
@@ -20,7 +19,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::QUICK;
-use crate::story::{SOON, eventually};
+use crate::{
+    story::{SOON, eventually},
+    window::objects,
+};
 
 /// What stands there; null when nothing does.
 pub(super) fn at<'v>(value: &'v Value, pointer: &str) -> &'v Value {
@@ -60,7 +62,6 @@ impl Place {
         };
         let argocd = ArgoCd::start(client.clone(), options).await?;
         install.apply_environment(&client, &Environment::new(name)).await?;
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"));
         let program = Program::new(&lab.tools.git)
             .clean_env()
             .env("HOME", work.path())
@@ -72,7 +73,7 @@ impl Place {
             .await?
             .text()?;
         Ok(Self {
-            applications: Api::namespaced_with(client.clone(), &namespace, &kind),
+            applications: objects(client.clone(), &namespace, "Application"),
             client,
             argocd,
             git,
@@ -94,8 +95,11 @@ impl Place {
     }
 
     pub(super) fn sets(&self) -> Api<DynamicObject> {
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "ApplicationSet"));
-        Api::namespaced_with(self.client.clone(), &self.install.namespace, &kind)
+        objects(self.client.clone(), &self.install.namespace, "ApplicationSet")
+    }
+
+    pub(super) fn projects(&self) -> Api<DynamicObject> {
+        objects(self.client.clone(), &self.install.namespace, "AppProject")
     }
 
     fn application_name(&self) -> String {
@@ -143,7 +147,7 @@ impl Place {
         Ok(())
     }
 
-    async fn status(&self) -> anyhow::Result<Value> {
+    pub(super) async fn status(&self) -> anyhow::Result<Value> {
         Ok(self
             .application()
             .await?
