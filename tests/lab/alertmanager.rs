@@ -38,7 +38,7 @@ impl Alertmanager {
         let nobody = json!({ "route": { "receiver": "nobody" }, "receivers": [{ "name": "nobody" }] });
         fs::write(&config, nobody.to_string())?;
         let listen = format!("{}:{}", net.infra(), net.free_port()?);
-        let child = Program::new(program)
+        let child = alone(Path::new(program))
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", home.join("data").display()))
             .arg(format!("--web.listen-address={listen}"))
@@ -74,5 +74,22 @@ impl Alertmanager {
         let response = response.and_then(reqwest::Response::error_for_status);
         let alerts = response.context("asking Alertmanager for its alerts")?.json().await;
         alerts.context("reading Alertmanager's alerts")
+    }
+}
+
+/// Debian's reads its templates from where its package puts them. Where that is only unpacked, it sees it there, and nobody else does.
+fn alone(program: &Path) -> Program {
+    const OVER: &str = r#"
+        mount -t overlay overlay -o "lowerdir=$1/usr/share:/usr/share" /usr/share
+        shift
+        exec "$@"
+    "#;
+    let root = program.ancestors().nth(3);
+    match root.filter(|root| *root != Path::new("/") && root.join("usr/share").is_dir()) {
+        Some(root) => Program::new("unshare")
+            .args(["--mount", "sh", "-ec", OVER, "sh"])
+            .arg(root)
+            .arg(program),
+        None => Program::new(program),
     }
 }

@@ -94,11 +94,12 @@ fn shares(name: &str, ticks: &[TickStatus], bad: fn(&SampleStatus) -> Option<i64
 }
 
 type Read = fn(&LatencyStatus) -> Option<PercentilesStatus>;
+type Figure = fn(PercentilesStatus) -> i64;
 
 /// The newest readings; both arms' drawn alike, from nothing up. A single one is no line.
 pub(super) fn percentiles(readings: &[LatencyStatus], newest: usize) -> Vec<Line> {
     const ARMS: [(&str, Read); 2] = [("stable", |read| read.stable), ("canary", |read| read.canary)];
-    const FIGURES: [(&str, fn(PercentilesStatus) -> i64); 3] = [
+    const FIGURES: [(&str, Figure); 3] = [
         ("p50", |of| of.p50_ms),
         ("p95", |of| of.p95_ms),
         ("p99", |of| of.p99_ms),

@@ -108,7 +108,7 @@ async fn on_a_terminal(shell: &Shell<'_>) -> anyhow::Result<()> {
             ))
             .await?;
         // Between words the cursor may be moved instead of a space being written.
-        for word in ["Progressing", "Plan", "success-rate", "calls/s", "Evidence", "pause"] {
+        for word in ["Progressing", "Plan", "Arms", "Evidence", "success-rate", "pause"] {
             ensure!(seen.contains(word), "{variable}: there is no {word}: {seen:?}");
         }
         ensure!(is_coloured(&seen) == coloured, "{variable}: {seen:?}");

@@ -149,12 +149,12 @@ const SEE: &str = r#"
     for (const input of document.querySelectorAll("input[placeholder]")) {
       if (input.checkVisibility()) check(input, getComputedStyle(input, "::placeholder").color, input.placeholder);
     }
-    return { seen, poor, background: light(parts(getComputedStyle(document.body).backgroundColor).rgb) };
+    return { texts: seen, poor, background: light(parts(getComputedStyle(document.body).backgroundColor).rgb) };
 "#;
 
 #[derive(Debug, Deserialize)]
 struct Seen {
-    seen: usize,
+    texts: usize,
     poor: Vec<String>,
     background: f64,
 }
@@ -180,6 +180,22 @@ const HEADINGS: &str = r#"
     const all = [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")];
     return all.filter((heading) => heading.checkVisibility()).map((heading) => Number(heading.tagName[1]));
 "#;
+
+/// Roles of what is worth nothing to who listens without a name.
+const NAMED: [&str; 12] = [
+    "RootWebArea",
+    "link",
+    "button",
+    "searchbox",
+    "textbox",
+    "checkbox",
+    "image",
+    "meter",
+    "table",
+    "region",
+    "columnheader",
+    "rowheader",
+];
 
 /// Where the focus is.
 const FOCUS: &str = r#"
@@ -236,7 +252,7 @@ impl Reader {
     async fn sees(&self, page: &str, dark: bool) -> anyhow::Result<()> {
         self.browser.darken(dark).await?;
         let seen: Seen = serde_json::from_value(self.browser.ask(SEE).await?)?;
-        ensure!(seen.seen > 10, "there is hardly anything to be read: {seen:?}");
+        ensure!(seen.texts > 10, "there is hardly anything to be read: {seen:?}");
         let is_dark = seen.background < 0.05;
         ensure!(is_dark == dark && (dark || seen.background > 0.8), "{seen:?}");
         ensure!(seen.poor.is_empty(), "hard to read: {:#?}", seen.poor);
@@ -260,21 +276,6 @@ impl Reader {
                 .map(|(_, name)| name.as_str())
                 .collect::<Vec<_>>()
         };
-        // What is worth nothing without a name.
-        const NAMED: [&str; 12] = [
-            "RootWebArea",
-            "link",
-            "button",
-            "searchbox",
-            "textbox",
-            "checkbox",
-            "image",
-            "meter",
-            "table",
-            "region",
-            "columnheader",
-            "rowheader",
-        ];
         let nameless: Vec<_> = all
             .iter()
             .filter(|(role, name)| NAMED.contains(&role.as_str()) && name.trim().is_empty())
