@@ -340,6 +340,8 @@ impl Reader {
                 "{:?}",
                 named("image")
             );
+        }
+        if page.ends_with("/user-service") {
             ensure!(
                 named("button").iter().any(|name| name.starts_with("Copy: serin ")),
                 "{:?}",
