@@ -2,6 +2,7 @@
 //! its own.
 
 mod adopted;
+mod alerted;
 mod blue_green;
 mod contested;
 mod dashboards;
@@ -16,6 +17,7 @@ mod kinds;
 mod lost_pods;
 mod page;
 mod preflight;
+mod readers;
 mod refused;
 mod replayed;
 mod replicas;
@@ -119,6 +121,10 @@ pub(crate) fn stories() -> Vec<Story> {
             "a_browser_watches_a_promotion_and_a_rollback_from_start_to_end",
             page::watched,
         ),
+        Story::new(
+            "the_page_is_read_in_the_dark_by_keyboard_by_ear_and_on_a_phone",
+            readers::story,
+        ),
         Story::new("every_line_of_the_preflight_passes_and_does_not_pass", preflight::lines),
         Story::new(
             "finds_revisions_that_are_half_as_slow_again_or_three_times_as_slow_as_stable",
@@ -191,6 +197,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "a_spec_that_makes_no_sense_is_said_touches_nothing_and_pauses_what_runs",
             refused::specs,
+        ),
+        Story::new(
+            "a_real_alertmanager_takes_each_problem_knows_it_again_and_lets_go_of_it",
+            alerted::takes_each_problem,
         ),
         Story::new(
             "revision_create_says_what_is_wrong_and_pushes_nothing",

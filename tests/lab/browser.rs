@@ -21,8 +21,8 @@ const SETUP: Duration = Duration::from_mins(10);
 
 /// A browser with one window.
 ///
-/// Four requests of W3C's WebDriver and one of Chromium's own are all that is needed of it: a client for the whole would bring twenty crates, many of them in a
-/// second version.
+/// Five requests of W3C's WebDriver and Chromium's own one for all else are all that is needed of it: a client for the whole would bring
+/// twenty crates, many of them in a second version.
 #[derive(Debug)]
 pub struct Browser {
     session: String,
@@ -95,15 +95,54 @@ impl Browser {
         answer.context("running a script in the page")
     }
 
+    /// Presses a key and lets go of it, as a person at the keyboard does.
+    pub async fn press(&self, key: char) -> anyhow::Result<()> {
+        let strokes = ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key }));
+        let body = json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] });
+        let pressed = post(&self.http, &format!("{}/actions", self.session), &body).await;
+        pressed.map(drop).with_context(|| format!("pressing {key:?}"))
+    }
+
+    /// Says whether the reader's system is dark.
+    pub async fn darken(&self, dark: bool) -> anyhow::Result<()> {
+        let scheme = json!({ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } });
+        let params = json!({ "features": [scheme] });
+        self.command("Emulation.setEmulatedMedia", &params).await.map(drop)
+    }
+
+    /// Gives the window the width of a screen, in CSS pixels.
+    pub async fn resize(&self, width: u32, height: u32) -> anyhow::Result<()> {
+        let params = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.command("Emulation.setDeviceMetricsOverride", &params)
+            .await
+            .map(drop)
+    }
+
+    /// What a screen reader is told of the page, in its order: nodes as Chromium gives them, without those that it leaves out.
+    pub async fn told(&self) -> anyhow::Result<Vec<Value>> {
+        self.command("Accessibility.enable", &json!({})).await?;
+        let mut tree = self.command("Accessibility.getFullAXTree", &json!({})).await?;
+        let nodes = tree.get_mut("nodes").map(Value::take);
+        let Some(Value::Array(mut nodes)) = nodes else {
+            bail!("the browser told nothing of what it tells a screen reader");
+        };
+        nodes.retain(|node| node.get("ignored") != Some(&json!(true)));
+        Ok(nodes)
+    }
+
+    async fn command(&self, command: &str, params: &Value) -> anyhow::Result<Value> {
+        let body = json!({ "cmd": command, "params": params });
+        let done = post(&self.http, &format!("{}/goog/cdp/execute", self.session), &body).await;
+        done.with_context(|| format!("giving the browser the command {command}"))
+    }
+
     /// Keeps a picture of the whole page, as far down as it goes.
     pub async fn picture(&self, file: &Path) -> anyhow::Result<()> {
         let whole =
             "return { x: 0, y: 0, width: window.innerWidth, height: document.documentElement.scrollHeight, scale: 1 };";
         let clip = self.ask(whole).await?;
         let params = json!({ "captureBeyondViewport": true, "clip": clip });
-        let body = json!({ "cmd": "Page.captureScreenshot", "params": params });
-        let taken = post(&self.http, &format!("{}/goog/cdp/execute", self.session), &body).await;
-        let taken = taken.context("taking a picture")?;
+        let taken = self.command("Page.captureScreenshot", &params).await?;
         let picture = taken
             .get("data")
             .and_then(Value::as_str)

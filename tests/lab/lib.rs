@@ -1,6 +1,7 @@
 //! The lab: everything that a rollout needs, on one machine, as plain processes. For tests and the demo only; it must not be
 //! known to the controller.
 
+pub mod alertmanager;
 pub mod argocd;
 pub mod audit;
 pub mod browser;

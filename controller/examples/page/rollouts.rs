@@ -61,6 +61,16 @@ fn arm(tick: i64, salt: i64, requests: i64, failed: i64, slow: i64) -> Value {
     json!({"requests": requests, "failures": failed, "slow": [slow + noise(tick, salt + 3, 1 + requests / 120)]})
 }
 
+/// What Prometheus said of both arms' latency: every third tick it is asked.
+fn latency(tick: i64, now: Timestamp, slower: i64) -> Value {
+    let read = tick - tick.rem_euclid(3);
+    let arm = |salt: i64, slower: i64| {
+        json!({"p50Ms": 9 + noise(read, salt, 4) + slower, "p95Ms": 44 + noise(read, salt, 21) + 9 * slower,
+               "p99Ms": 118 + noise(read, salt, 60) + 30 * slower})
+    };
+    json!({"asOf": back(now, -read * TICK), "stable": arm(11, 0), "canary": arm(12, slower)})
+}
+
 fn condition(kind: &str, is: bool, reason: &str, message: &str, since: Timestamp) -> Value {
     let status = if is { "True" } else { "False" };
     json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
@@ -160,7 +170,8 @@ fn good(board: &Board, now: Timestamp) {
                 {"metric": "checkout-errors", "arm": "canary", "dryRun": true, "bad": 0, "total": 0,
                  "sentence": "no calls on canary yet"},
             ],
-            "samples": {"boundsMs": [500], "ticks": shown},
+            "samples": {"boundsMs": [500], "ticks": shown}, "trial": "0c5a10e2b7f4",
+            "latency": latency(tick, back(now, length * TICK), 0),
             "forecast": {"message": "if the canary is as good as stable, step 3 of 4 takes about 1240 more calls on it: 21s at 120 calls a second",
                 "steps": [{"step": 3, "weight": 50, "calls": 1_240, "time": "21s", "decides": true},
                           {"step": 4, "weight": 100, "calls": 5_300, "time": "44s", "decides": true}]},
@@ -227,7 +238,8 @@ fn bad(board: &Board, now: Timestamp) {
                  "range": "10.6 % to 19.9 %", "otherRange": "0.1 % to 0.4 %", "towardsFail": fail * 64 / 100, "towardsPass": 0,
                  "sentence": "14.8 % of 594 canary calls took longer than 500 ms, 1.0 % allowed; evidence 21 of the 100 needed to fail"},
             ],
-            "samples": {"boundsMs": [500], "ticks": ticks},
+            "samples": {"boundsMs": [500], "ticks": ticks}, "trial": "41d7c2a09be3",
+            "latency": if is_over { Value::Null } else { latency(tick, back(now, length * TICK + 30), tick.min(8)) },
             "rollback": if tick >= failed { rollback } else { Value::Null },
             "history": history(now), "conditions": conditions(back(now, 9_000), &[delivery]),
         });

@@ -10,29 +10,37 @@ use super::memory::Memory;
 use super::told::NotifyStatus;
 
 /// What is so, what happens next, and how past revisions ended.
+// What `kubectl get` shows is left out where there is none: for a null the API server's table says `<no value>`.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CanaryRolloutStatus {
     /// The generation of the spec that this status speaks of.
     pub observed_generation: Option<i64>,
     /// Idle, Starting, Progressing, Paused, Promoting, RollingBack, Withdrawn, Promoted or RolledBack.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// What happens now and next, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it is looked at again although nothing changed.
     pub next: Option<Timestamp>,
     /// The canary's revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<RevisionStatus>,
     /// The id of the trial: it stands in log lines, in events and in the trailers of commits too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<String>,
     /// What stable runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<String>,
     /// The step, such as `2/4`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
     /// The canary's share.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<WeightStatus>,
     /// pass, fail, hold or inconclusive.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
     /// Per metric, the deciding one first.
     pub evidence: Vec<EvidenceStatus>,
@@ -356,4 +364,22 @@ fn opaque(_: &mut SchemaGenerator) -> Schema {
 fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<Condition>();
     json_schema!({ "type": "array", "items": item, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubectl_shows_in_columns_is_never_null() {
+        let status = CanaryRolloutStatus {
+            revision: Some(RevisionStatus::default()),
+            ..CanaryRolloutStatus::default()
+        };
+        let [written, empty] = [&status, &CanaryRolloutStatus::default()].map(|of| serde_json::to_value(of).unwrap());
+        assert!(written["revision"].get("commit").is_none(), "{written}");
+        for column in ["phase", "step", "weight", "revision", "verdict", "stable", "message"] {
+            assert!(empty.get(column).is_none(), "{column} of {empty}");
+        }
+    }
 }

@@ -5,10 +5,11 @@
 //! not written to status yet. Each rollout is held once for both.
 //!
 //! # Caveats
-//! What happened lately ([`Mark`]) is what this process has seen; a restart begins anew.
+//! What happened [`Lately`] is what this process has seen; a restart begins anew.
 
 mod around;
 mod marks;
+mod percentiles;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,11 +22,12 @@ use kube::ResourceExt as _;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{CanaryRollout, CanaryRolloutStatus};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, LatencyStatus};
 
 pub use around::{Around, Deployed, Scaler, Told};
 use marks::Marks;
 pub use marks::{Leaning, Mark};
+pub use percentiles::Percentiles;
 
 /// News that a slow reader may be behind; one who is further behind reads all anew.
 const NEWS: usize = 256;
@@ -74,7 +76,36 @@ struct Inner {
 struct Entry {
     rollout: Arc<CanaryRollout>,
     marks: Marks,
+    percentiles: Percentiles,
     around: Around,
+}
+
+impl Entry {
+    fn of(rollout: Arc<CanaryRollout>, now: Timestamp) -> Self {
+        let mut entry = Self {
+            rollout,
+            marks: Marks::default(),
+            percentiles: Percentiles::default(),
+            around: Around::default(),
+        };
+        entry.remember(now);
+        entry
+    }
+
+    fn remember(&mut self, now: Timestamp) {
+        let Some(status) = &self.rollout.status else { return };
+        self.marks.add(status, now);
+        self.percentiles.add(status);
+    }
+}
+
+/// What happened to one rollout lately, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Lately {
+    /// What it looked like at its last changes.
+    pub marks: Vec<Mark>,
+    /// How fast the arms of its last trial were.
+    pub latencies: Vec<LatencyStatus>,
 }
 
 impl Default for Board {
@@ -105,13 +136,10 @@ impl Board {
                 } else {
                     rollout
                 };
-                entry.marks.add(&entry.rollout, now);
+                entry.remember(now);
             }
             None => {
-                let mut marks = Marks::default();
-                marks.add(&rollout, now);
-                let around = Around::default();
-                entries.insert(key.clone(), Entry { rollout, marks, around });
+                entries.insert(key.clone(), Entry::of(rollout, now));
             }
         }
         drop(entries);
@@ -126,7 +154,7 @@ impl Board {
             return;
         }
         entry.rollout = rollout.clone();
-        entry.marks.add(&entry.rollout, now);
+        entry.remember(now);
         drop(entries);
         self.tell_readers(key.clone());
     }
@@ -199,11 +227,15 @@ impl Board {
         self.read().values().map(|entry| entry.rollout.clone()).collect()
     }
 
-    /// One, with what happened lately, oldest first.
-    pub fn one(&self, key: &Key) -> Option<(Arc<CanaryRollout>, Vec<Mark>)> {
+    /// One, with what happened lately.
+    pub fn one(&self, key: &Key) -> Option<(Arc<CanaryRollout>, Lately)> {
         let entries = self.read();
         let entry = entries.get(key)?;
-        Some((entry.rollout.clone(), entry.marks.all()))
+        let lately = Lately {
+            marks: entry.marks.all(),
+            latencies: entry.percentiles.all(),
+        };
+        Some((entry.rollout.clone(), lately))
     }
 
     /// What stands around one, as far as this replica knows.
@@ -260,7 +292,7 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn rollout(status: &Value) -> CanaryRollout {
+    fn rollout(status: &Value) -> CanaryRollout {
         serde_json::from_value(json!({
             "apiVersion": "serin.dev/v1alpha1", "kind": "CanaryRollout",
             "metadata": {"name": "web", "namespace": "prod", "managedFields": [{"manager": "serin"}]},
@@ -308,6 +340,19 @@ mod tests {
         board.remove(&key);
         assert_eq!(news.try_recv().unwrap(), key);
         assert!(board.all().is_empty());
+    }
+
+    #[test]
+    fn a_rollout_without_a_status_leaves_nothing_to_be_drawn() {
+        let board = Board::default();
+        let mut new = rollout(&ticked(20));
+        new.status = None;
+        let key = Key::of(&new);
+        board.put(new, at(20));
+        let (_, lately) = board.one(&key).unwrap();
+        assert!(lately.marks.is_empty() && lately.latencies.is_empty());
+        board.put(rollout(&ticked(40)), at(40));
+        assert_eq!(board.one(&key).unwrap().1.marks.len(), 1);
     }
 
     #[test]

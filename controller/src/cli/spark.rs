@@ -1,8 +1,9 @@
-//! Ticks as lines of bars: how many calls each arm answered, how many of them failed, how many were slow. Pure.
+//! Ticks as lines of bars: how many calls each arm answered, how many of them failed, how many were slow; and readings of percentiles.
+//! Pure.
 
 use std::fmt;
 
-use crate::api::{SampleStatus, SamplesStatus, TickStatus};
+use crate::api::{LatencyStatus, PercentilesStatus, SampleStatus, SamplesStatus, TickStatus};
 
 /// One arm's line of one figure.
 pub(super) struct Line {
@@ -17,6 +18,8 @@ pub(super) struct Line {
 
 /// What the lines have to be read with.
 pub(super) const LEGEND: &str = "· not judged, _ no calls; at the end the full height";
+/// What those of percentiles have to be read with.
+pub(super) const LEGEND_OF_PERCENTILES: &str = "p50, p95, p99: a bar for each reading since this view began";
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,13 +89,43 @@ fn shares(name: &str, ticks: &[TickStatus], bad: fn(&SampleStatus) -> Option<i64
             _ => Cell::NoCalls,
         }
     };
-    let cells = ARMS.map(|(arm, of)| (arm, ticks.iter().map(|tick| cell(tick, of)).collect::<Vec<_>>()));
+    let cells = ARMS.map(|(arm, of)| (arm, ticks.iter().map(|tick| cell(tick, of)).collect()));
+    alike(name, cells, |top| format!("{:.1} %", top * 100.0))
+}
+
+type Read = fn(&LatencyStatus) -> Option<PercentilesStatus>;
+type Figure = fn(PercentilesStatus) -> i64;
+
+/// The newest readings; both arms' drawn alike, from nothing up. A single one is no line.
+pub(super) fn percentiles(readings: &[LatencyStatus], newest: usize) -> Vec<Line> {
+    const ARMS: [(&str, Read); 2] = [("stable", |read| read.stable), ("canary", |read| read.canary)];
+    const FIGURES: [(&str, Figure); 3] = [
+        ("p50", |of| of.p50_ms),
+        ("p95", |of| of.p95_ms),
+        ("p99", |of| of.p99_ms),
+    ];
+    let readings = readings
+        .get(readings.len().saturating_sub(newest)..)
+        .unwrap_or_default();
+    if readings.len() < 2 {
+        return vec![];
+    }
+    let lines = FIGURES.map(|(name, figure)| {
+        let cell = |read: Option<PercentilesStatus>| read.map_or(Cell::NoCalls, |read| Cell::Is(small(figure(read))));
+        let cells = ARMS.map(|(arm, of)| (arm, readings.iter().map(|reading| cell(of(reading))).collect()));
+        alike(name, cells, |top| format!("{top:.0} ms"))
+    });
+    lines.into_iter().flatten().collect()
+}
+
+/// Both arms' lines with one scale.
+fn alike(name: &str, cells: [(&'static str, Vec<Cell>); 2], most: impl Fn(f64) -> String) -> Vec<Line> {
     let top = cells.iter().map(|(_, cells)| top(cells)).fold(0.0, f64::max);
     let line = |(nth, (arm, cells)): (usize, (&'static str, Vec<Cell>))| Line {
         what: what(nth, name),
         arm,
         bars: bars(&cells, top),
-        most: format!("{:.1} %", top * 100.0),
+        most: most(top),
     };
     cells.into_iter().enumerate().map(line).collect()
 }
@@ -137,9 +170,12 @@ mod tests {
 
     use super::*;
 
+    fn text(lines: &[Line]) -> String {
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
     fn drawn(samples: &SamplesStatus, newest: usize) -> String {
-        let all = lines(samples, newest);
-        all.iter().map(|line| format!("{line}\n")).collect()
+        text(&lines(samples, newest))
     }
 
     #[test]
@@ -176,6 +212,29 @@ mod tests {
         assert!(
             drawn(&one, 60).starts_with("calls    stable █  90\n"),
             "a tick's length is not known"
+        );
+    }
+    #[test]
+    fn percentiles_of_both_arms_have_one_scale() {
+        let arm = |p50: i64| json!({"p50Ms": p50, "p95Ms": 2 * p50, "p99Ms": 80});
+        let read = |second: i64, stable: i64, canary: Option<i64>| -> LatencyStatus {
+            let at = jiff::Timestamp::from_second(second).unwrap();
+            let read = json!({"asOf": at, "stable": arm(stable), "canary": canary.map(arm)});
+            serde_json::from_value(read).unwrap()
+        };
+        let all = [read(20, 10, Some(10)), read(80, 10, None), read(140, 10, Some(40))];
+        insta::assert_snapshot!(text(&percentiles(&all, 60)), @r"
+        p50      stable ▃▃▃  40 ms
+                 canary ▃_█  40 ms
+        p95      stable ▃▃▃  80 ms
+                 canary ▃_█  80 ms
+        p99      stable ███  80 ms
+                 canary █_█  80 ms
+        ");
+        assert!(text(&percentiles(&all, 2)).contains("canary _█  40 ms"), "the newest");
+        assert!(
+            percentiles(&all[..1], 60).is_empty(),
+            "that one stands beside it in words"
         );
     }
 }

@@ -95,10 +95,13 @@ impl Letter {
         format!("{}/{}: {what}", self.namespace, self.rollout)
     }
 
-    /// The text: the receiver's own wording, or what and why. `escape` makes a value harmless where it will stand.
+    /// The text: the receiver's own wording, unless there is nothing in it this time, or what and why. `escape` makes a value harmless
+    /// where it will stand.
     pub fn text(&self, escape: impl Fn(&str) -> String) -> String {
-        match &self.receiver.wording {
-            Some(wording) => wording.render(|word| escape(&self.word(word))),
+        let wording = self.receiver.wording.as_ref();
+        let worded = wording.map(|wording| wording.render(|word| escape(&self.word(word))));
+        match worded.filter(|text| !text.trim().is_empty()) {
+            Some(text) => text,
             None if self.announcement.message.is_empty() => escape(&self.title()),
             None => format!("{}. {}", escape(&self.title()), escape(&self.announcement.message)),
         }

@@ -6,11 +6,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::letter::Letter;
+use super::news::cut_text;
 use super::post::{Failure, Means, Sent};
 use crate::api::{NotifyOn, SlackSpec, ThreadStatus};
 
-/// The longest text of a section.
-const SECTION: usize = 3000;
+/// The longest text in a block.
+const BLOCK: usize = 3000;
+/// The longest text for where blocks can't be shown: Slack advises against longer ones, and cuts them at ten times that.
+const TEXT: usize = 4000;
+/// The longest address that the title leads to: a longer one would leave its block no room for what is said, and stand there cut.
+const LINK: usize = 1500;
 
 /// Sends a letter. `thread` is the message of this trial, if there is one.
 pub(super) async fn send(
@@ -93,11 +98,12 @@ pub(super) fn message(letter: &Letter) -> Value {
         NotifyOn::Paused => ":double_vertical_bar:",
         _ => ":hatching_chick:",
     };
-    let head = match letter.link() {
-        Some(link) => format!("{sign} *<{}|{title}>*", escape(&link)),
+    let link = letter.link().map(|link| escape(&link));
+    let head = match link.filter(|link| link.chars().count() <= LINK) {
+        Some(link) => format!("{sign} *<{link}|{title}>*"),
         None => format!("{sign} *{title}*"),
     };
-    let section = super::news::cut_text(&format!("{head}\n{body}"), SECTION);
+    let section = cut_text(&format!("{head}\n{body}"), BLOCK);
     let mut about = vec![format!("cluster {}", escape(&letter.cluster))];
     if let Some(step) = &said.step {
         about.push(format!("step {step}, {} % on the canary", said.weight));
@@ -109,10 +115,10 @@ pub(super) fn message(letter: &Letter) -> Value {
         about.push(format!("`{}` {subject} ({author})", escape(&short)));
     }
     json!({
-        "text": letter.text(escape),
+        "text": cut_text(&letter.text(escape), TEXT),
         "blocks": [
             { "type": "section", "text": { "type": "mrkdwn", "text": section } },
-            { "type": "context", "elements": [{ "type": "mrkdwn", "text": about.join(" · ") }] },
+            { "type": "context", "elements": [{ "type": "mrkdwn", "text": cut_text(&about.join(" · "), BLOCK) }] },
         ],
         "unfurl_links": false,
     })

@@ -1,6 +1,7 @@
 //! Receivers told over real connections by stand-ins that keep what they are sent, and the outbox over restarts.
 
 mod channels;
+mod limits;
 mod mail;
 mod mail_tls;
 mod once;

@@ -3,9 +3,11 @@
 //!
 //! An event's name follows from what stood in status when it was decided. So an effect that is carried out again, as its status
 //! could not be written, by this replica or by the next one, makes no second event: the API server has the name already. That takes no
-//! right but that to create, and no memory.
+//! right but that to create, and no memory; there is one only of how many there were lately ([`super::quota`]).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -14,6 +16,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ObjectMeta, PostParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serin_core::rollout::{NoteKind, Phase};
 
@@ -23,6 +26,10 @@ use crate::api::{CanaryRollout, FIELD_MANAGER, TRIAL_ANNOTATION};
 use crate::board::{Key, Told};
 use crate::runtime::clock;
 
+/// Characters of an event's text; the API server takes no longer ones.
+const NOTE: usize = 1024;
+/// What the last one says for now.
+const NO_MORE: &str = "; for some minutes more of this stands in Serin's log only";
 /// Characters of an object's name that stand in its events' names.
 const LONGEST: usize = 200;
 
@@ -73,6 +80,15 @@ pub(super) async fn tell_all(
 async fn tell_of(cx: &Context, about: About<'_>, what: What<'_>, arms: &[&Deployment]) {
     let (rollout, now) = (about.rollout, clock::now());
     tracing::info!(reason = what.reason, "{}", what.message);
+    let key = ObjectRef::from_obj(rollout);
+    let left = cx.quota.left(&key, what.reason, Instant::now());
+    let Some(message) = within(left, what.message) else {
+        return;
+    };
+    let what = What {
+        message: &message,
+        ..what
+    };
     let api: Api<Event> = Api::namespaced(cx.client.clone(), &rollout.namespace().unwrap_or_default());
     let params = PostParams::default();
     let events = events(about, what, arms, now);
@@ -89,6 +105,7 @@ async fn tell_of(cx: &Context, about: About<'_>, what: What<'_>, arms: &[&Deploy
     // The first is the rollout's own.
     let is_news = join_all(writes).await.first().is_none_or(|is_news| *is_news);
     if is_news {
+        cx.quota.spend(&key, what.reason, Instant::now());
         let told = Told {
             at: Some(now),
             warns: what.kind == NoteKind::Warning,
@@ -96,6 +113,19 @@ async fn tell_of(cx: &Context, about: About<'_>, what: What<'_>, arms: &[&Deploy
             message: what.message.to_owned(),
         };
         cx.board.note(&Key::of(rollout), told);
+    }
+}
+
+/// The message of an event where so many more may be told; the last one says that it is.
+fn within(left: u32, message: &str) -> Option<Cow<'_, str>> {
+    match left {
+        0 => None,
+        1 => {
+            let room = NOTE.saturating_sub(NO_MORE.len());
+            let kept: String = message.chars().take(room).collect();
+            Some(Cow::Owned(format!("{kept}{NO_MORE}")))
+        }
+        _ => Some(Cow::Borrowed(message)),
     }
 }
 
@@ -146,7 +176,7 @@ fn event(
         action: Some(what.reason.to_owned()),
         reason: Some(what.reason.to_owned()),
         event_time: Some(MicroTime(now)),
-        note: Some(what.message.chars().take(1024).collect()),
+        note: Some(what.message.chars().take(NOTE).collect()),
         metadata: ObjectMeta {
             namespace: regarding.namespace.clone(),
             name: Some(name(about.rollout, what, &regarding)),

@@ -103,3 +103,13 @@ fn an_event_stands_on_the_deployments_that_it_concerns() {
         assert!(concerned(reason, true).is_empty(), "{reason} is of the rollout alone");
     }
 }
+
+#[test]
+fn the_last_event_that_may_be_told_says_so_and_none_comes_after_it() {
+    assert_eq!(within(2, "two pods are lost").as_deref(), Some("two pods are lost"));
+    let long = "語".repeat(2 * NOTE);
+    let last = within(1, &long).unwrap();
+    assert!(last.ends_with("Serin's log only"), "{last}");
+    assert_eq!(last.chars().count(), NOTE, "the API server takes it");
+    assert_eq!(within(0, "two pods are lost"), None);
+}

@@ -39,6 +39,7 @@ pub(crate) mod own;
 mod pace;
 mod past;
 mod places;
+mod quota;
 mod refusal;
 mod repository;
 mod rollouts;
@@ -88,6 +89,7 @@ use desk::Desk;
 use error::{API_TIMEOUT, call, is_conflict, is_forbidden};
 use hooks::Hooks;
 use observe::{Look, Sampled};
+use quota::Quota;
 use refusal::{Refusal, may_make_jobs, may_write, refuse};
 use rollouts::Rollouts;
 use rooms::Rooms;
@@ -118,6 +120,8 @@ struct Context {
     hooks: Hooks,
     speeds: Speeds,
     unwritten: Unwritten,
+    /// How many events there were lately.
+    quota: Quota,
     leadership: Leadership,
     /// The cluster's name in commit trailers.
     cluster_name: String,
@@ -147,6 +151,7 @@ impl Context {
         self.hooks.forget(key);
         self.speeds.forget(key);
         self.unwritten.forget(key);
+        self.quota.forget(key);
         self.teller.forget(key);
     }
 

@@ -20,6 +20,7 @@ use super::cluster::Cluster;
 use super::desk::Desk;
 use super::hooks::{Hooks, places};
 use super::places::Places;
+use super::quota::Quota;
 use super::rollouts::Rollouts;
 use super::run::Options;
 use super::secrets::secrets;
@@ -245,6 +246,7 @@ impl Rooms {
             hooks,
             speeds: self.speeds.clone(),
             unwritten: Unwritten::default(),
+            quota: Quota::default(),
             leadership: term.leadership.clone(),
             cluster_name: self.cluster_name.clone(),
             access: self.access.clone(),

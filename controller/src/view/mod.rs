@@ -14,8 +14,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use crate::api::{CanaryRollout, CanaryRolloutStatus, CommandStatus, HistoryEntry, SamplesStatus, WeightStatus};
-use crate::board::Mark;
+use crate::api::{
+    CanaryRollout, CanaryRolloutStatus, CommandStatus, HistoryEntry, LatencyStatus, SamplesStatus, WeightStatus,
+};
+use crate::board::{Lately, Mark};
 
 /// What a phase means for whoever looks: shown by a word and a sign, never by a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -78,6 +80,7 @@ pub(crate) struct Detail<'a> {
     pub(crate) commands: Vec<commands::Offer>,
     pub(crate) samples: Option<&'a SamplesStatus>,
     pub(crate) marks: Vec<Mark>,
+    pub(crate) latencies: Vec<LatencyStatus>,
 }
 
 /// The canary's revision and where it comes from.
@@ -151,8 +154,8 @@ pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// All of one rollout; it was at `marks` lately.
-pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
+/// All of one rollout, and of what happened to it lately.
+pub(crate) fn detail(rollout: &CanaryRollout, lately: Lately) -> Detail<'_> {
     static NONE: std::sync::LazyLock<CanaryRolloutStatus> = std::sync::LazyLock::new(Default::default);
     let status = rollout.status.as_ref().unwrap_or(&NONE);
     let Row {
@@ -198,7 +201,8 @@ pub(crate) fn detail(rollout: &CanaryRollout, marks: Vec<Mark>) -> Detail<'_> {
         last_command: status.last_command.as_ref(),
         commands,
         samples: status.samples.as_ref(),
-        marks,
+        marks: lately.marks,
+        latencies: lately.latencies,
         namespace,
         name,
     }

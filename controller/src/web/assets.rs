@@ -12,7 +12,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 /// Path, type, text.
-pub(super) const ASSETS: [(&str, &str, &str); 8] = [
+pub(super) const ASSETS: [(&str, &str, &str); 9] = [
     ("/", HTML, include_str!("assets/list.html")),
     (
         "/rollouts/{namespace}/{name}",
@@ -23,6 +23,7 @@ pub(super) const ASSETS: [(&str, &str, &str); 8] = [
     ("/assets/common.js", SCRIPT, include_str!("assets/common.js")),
     ("/assets/charts.js", SCRIPT, include_str!("assets/charts.js")),
     ("/assets/list.js", SCRIPT, include_str!("assets/list.js")),
+    ("/assets/overtime.js", SCRIPT, include_str!("assets/overtime.js")),
     ("/assets/rollout.js", SCRIPT, include_str!("assets/rollout.js")),
     ("/assets/icon.svg", IMAGE, include_str!("assets/icon.svg")),
 ];

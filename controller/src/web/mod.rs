@@ -144,13 +144,13 @@ impl Page {
     }
 
     fn one(&self, key: &Key) -> Option<serde_json::Value> {
-        let (rollout, marks) = self.0.board.one(key)?;
+        let (rollout, lately) = self.0.board.one(key)?;
         let around = self.0.board.around(key);
         let status = rollout.status.as_ref();
         let mut page = json!({
             "at": clock::now(),
             "replica": self.0.replica.view(),
-            "rollout": view::detail(&rollout, marks),
+            "rollout": view::detail(&rollout, lately),
             "happened": status.map(|status| view::timeline::of(status, &around.told)),
             "around": around,
         });

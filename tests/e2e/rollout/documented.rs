@@ -98,11 +98,38 @@ async fn at_rest(shell: &Shell<'_>) -> anyhow::Result<()> {
     shell.sh("test -s manuals/serin-status.1").await.map(drop)
 }
 
+/// The live view on a terminal of 80 columns: coloured, and without `NO_COLOR` not at all, and then it says the same.
+async fn on_a_terminal(shell: &Shell<'_>) -> anyhow::Result<()> {
+    let watch = "stty rows 100 cols 80; exec timeout --foreground 4 serin status user-service -w";
+    for (variable, coloured) in [("NO_COLOR=", true), ("NO_COLOR=0", false)] {
+        let seen = shell
+            .sh(&format!(
+                "{variable} TERM=xterm-256color script -qec '{watch}' /dev/null || test $? = {ENDED}"
+            ))
+            .await?;
+        // Between words the cursor may be moved instead of a space being written.
+        for word in ["Progressing", "Plan", "Arms", "Evidence", "success-rate", "pause"] {
+            ensure!(seen.contains(word), "{variable}: there is no {word}: {seen:?}");
+        }
+        ensure!(is_coloured(&seen) == coloured, "{variable}: {seen:?}");
+    }
+    Ok(())
+}
+
+/// Whether a colour is chosen in what a terminal is sent: by one of ECMA-48's numbers for that, other than those of the terminal's own.
+fn is_coloured(sent: &str) -> bool {
+    let styles = sent.split("\u{1b}[").filter_map(|part| Some(part.split_once('m')?.0));
+    let styles = styles.filter(|style| style.bytes().all(|byte| byte.is_ascii_digit() || byte == b';'));
+    let mut numbers = styles.flat_map(|style| style.split(';').map(str::parse::<u8>));
+    numbers.any(|number| matches!(number, Ok(30..=38 | 40..=48 | 90..=107)))
+}
+
 /// Step by step, as an operator wants it.
 async fn good(shell: &Shell<'_>, environment: &Environment) -> anyhow::Result<()> {
     until_weight(environment, "Progressing", 25).await?;
     let watched = shell.give("serin status NAME -w", ENDED).await?;
     ensure!(watched.contains(" Progressing 1.1.0, step 1/4: "), "{watched}");
+    on_a_terminal(shell).await?;
     shell.give("serin pause NAME", 0).await?;
     shell.give("serin resume NAME", 0).await?;
     shell.give("kubectl serin pause …", 0).await?;

@@ -5,15 +5,17 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, ensure};
 use lab::{
     Lab,
+    alertmanager::Alertmanager,
     faults::{Behind, Fault, Proxy},
     kubelet::sidecar::{PodInfo, Sidecar},
     prometheus::{Prometheus, Targets},
     site::{Detours, Environment, Setup},
 };
 use serde_json::json;
-use serin::{api::CanaryRolloutStatus, runtime::crash::Point};
+use serin::{api::CanaryRolloutStatus, notify::Problem, runtime::crash::Point};
 
 use super::{
+    alerted,
     report::report,
     site::{environment, environment_beside, site},
     trail,
@@ -33,7 +35,20 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
         "blindDeadline": "8s",
         "steps": [{ "weight": 10, "hold": "2s", "atMost": "90s" }, { "weight": 50, "hold": "8s", "atMost": "90s" }, { "weight": 100, "hold": "2s", "atMost": "60s" }],
     });
-    let environment = environment(&lab, "blind", json!({ "rollout": { "plan": plan } })).await?;
+    let home = tempfile::tempdir()?;
+    let alertmanager = Alertmanager::start(&lab.net, home.path()).await?;
+    let (site, notify) = (site(&lab).await?, home.path().join("notify.yaml"));
+    // It is on this machine.
+    std::fs::write(
+        &notify,
+        json!({ "allow": [format!("{}/32", lab.net.infra())] }).to_string(),
+    )?;
+    let setup = Setup {
+        values: json!({ "rollout": { "plan": plan, "notify": alerted::spec(&alertmanager) } }),
+        own_serin: true,
+    };
+    let serin = json!({ "extraArgs": ["--notify-file", notify] });
+    let environment = Environment::start_with(&site, "blind", setup, &serin, Detours::default()).await?;
     let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
     environment.commit("1.1.0", None).await?;
     let half = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 50);
@@ -43,6 +58,7 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
         .until("Serin is blind", Duration::from_secs(60), is_blind)
         .await?;
     traffic_away(&environment)?;
+    alerted::has(&alertmanager, &environment, Problem::Blind, "1.1.0", true).await?;
     for action in ["promote", "rollback"] {
         ensure!(
             commits(&environment, action, "1.1.0").await? == 0,
@@ -58,7 +74,7 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
         since == [10, 50, 100, 75, 50, 0],
         "sight returns to the first step: {since:?}"
     );
-    Ok(())
+    alerted::has(&alertmanager, &environment, Problem::Blind, "1.1.0", false).await
 }
 
 /// Has a Prometheus scrape the pods of one namespace only.

@@ -113,7 +113,100 @@ pub(super) async fn by_people(lab: Arc<Lab>) -> anyhow::Result<()> {
         .filter_map(|line| line.split_whitespace().nth(1))
         .collect();
     ensure!(rows == ["RolledBack", "Promoted"], "{history}");
+    says_the_same_to_programs(&environment).await?;
+    has_its_columns(&environment).await
+}
+
+/// `serin status -o json` and `-o yaml` are the objects that the API server has, of one rollout and of all.
+async fn says_the_same_to_programs(environment: &Environment) -> anyhow::Result<()> {
+    for args in [&["status", SERVICE, "-o"][..], &["status", "-o"]] {
+        for form in ["json", "yaml"] {
+            eventually(&format!("{args:?} {form} says what is there"), SOON, async || {
+                let before = serde_json::to_value(environment.rollout().await?)?;
+                let output = environment.serin_as(ALICE, &[args, &[form]].concat()).await?;
+                ensure!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+                let text = String::from_utf8(output.stdout)?;
+                let said: Value = match form {
+                    "json" => serde_json::from_str(&text)?,
+                    _ => serde_saphyr::from_str(&text)?,
+                };
+                ensure!(said == json!([before]), "{text} is not {before:#}");
+                Ok(())
+            })
+            .await?;
+        }
+    }
     Ok(())
+}
+
+/// What `kubectl get` shows, and with `-o wide`: both ask the API server for a table.
+async fn has_its_columns(environment: &Environment) -> anyhow::Result<()> {
+    const ALWAYS: [&str; 7] = ["Name", "Phase", "Step", "Weight", "Revision", "Verdict", "Age"];
+    const WIDE: [&str; 4] = ["Stable", "Wanted", "Commit", "Message"];
+    let path = format!(
+        "/apis/serin.dev/v1alpha1/namespaces/{}/canaryrollouts/{SERVICE}",
+        environment.namespace()
+    );
+    let request = || {
+        http::Request::get(&path)
+            .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+            .body(vec![])
+    };
+    eventually("the API server's table shows what stands in status", SOON, async || {
+        let table: Value = environment.client().request(request()?).await?;
+        let status = environment.status().await?;
+        let columns = at(&table, "/columnDefinitions")?;
+        let names = |priority: i64| {
+            let of = columns
+                .iter()
+                .filter(move |one| one.get("priority") == Some(&json!(priority)));
+            of.filter_map(|one| one.get("name")?.as_str()).collect::<Vec<_>>()
+        };
+        ensure!(names(0) == ALWAYS && names(1) == WIDE, "{columns:#?}");
+        ensure!(columns.len() == ALWAYS.len() + WIDE.len(), "{columns:#?}");
+        let cells = at(&table, "/rows/0/cells")?;
+        let cell = |name: &str| {
+            let mut shown = columns.iter().zip(&cells);
+            let found = shown.find(|(column, _)| column.get("name") == Some(&json!(name)));
+            found.map(|(_, cell)| cell.clone()).unwrap_or_default()
+        };
+        let (weight, revision) = (status.weight.unwrap_or_default(), status.revision.unwrap_or_default());
+        for (name, wanted) in [
+            ("Name", json!(SERVICE)),
+            ("Phase", json!(status.phase)),
+            ("Step", json!(status.step)),
+            ("Weight", json!(weight.observed)),
+            ("Revision", json!(revision.name)),
+            ("Verdict", json!(status.verdict)),
+            ("Stable", json!(status.stable)),
+            ("Wanted", json!(weight.wanted)),
+            ("Commit", json!(revision.commit)),
+            ("Message", json!(status.message)),
+        ] {
+            ensure!(cell(name) == wanted, "{name} is {}, not {wanted}", cell(name));
+        }
+        Ok(())
+    })
+    .await?;
+    let namespace = environment.namespace();
+    for (args, columns) in [
+        (&[][..], ALWAYS.to_vec()),
+        (&["-o", "wide"], [&ALWAYS[..], &WIDE].concat()),
+    ] {
+        let args = [&["get", "canaryrollouts", "-n", namespace.as_str()][..], args].concat();
+        let shown = environment.site.kubectl(&args, &[]).await?;
+        let head: Vec<_> = shown.lines().next().unwrap_or_default().split_whitespace().collect();
+        let columns: Vec<_> = columns.iter().map(|name| name.to_uppercase()).collect();
+        ensure!(head == columns, "{shown}");
+    }
+    Ok(())
+}
+
+fn at(value: &Value, pointer: &str) -> anyhow::Result<Vec<Value>> {
+    let found = value.pointer(pointer).and_then(Value::as_array);
+    found
+        .cloned()
+        .with_context(|| format!("there is no {pointer} in {value}"))
 }
 
 /// Alice gets the chart's role; Bob may edit.

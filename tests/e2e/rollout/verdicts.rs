@@ -201,12 +201,12 @@ pub(super) async fn blames_nobody(lab: Arc<Lab>) -> anyhow::Result<()> {
     let down = shared(&lab, "dependency-is-down");
     let fault = json!({ "FAULT_ERROR_RATE": "0.5", "FAULT_WHILE": down });
     // What is made up for after an outage takes its time.
-    let step = |weight: u32| json!({ "weight": weight, "hold": "2s", "atMost": "5m" });
+    let steps = [10, 25, 50, 100].map(|weight: u32| json!({ "weight": weight, "hold": "2s", "atMost": "5m" }));
     let values = json!({
         "stable": { "env": fault },
         "canary": { "env": fault },
         "load": { "rate": 60 },
-        "rollout": { "plan": { "steps": [10, 25, 50, 100].map(step) } },
+        "rollout": { "plan": { "steps": steps } },
     });
     let environment = environment(&lab, "outage", values).await?;
     environment.commit("1.1.0", None).await?;

@@ -6,6 +6,7 @@ mod lines;
 mod screen;
 mod seen;
 mod terminal;
+mod text;
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::time::Duration;
@@ -126,7 +127,7 @@ async fn on_terminal(watched: Watched) -> anyhow::Result<()> {
             event = events.next() => match event {
                 Some(Ok(event)) => {
                     screen.trouble = None;
-                    for change in screen.seen.take(event) {
+                    for change in screen.take(event) {
                         match change {
                             Change::Told(..) => look.reset_immediately(),
                             Change::Gone(rollout) if watched.name.is_some() => {

@@ -2,6 +2,7 @@
 //! terminal. A colour never says what a word or a sign does not say as well.
 
 use jiff::{SignedDuration, Timestamp, Unit};
+use kube::runtime::watcher::Event;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
@@ -10,8 +11,10 @@ use ratatui::widgets::Paragraph;
 use serin_core::rollout::short;
 
 use super::around::{Around, Deployed, Told};
-use super::seen::Seen;
+use super::seen::{Change, Seen};
+use super::text::Text;
 use crate::api::CanaryRollout;
+use crate::board::{Lately, Percentiles};
 use crate::cli::spark;
 use crate::cli::status::overview;
 use crate::view::evidence::{Evidence, Stand};
@@ -20,7 +23,7 @@ use crate::view::pipeline::{Pipeline, Reached};
 use crate::view::plan::{Place, Step};
 use crate::view::{self, Detail, Tone};
 
-/// Ticks that are drawn: their lines have to end within 80 columns.
+/// Ticks and readings that are drawn: their lines have to end within 80 columns.
 const TICKS: usize = 48;
 
 /// What is known, and how far down the person looks.
@@ -30,6 +33,8 @@ pub(super) struct Screen {
     pub(super) around: Around,
     /// Why what is shown may be old.
     pub(super) trouble: Option<String>,
+    /// Of the only rollout, since this began.
+    percentiles: Percentiles,
     is_single: bool,
     namespaces: bool,
     down: u16,
@@ -42,6 +47,15 @@ impl Screen {
             namespaces,
             ..Self::default()
         }
+    }
+
+    /// Takes in what the watch tells.
+    pub(super) fn take(&mut self, event: Event<CanaryRollout>) -> Vec<Change> {
+        let changes = self.seen.take(event);
+        if let Some(status) = self.only().and_then(|rollout| rollout.status.clone()) {
+            self.percentiles.add(&status);
+        }
+        changes
     }
 
     /// The rollout that it is about.
@@ -83,7 +97,13 @@ impl Screen {
             out.blank();
         }
         match self.only() {
-            Some(rollout) => one(&mut out, &view::detail(rollout, vec![]), rollout, &self.around, now),
+            Some(rollout) => {
+                let lately = Lately {
+                    latencies: self.percentiles.all(),
+                    ..Lately::default()
+                };
+                one(&mut out, &view::detail(rollout, lately), rollout, &self.around, now);
+            }
             None if self.is_single => out.plain("waiting for the API server".to_owned()),
             None => {
                 let rollouts: Vec<CanaryRollout> = self.seen.rollouts.values().cloned().collect();
@@ -94,74 +114,6 @@ impl Screen {
         }
         out.lines
     }
-}
-
-/// Lines of at most one width.
-struct Text {
-    width: usize,
-    lines: Vec<Line<'static>>,
-}
-
-impl Text {
-    fn new(width: usize) -> Self {
-        Self { width, lines: vec![] }
-    }
-
-    fn blank(&mut self) {
-        self.lines.push(Line::default());
-    }
-
-    fn plain(&mut self, text: String) {
-        self.spans(vec![Span::raw(text)]);
-    }
-
-    fn heading(&mut self, text: &str) {
-        self.blank();
-        self.spans(vec![Span::styled(
-            text.to_owned(),
-            Style::new().add_modifier(Modifier::BOLD),
-        )]);
-    }
-
-    /// What is longer than the line is cut; nothing from elsewhere moves the cursor.
-    fn spans(&mut self, spans: Vec<Span<'static>>) {
-        let mut room = self.width;
-        let mut line = Line::default();
-        for span in spans {
-            let text: String = view::one_line(&span.content).chars().take(room).collect();
-            room -= text.chars().count();
-            line.push_span(Span::styled(text, span.style));
-        }
-        self.lines.push(line);
-    }
-
-    /// In as many lines as it takes, each after the first as far to the right as the text of the first.
-    fn wrapped(&mut self, before: &str, text: &str, style: Style) {
-        let indent = before.chars().count();
-        let room = self.width.saturating_sub(indent).max(20);
-        let mut start = before.to_owned();
-        for part in wrap(&view::one_line(text), room) {
-            self.spans(vec![Span::raw(start), Span::styled(part, style)]);
-            start = " ".repeat(indent);
-        }
-    }
-}
-
-fn wrap(text: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![];
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        let length = line.chars().count();
-        if length > 0 && length + 1 + word.chars().count() > room {
-            lines.push(std::mem::take(&mut line));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    lines
 }
 
 fn one(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &Around, now: Timestamp) {
@@ -303,6 +255,13 @@ fn arms(out: &mut Text, detail: &Detail<'_>, rollout: &CanaryRollout, around: &A
             out.plain(format!("  {line}"));
         }
         out.plain(format!("           {}", spark::LEGEND));
+    }
+    let percentiles = spark::percentiles(&detail.latencies, TICKS);
+    for line in &percentiles {
+        out.plain(format!("  {line}"));
+    }
+    if !percentiles.is_empty() {
+        out.plain(format!("           {}", spark::LEGEND_OF_PERCENTILES));
     }
     if let Some(scaler) = &around.autoscaler {
         out.plain(format!(

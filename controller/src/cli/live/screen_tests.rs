@@ -5,7 +5,6 @@ use ratatui::backend::TestBackend;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::board::Key;
 use crate::cli::rollout::minimal;
 
 fn rollout(status: Value) -> CanaryRollout {
@@ -19,7 +18,7 @@ fn rollout(status: Value) -> CanaryRollout {
 
 fn screen(rollout: CanaryRollout, around: Around) -> Screen {
     let mut screen = Screen::new(true, false);
-    screen.seen.rollouts.insert(Key::of(&rollout), rollout);
+    screen.take(Event::Apply(rollout));
     screen.around = around;
     screen
 }
@@ -99,6 +98,38 @@ fn on_trial() -> (CanaryRollout, Around) {
 fn a_trial_is_seen_in_one_look() {
     let (rollout, around) = on_trial();
     insta::assert_snapshot!(drawn(&mut screen(rollout, around), 56, true).0);
+}
+
+#[test]
+fn how_percentiles_went_is_drawn_from_their_second_reading_on() {
+    let (mut rollout, around) = on_trial();
+    let mut screen = screen(rollout.clone(), around);
+    assert!(!drawn(&mut screen, 60, true).0.contains("p50      stable"));
+    let latency = rollout
+        .status
+        .as_mut()
+        .and_then(|status| status.latency.as_mut())
+        .unwrap();
+    latency.as_of = "2026-11-20T10:02:01Z".parse().unwrap();
+    latency.canary.as_mut().unwrap().p99_ms = 180;
+    // A status that says nothing new of them adds nothing.
+    screen.take(Event::Apply(rollout.clone()));
+    screen.take(Event::Apply(rollout));
+    let (text, _) = drawn(&mut screen, 64, true);
+    let lines: Vec<_> = text
+        .lines()
+        .skip_while(|line| !line.contains("p50      stable"))
+        .take(7)
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+      p50      stable ██  12 ms
+               canary ██  12 ms
+      p95      stable ▇▇  48 ms
+               canary ██  48 ms
+      p99      stable ▄▄  180 ms
+               canary ▅█  180 ms
+               p50, p95, p99: a bar for each reading since this view began
+    ");
 }
 
 #[test]

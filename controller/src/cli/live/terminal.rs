@@ -1,5 +1,6 @@
 //! The terminal: taken over, drawn on, given back as it was. It must not know what is drawn.
 
+use std::ffi::OsString;
 use std::io;
 
 use jiff::Timestamp;
@@ -42,8 +43,7 @@ impl Terminal {
         Ok(Self {
             screen: taken,
             keys,
-            // https://no-color.org: set and not empty.
-            colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            colours: are_wanted(std::env::var_os("NO_COLOR")),
         })
     }
 
@@ -67,6 +67,11 @@ impl Drop for Terminal {
     }
 }
 
+/// Whether colours are, as `NO_COLOR` says: <https://no-color.org> counts it where it is set and not empty, whatever it is set to.
+fn are_wanted(no_color: Option<OsString>) -> bool {
+    no_color.is_none_or(|value| value.is_empty())
+}
+
 fn key(event: &Event) -> Option<Key> {
     const PAGE: i16 = 10;
     match event {
@@ -81,5 +86,17 @@ fn key(event: &Event) -> Option<Key> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_go_by_the_rule_that_programs_share() {
+        let set = |value: &str| Some(OsString::from(value));
+        assert!(are_wanted(None) && are_wanted(set("")));
+        assert!(!are_wanted(set("1")) && !are_wanted(set("0")) && !are_wanted(set("false")));
     }
 }

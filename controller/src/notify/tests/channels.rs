@@ -1,6 +1,7 @@
 //! What each kind of receiver is sent, over a real connection.
 
 use super::super::*;
+use super::limits;
 use super::stand::{Office, Stand, UID, began, ok, problem, said};
 use crate::api::NotifyOn;
 use crate::callout::Secret;
@@ -33,11 +34,7 @@ async fn slack_has_one_message_for_a_trial_which_is_brought_up_to_date_and_a_thr
     );
     for request in &requests {
         assert_eq!(request.header("authorization"), "Bearer xoxb-1");
-        let body = request.json();
-        assert!(!body["text"].as_str().unwrap().is_empty(), "the fallback text");
-        let blocks = body["blocks"].as_array().unwrap();
-        assert!(blocks.len() <= 50);
-        assert!(blocks[0]["text"]["text"].as_str().unwrap().chars().count() <= 3000);
+        limits::slack(&request.json());
     }
     let first = requests[0].json();
     assert_eq!(first["channel"], "C0123");
@@ -106,6 +103,7 @@ async fn an_incoming_webhook_of_slack_gets_messages_only() {
     let requests = stand.requests(1).await;
     assert_eq!(requests[0].path, "/services/T/B/x");
     let body = requests[0].json();
+    limits::slack(&body);
     // What the receiver wrote itself may call people; what comes from a commit may not.
     assert_eq!(body["text"], "1.4.2 <!here> Raise the limit &lt;!channel&gt;");
     assert!(body.get("channel").is_none() && body["blocks"].is_array());
@@ -132,6 +130,9 @@ async fn pagerduty_is_triggered_resolved_and_told_of_promotions_without_a_page()
     let paths: Vec<_> = requests.iter().map(|request| request.path.as_str()).collect();
     assert_eq!(paths, ["/v2/enqueue", "/v2/enqueue", "/v2/change/enqueue"]);
     let [trigger, resolve, change] = [0, 1, 2].map(|i: usize| requests[i].json());
+    for request in &requests {
+        limits::pager_duty(&request.path, &request.json());
+    }
     insta::assert_json_snapshot!("pagerduty_trigger", trigger);
     assert_eq!(resolve["event_action"], "resolve");
     assert_eq!(resolve["dedup_key"], trigger["dedup_key"]);
@@ -185,6 +186,7 @@ async fn every_replica_of_alertmanager_is_told_by_the_same_labels_until_it_is_ov
     for request in first.iter().chain(&second) {
         assert_eq!(request.path, "/api/v2/alerts");
         assert!(request.header("content-type").starts_with("application/json"));
+        limits::alertmanager(&request.json());
     }
     let alert = |request: &super::stand::Request| request.json()[0].clone();
     let (mut begins, over) = (alert(&first[0]), alert(&first[2]));

@@ -16,14 +16,24 @@ export const el = (name, attributes, ...children) => made(document.createElement
 export const svg = (name, attributes, ...children) => made(document.createElementNS(SVG, name), attributes, children);
 export const byId = (id) => document.getElementById(id);
 
-/// Fills an element anew only if what it shows has changed: focus, selection and scrolling stay.
+/// Fills an element anew only if what it shows has changed: focus, selection and scrolling stay. What had the focus in it has it again,
+/// and what was open is open again: whoever reads by keyboard is not thrown out by each tick.
 const shown = new Map();
 export function show(id, value, build) {
   const text = JSON.stringify(value ?? null);
   if (shown.get(id) === text) return;
   shown.set(id, text);
-  byId(id).replaceChildren(...[build(value)].flat());
+  const place = byId(id);
+  const find = (what) => [...place.querySelectorAll(what)];
+  const focused = place.contains(document.activeElement) ? known(document.activeElement) : null;
+  const open = new Set(find("details[open] > summary").map(known));
+  place.replaceChildren(...[build(value)].flat());
+  for (const one of find("details > summary")) one.parentElement.open = open.has(known(one));
+  if (focused) find("a, button, summary").find((one) => known(one) === focused)?.focus({ preventScroll: true });
 }
+
+/// What an element is to a reader: its words, and those of what it is a part of.
+const known = (one) => [one.tagName, one.textContent, one.closest("article, tr, li")?.querySelector("h3, th, code")?.textContent].join("\n");
 
 const SIGNS = { rest: "○", works: "▶", waits: "❚❚", back: "↩", failed: "✕", good: "✓" };
 

@@ -1,6 +1,6 @@
 // One rollout, live.
 import { address, badge, byId, clock, el, follow, percent, show, span, time, until } from "./common.js";
-import { chart } from "./charts.js";
+import { charts } from "./overtime.js";
 
 const [, , namespace, name] = location.pathname.split("/").map(decodeURIComponent);
 const api = `/api/rollouts/${address(namespace, name)}`;
@@ -46,7 +46,7 @@ function update(said) {
   show("hooks", it.hooks, (all) => all.map(hook));
   pipeline(it.pipeline);
   show("evidence", it.evidence, evidence);
-  show("charts", [it.marks, it.samples], charts);
+  show("charts", [it.marks, it.samples, it.latencies], charts);
   show("commands", it.commands, commands);
   show("last-command", it.lastCommand, lastCommand);
   answered(it.lastCommand);
@@ -191,7 +191,7 @@ function evidence(all) {
       el("h3", {}, one.metric, one.dryRun ? el("span", { class: "flag" }, "dry run") : null),
       el("p", { class: "stand" }, STANDS[stand]),
       el("p", { class: "sentence" }, one.sentence),
-      stand === "noData" ? el("p", { class: "nodata" }, "nothing was counted yet: neither good nor bad") : [bar("towards fail", one.towardsFail, "fail"), bar("towards pass", one.towardsPass, "pass")],
+      stand === "noData" ? el("p", { class: "nodata" }, "nothing was counted yet: neither good nor bad") : [bar(one.metric, "towards fail", one.towardsFail, "fail"), bar(one.metric, "towards pass", one.towardsPass, "pass")],
       el("dl", { class: "pairs small" }, counts(one.arm, one.own), one.other.total ? counts(otherArm, one.other) : null),
       one.pods.length
         ? el("details", {}, el("summary", {}, "by pod"), el("ul", {}, one.pods.map((pod) => el("li", {}, `${pod.pod}: ${pod.bad} of ${pod.total}`))))
@@ -206,40 +206,16 @@ function counts(arm, count) {
   return pair(arm, `${count.bad} of ${count.total} (${count.rate})`, range);
 }
 
-function bar(label, value, kind) {
+function bar(metric, label, value, kind) {
   const inner = el("span", { class: "fill" });
   inner.style.inlineSize = `${value}%`;
   return el(
     "div",
     { class: `bar ${kind}` },
     el("span", { class: "label" }, label),
-    el("span", { class: "track", role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": value }, inner),
+    el("span", { class: "track", role: "meter", "aria-label": `${metric}, ${label}`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": value }, inner),
     el("span", { class: "value" }, percent(value)),
   );
-}
-
-function charts([marks, samples]) {
-  const at = (mark) => Date.parse(mark.at);
-  const series = (name, value, more) => ({ name, points: marks.map((mark) => [at(mark), value(mark)]), ...more });
-  const metrics = [...new Set(marks.flatMap((mark) => mark.evidence.map((one) => one.metric)))];
-  const of = (metric, key) => (mark) => mark.evidence.find((one) => one.metric === metric)?.[key] ?? null;
-  const all = [
-    chart({ title: "Weight", unit: " %", top: 100, series: [series("wanted", (mark) => mark.wanted, { step: true }), series("on the route", (mark) => mark.observed, { step: true })] }),
-    chart({ title: "Evidence towards fail", unit: " %", top: 100, line: { at: 100, name: "rolls back" }, series: metrics.map((metric) => series(metric, of(metric, "fail"))) }),
-    chart({ title: "Evidence towards pass", unit: " %", top: 100, line: { at: 100, name: "passes the step" }, series: metrics.map((metric) => series(metric, of(metric, "pass"))) }),
-  ];
-  const ticks = samples?.ticks ?? [];
-  const rate = (title, bad) => {
-    const arm = (which) => ({
-      name: which,
-      dots: true,
-      points: ticks.map((tick) => [Date.parse(tick.end), tick[which].requests ? (100 * bad(tick[which])) / tick[which].requests : null]),
-    });
-    return chart({ title, unit: " %", series: [arm("canary"), arm("stable")] });
-  };
-  all.push(rate("Failed calls", (arm) => arm.failures));
-  (samples?.boundsMs ?? []).forEach((bound, nth) => all.push(rate(`Calls slower than ${bound} ms`, (arm) => arm.slow?.[nth] ?? 0)));
-  return all;
 }
 
 function commands(all) {
