@@ -107,13 +107,15 @@ impl Source {
                     all.push(pod.series("proxy_build_info", &json!({ "version": "v1" }), at, |_| 1));
                     let began = self.0.began.as_second();
                     all.push(pod.series("process_start_time_seconds", &json!({}), at, |_| began));
-                } else if query.starts_with("response_total") {
+                }
+                if query.contains("response_total") {
                     let answered = |class: &str, status: &str| json!({ "classification": class, "grpc_status": status, "status_code": "200" });
                     let good = answered("success", "0");
                     all.push(pod.series("response_total", &good, at, |ms| calls.until(ms, false)));
                     let failed = answered("failure", UNAVAILABLE);
                     all.push(pod.series("response_total", &failed, at, |ms| calls.until(ms, true)));
-                } else if query.starts_with("response_latency_ms_bucket") {
+                }
+                if query.contains("response_latency_ms_bucket") {
                     let every = |ms| calls.until(ms, false) + calls.until(ms, true);
                     all.push(pod.series("response_latency_ms_bucket", &json!({ "le": "+Inf" }), at, every));
                 }
