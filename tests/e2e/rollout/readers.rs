@@ -46,6 +46,7 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
         format!("/rollouts/{}/{}", key.namespace, key.name)
     }));
     for page in &pages {
+        reader.browser.resize(WIDE.0, WIDE.1).await?;
         reader.open(page).await?;
         for dark in [false, true] {
             reader
