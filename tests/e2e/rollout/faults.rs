@@ -55,7 +55,7 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.until("50 % on the canary", ROLLBACK, half).await?;
     serin.to_prometheus.cut();
     environment
-        .until("Serin is blind", Duration::from_secs(60), is_blind)
+        .until("Serin is blind", Duration::from_mins(3), is_blind)
         .await?;
     traffic_away(&environment)?;
     alerted::has(&alertmanager, &environment, Problem::Blind, "1.1.0", true).await?;

@@ -1,6 +1,6 @@
 //! The kinds of routes beside GRPCRoute: each promotes and rolls back.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use lab::{
@@ -140,9 +140,7 @@ pub(super) async fn split(lab: Arc<Lab>) -> anyhow::Result<()> {
     ensure!(weights(&environment)? == [0, 10], "{:?}", weights(&environment)?);
     restart_clients(&environment).await?;
     let follows_now = |s: &CanaryRolloutStatus| follows(s, "False", "");
-    environment
-        .until("traffic follows", Duration::from_secs(60), follows_now)
-        .await?;
+    environment.until("traffic follows", ROLLBACK, follows_now).await?;
     is_promoted(&environment, "1.1.0").await?;
     rolls_back(&environment, "1.2.0").await
 }

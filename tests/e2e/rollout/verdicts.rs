@@ -95,7 +95,7 @@ pub(super) async fn finds_failures(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 /// Waits until Prometheus has seen something of stable: a rollout of yesterday's service starts with hours of it.
 async fn has_a_past(environment: &Environment, calls: usize) -> anyhow::Result<()> {
-    crate::story::eventually("stable has a past", Duration::from_secs(60), || async {
+    crate::story::eventually("stable has a past", Duration::from_mins(3), || async {
         let made = environment.calls()?.len();
         ensure!(made >= calls, "{made} calls");
         Ok(())
@@ -218,7 +218,7 @@ pub(super) async fn blames_nobody(lab: Arc<Lab>) -> anyhow::Result<()> {
     let holds = |s: &CanaryRolloutStatus| s.verdict.as_deref() == Some("hold");
     let held = async {
         let held = environment
-            .until("the verdict is to hold", Duration::from_secs(60), holds)
+            .until("the verdict is to hold", Duration::from_mins(3), holds)
             .await?;
         let said = evidence(&held, "success-rate")?.sentence.clone();
         ensure!(said.contains("stable breaks the objective as well"), "{said}");
@@ -245,7 +245,7 @@ pub(super) async fn blames_nobody(lab: Arc<Lab>) -> anyhow::Result<()> {
 /// Both arms fail until clients have seen so many failures.
 async fn outage(environment: &Environment, file: &Path, enough: impl Fn(usize) -> bool) -> anyhow::Result<()> {
     std::fs::write(file, "").context("beginning an outage")?;
-    let met = crate::story::eventually("clients met the outage", Duration::from_secs(60), || async {
+    let met = crate::story::eventually("clients met the outage", Duration::from_mins(3), || async {
         let failed = environment.calls()?.iter().filter(|call| call.is_failure()).count();
         ensure!(enough(failed), "{failed} failures");
         Ok(())
@@ -276,7 +276,7 @@ pub(super) async fn waits_for_traffic(lab: Arc<Lab>) -> anyhow::Result<()> {
     deployments.patch("user-load", &PatchParams::default(), &none).await?;
     let paused = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("Paused");
     let status = environment
-        .until("it waits for a person", Duration::from_secs(60), paused)
+        .until("it waits for a person", Duration::from_mins(3), paused)
         .await?;
     let said = status.message.unwrap_or_default();
     ensure!(said.contains("without a verdict"), "{said}");
