@@ -1,13 +1,12 @@
-//! The sync window that argocd/README.md shows, brought to the present. It must not know who is kept from syncing.
+//! The sync window that argocd/README.md shows, brought to the present, and how people pass it. It must not know who is kept from syncing.
 
 use std::fs;
 
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::{
-    Api, Client,
+    Api,
     api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
 };
 use lab::project_root;
 use serde_json::{Value, json};
@@ -63,12 +62,6 @@ impl Window {
         }
         Ok(window)
     }
-}
-
-/// One of Argo CD's kinds in its namespace.
-pub(crate) fn objects(client: Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", kind));
-    Api::namespaced_with(client, namespace, &kind)
 }
 
 /// Gives a project these windows and no other.

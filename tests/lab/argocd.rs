@@ -219,14 +219,14 @@ async fn supervise(shared: Shared) {
 
 /// Events of one of Argo CD's kinds in its namespace; a broken watch starts again by itself.
 fn events(shared: &Shared, kind: &str) -> BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>> {
-    let api = api(shared.cluster.client(), &shared.options.namespace, kind);
+    let api = objects(shared.cluster.client(), &shared.options.namespace, kind);
     watcher::watcher(api, watcher::Config::default())
         .default_backoff()
         .boxed()
 }
 
-/// Argo CD's own kinds.
-fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+/// The objects of one of Argo CD's own kinds in its namespace.
+pub fn objects(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", kind));
     Api::namespaced_with(client.clone(), namespace, &resource)
 }

@@ -204,9 +204,6 @@ impl ControlPlane {
     }
 }
 
-/// For programs in Go: memory is there, cores are few.
-pub(crate) const LAZY_GC: (&str, &str) = ("GOGC", "400");
-
 /// The lab's address is on the loopback interface; this is a name, not a secret.
 const ADMIN_TOKEN: &str = "lab-admin";
 
@@ -226,7 +223,7 @@ async fn start_etcd(tools: &Tools, net: &Net, dir: &Path, logs: &Path, port: u16
         .arg(format!("--initial-cluster=default={peer}"))
         // The data is thrown away in the end; waiting for the disk would be for nothing.
         .args(["--unsafe-no-fsync", "--log-level=warn"])
-        .env(LAZY_GC.0, LAZY_GC.1)
+        .lazy_gc()
         .log(logs.join("etcd.log"))
         .spawn()
         .await
@@ -281,7 +278,7 @@ impl ApiServer<'_> {
                 flag("audit-policy-file", &path("audit-policy.yaml")),
                 flag("audit-log-path", self.audit_log),
             ])
-            .env(LAZY_GC.0, LAZY_GC.1)
+            .lazy_gc()
             // One file that is never rotated, and a request's line is in it before the request is answered.
             .args(["--audit-log-maxsize=0", "--audit-log-mode=blocking"])
             .log(logs.join("kube-apiserver.log"))
@@ -311,7 +308,7 @@ async fn start_controller_manager(tools: &Tools, dir: &Path, logs: &Path, kubeco
             "--concurrent-deployment-syncs=10",
             "--concurrent-replicaset-syncs=10",
         ])
-        .env(LAZY_GC.0, LAZY_GC.1)
+        .lazy_gc()
         .log(logs.join("kube-controller-manager.log"))
         .spawn()
         .await

@@ -100,6 +100,12 @@ impl Program {
         self
     }
 
+    /// It is a program in Go: memory is there, cores are few.
+    #[must_use]
+    pub fn lazy_gc(self) -> Self {
+        self.env("GOGC", "400")
+    }
+
     /// The program sees only PATH and what [`Self::env`] sets.
     #[must_use]
     pub fn clean_env(mut self) -> Self {

@@ -19,7 +19,6 @@ use tokio::{
 };
 
 use crate::{
-    control_plane::LAZY_GC,
     kubelet::sidecar::{PodInfo, Sidecar},
     net::Net,
     process::{Child, Program},
@@ -68,7 +67,7 @@ impl Prometheus {
             .args(["--storage.tsdb.retention.time=6h", "--log.level=warn"])
             // New targets are taken over once a second instead of every five.
             .arg("--scrape.discovery-reload-interval=1s")
-            .env(LAZY_GC.0, LAZY_GC.1)
+            .lazy_gc()
             .dir(&home)
             .log(dir.join("logs/prometheus.log"));
         let url = format!("http://{listen}");

@@ -6,13 +6,9 @@ mod rollouts;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
-use kube::Config;
 use serin::board::Board;
 use serin::runtime::client;
-use serin::runtime::shards::Sharing;
-use serin::web::steer::Steering;
-use serin::web::{Page, Replica, router};
-use tokio_util::sync::CancellationToken;
+use serin::web::router;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -21,14 +17,7 @@ async fn main() -> anyhow::Result<()> {
     let board = Board::default();
     rollouts::fill(&board);
 
-    let config = Config::new("https://127.0.0.1:1".parse()?);
-    let replica = Replica {
-        identity: "serin-6d9f7c5b8-x2x7k_5e1f09aa".to_owned(),
-        sharing: Sharing::unchallenged(),
-        shard_of: serin::reconcile::shard_of,
-    };
-    let steering = Steering::new(client::unfenced(config.clone())?, config);
-    let page = Page::new(board, replica, steering, CancellationToken::new());
+    let page = rollouts::page(board)?;
 
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = tokio::net::TcpListener::bind(address)

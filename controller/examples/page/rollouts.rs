@@ -1,4 +1,5 @@
-//! Rollouts as they look in a cluster, with the last minutes of each. The good and the bad one are told tick by tick.
+//! Rollouts as they look in a cluster, with the last minutes of each, and the page over them. The good and the bad one are told tick by
+//! tick.
 
 #![expect(
     clippy::expect_used,
@@ -7,9 +8,15 @@
 )]
 
 use jiff::{SignedDuration, Timestamp};
+use kube::Config;
 use serde_json::{Value, json};
 use serin::api::CanaryRollout;
 use serin::board::Board;
+use serin::runtime::client;
+use serin::runtime::shards::Sharing;
+use serin::web::steer::Steering;
+use serin::web::{Page, Replica};
+use tokio_util::sync::CancellationToken;
 
 const TICK: i64 = 20;
 /// Ticks that status keeps.
@@ -25,6 +32,18 @@ pub(crate) fn fill(board: &Board) {
         let at = back(now, i64::try_from(nth).unwrap_or(0));
         put(board, (namespace, name), &status, at);
     }
+}
+
+/// The page over a board, with no cluster behind it that takes commands.
+pub(crate) fn page(board: Board) -> anyhow::Result<Page> {
+    let config = Config::new("https://127.0.0.1:1".parse()?);
+    let replica = Replica {
+        identity: "serin-6d9f7c5b8-x2x7k_5e1f09aa".to_owned(),
+        sharing: Sharing::unchallenged(),
+        shard_of: serin::reconcile::shard_of,
+    };
+    let steering = Steering::new(client::unfenced(config.clone())?, config);
+    Ok(Page::new(board, replica, steering, CancellationToken::new()))
 }
 
 fn back(now: Timestamp, seconds: i64) -> Timestamp {

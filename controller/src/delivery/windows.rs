@@ -93,17 +93,30 @@ fn is_about(window: &Value, name: &str, application: &Value) -> bool {
     }
 }
 
-/// `*` stands for any text, `?` for one character.
+/// `*` stands for any text, `?` for one character. It takes the product of both lengths at most, whatever a project says.
 fn is_like(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut rest) = (pattern.chars(), text.chars());
-    match (pattern.next(), rest.next()) {
-        (None, None) => true,
-        (Some('*'), _) => {
-            let mut tails = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-            tails.any(|at| is_like(pattern.as_str(), text.get(at..).unwrap_or_default()))
+    let (mut wanted, mut rest) = (pattern.chars(), text.chars());
+    // The last `*`: what follows it, and the text from which that is tried.
+    let mut again = None;
+    loop {
+        let from = rest.clone();
+        match (wanted.next(), rest.next()) {
+            (Some('*'), _) => {
+                rest = from;
+                again = Some((wanted.clone(), rest.clone()));
+            }
+            (None, None) => return true,
+            (Some('?'), Some(_)) => {}
+            (Some(one), Some(is)) if one == is => {}
+            _ => {
+                // It may have stood for one character more.
+                let Some((after, tried)) = &mut again else { return false };
+                if tried.next().is_none() {
+                    return false;
+                }
+                (wanted, rest) = (after.clone(), tried.clone());
+            }
         }
-        (Some(wanted), Some(is)) if wanted == '?' || wanted == is => is_like(pattern.as_str(), rest.as_str()),
-        _ => false,
     }
 }
 
@@ -133,6 +146,23 @@ mod tests {
         assert!(about(
             &json!({ "applications": ["web-*"], "namespaces": ["prod"], "andOperator": true })
         ));
+    }
+
+    #[test]
+    fn a_pattern_with_many_stars_takes_no_longer_than_others() {
+        let name = "a".repeat(253);
+        assert!(is_like(&"*a".repeat(100), &name));
+        assert!(!is_like(&format!("{}b", "*a".repeat(100)), &name));
+        for (pattern, text, fits) in [
+            ("", "", true),
+            ("*", "", true),
+            ("?", "", false),
+            ("*-prod", "web-prod-prod", true),
+            ("w*b?*d", "web-prod", true),
+            ("w*b", "web-prod", false),
+        ] {
+            assert_eq!(is_like(pattern, text), fits, "{pattern} {text}");
+        }
     }
 
     #[test]

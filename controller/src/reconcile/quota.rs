@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::desk::Key;
 
-/// So many at once, which no plan's steps and hooks come to; Kubernetes' own recorder lets one object have as many …
+/// So many at once: more than the steps of any plan, though not than the hooks of the longest one, which the log has all the same.
+/// Kubernetes' own recorder lets one object have as many …
 const AT_ONCE: u32 = 25;
 /// … and gives one back after each of these.
 const ANOTHER: Duration = Duration::from_mins(5);

@@ -19,7 +19,10 @@ use super::{
     report::report,
     site::{environment, environment_beside, site},
     trail,
-    witness::{PROMOTION, ROLLBACK, commits, history_tells, nobody_meets, traffic_away, weights},
+    witness::{
+        PROMOTION, ROLLBACK, an_event_says, commits, delivery_blocked, history_tells, nobody_meets, traffic_away,
+        weights,
+    },
 };
 use crate::story::{SOON, eventually, throughout};
 
@@ -246,19 +249,12 @@ async fn names_what_keeps_the_commit_away(environment: &Environment) -> anyhow::
         environment.site.kubectl(&args, b"").await.map(drop)
     };
     let is_blocked = |s: &CanaryRolloutStatus| {
-        let blocked = s.conditions.iter().find(|c| c.type_ == "DeliveryBlocked");
-        blocked.is_some_and(|c| c.status == "True" && c.reason == REASON && c.message.contains(&application))
+        delivery_blocked(s).is_some_and(|(reason, says)| reason == REASON && says.contains(&application))
     };
     annotate("argocd.argoproj.io/skip-reconcile=true").await?;
     let named = "status names what keeps the commit from the cluster";
     environment.until(named, ROLLBACK, is_blocked).await?;
-    eventually("an event names it, too", SOON, || async {
-        let events = environment.events().await?;
-        let is_told = events.iter().any(|event| event.reason.as_deref() == Some(REASON));
-        ensure!(is_told, "there is none");
-        Ok(())
-    })
-    .await?;
+    an_event_says(environment, REASON).await?;
     annotate("argocd.argoproj.io/skip-reconcile-").await?;
     let over = "nothing keeps it away any more";
     environment.until(over, ROLLBACK, |s| !is_blocked(s)).await.map(drop)

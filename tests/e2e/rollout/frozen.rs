@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DynamicObject};
 use lab::{
-    Lab, clock,
+    Lab, argocd, clock,
     site::{CANARY, Environment, revision},
 };
 use serde_json::{Value, json};
@@ -15,10 +15,10 @@ use serin::api::CanaryRolloutStatus;
 
 use super::{
     site::environment,
-    witness::{ROLLBACK, commits, history_tells, nobody_meets, traffic_away},
+    witness::{ROLLBACK, an_event_says, commits, delivery_blocked, history_tells, nobody_meets, traffic_away},
 };
 use crate::{
-    story::{SOON, eventually, throughout},
+    story::{SOON, throughout},
     window::{self, Window},
 };
 
@@ -38,7 +38,7 @@ struct Frozen {
 
 pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "frozen", json!({})).await?;
-    let of = |kind| window::objects(environment.client(), "argocd", kind);
+    let of = |kind| argocd::objects(&environment.client(), "argocd", kind);
     let frozen = Frozen {
         projects: of("AppProject"),
         applications: of("Application"),
@@ -47,8 +47,9 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
     };
     let before = frozen.environment.values().await?;
 
-    frozen.is_rolled_back_and_held("1.2.0").await?;
     let environment = &frozen.environment;
+    environment.commit("1.2.0", None).await?;
+    frozen.is_rolled_back_and_held("1.2.0").await?;
     window::sync(&frozen.applications, &environment.application()).await?;
     frozen
         .is_delivered("1.2.0", &before, &json!({ "username": "ann" }))
@@ -90,14 +91,6 @@ impl Frozen {
     /// commit from the cluster and how to let it through.
     async fn is_rolled_back_and_held(&self, bad: &str) -> anyhow::Result<()> {
         let (environment, application) = (&self.environment, self.environment.application());
-        if environment
-            .status()
-            .await?
-            .revision
-            .is_none_or(|revision| revision.name != bad)
-        {
-            environment.commit(bad, None).await?;
-        }
         let met = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 10);
         environment.until("the canary gets traffic", ROLLBACK, met).await?;
         self.shut_for(SignedDuration::from_hours(1)).await?;
@@ -106,23 +99,15 @@ impl Frozen {
         };
         environment.until("the rollback is pushed", ROLLBACK, pushed).await?;
         traffic_away(environment)?;
+        let way = ["(deny `", "wait until", &format!("`argocd app sync {application}`")];
         let named = |s: &CanaryRolloutStatus| {
-            let blocked = s.conditions.iter().find(|c| c.type_ == "DeliveryBlocked");
-            blocked.is_some_and(|c| {
-                let says = ["(deny `", "wait until", &format!("`argocd app sync {application}`")];
-                c.status == "True" && c.reason == REASON && says.iter().all(|words| c.message.contains(words))
-            })
+            delivery_blocked(s)
+                .is_some_and(|(reason, says)| reason == REASON && way.iter().all(|words| says.contains(words)))
         };
         environment
             .until("status names the window and the way through", ROLLBACK, named)
             .await?;
-        eventually("an event names it, too", SOON, || async {
-            let events = environment.events().await?;
-            let is_told = events.iter().any(|event| event.reason.as_deref() == Some(REASON));
-            ensure!(is_told, "there is none");
-            Ok(())
-        })
-        .await?;
+        an_event_says(environment, REASON).await?;
         throughout(
             "the commit is kept from the cluster, the traffic away",
             A_WHILE,
@@ -156,10 +141,7 @@ impl Frozen {
         let environment = &self.environment;
         environment.until_phase("RolledBack", bad, ROLLBACK).await?;
         environment.until_arms("1.0.0", "1.0.0", SOON).await?;
-        let free = |s: &CanaryRolloutStatus| {
-            let blocked = s.conditions.iter().find(|c| c.type_ == "DeliveryBlocked");
-            blocked.is_some_and(|c| c.status == "False")
-        };
+        let free = |s: &CanaryRolloutStatus| delivery_blocked(s).is_none();
         environment.until("nothing keeps it away any more", SOON, free).await?;
         ensure!(
             environment.values().await? == before,

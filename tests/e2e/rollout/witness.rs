@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
-use lab::site::{CLUSTER, Environment};
+use lab::{
+    argocd,
+    site::{CLUSTER, Environment},
+};
 use serde_json::Value;
+use serin::api::CanaryRolloutStatus;
 use user_client::load::record::Call;
 
-use crate::window;
+use crate::story::{SOON, eventually};
 
 /// The weights that were written, in percent, without repetitions.
 pub(super) fn weights(environment: &Environment) -> anyhow::Result<Vec<i64>> {
@@ -97,10 +101,28 @@ pub(crate) async fn commits(environment: &Environment, action: &str, revision: &
         .count())
 }
 
+/// The reason why a commit is kept from the cluster, and what status says of it.
+pub(super) fn delivery_blocked(status: &CanaryRolloutStatus) -> Option<(&str, &str)> {
+    let blocked = status.conditions.iter().find(|c| c.type_ == "DeliveryBlocked");
+    let is_so = blocked.filter(|c| c.status == "True");
+    is_so.map(|c| (c.reason.as_str(), c.message.as_str()))
+}
+
+/// That an event has this reason.
+pub(super) async fn an_event_says(environment: &Environment, reason: &str) -> anyhow::Result<()> {
+    eventually(&format!("an event says {reason}"), SOON, || async {
+        let events = environment.events().await?;
+        let is_told = events.iter().any(|event| event.reason.as_deref() == Some(reason));
+        ensure!(is_told, "there is none");
+        Ok(())
+    })
+    .await
+}
+
 /// That what Argo CD applied last of this environment, as `argocd app history` lists it, are commits of these kinds for these
 /// revisions, oldest first, and that their subjects tell them apart.
 pub(super) async fn history_tells(environment: &Environment, wanted: &[(&str, &str)]) -> anyhow::Result<()> {
-    let applications = window::objects(environment.client(), "argocd", "Application");
+    let applications = argocd::objects(&environment.client(), "argocd", "Application");
     let application = applications.get(&environment.application()).await?;
     let history = application.data.pointer("/status/history").and_then(Value::as_array);
     let mut subjects: Vec<String> = Vec::new();

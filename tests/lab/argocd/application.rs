@@ -59,13 +59,17 @@ impl Application {
 
     /// The sync that somebody asked for and that is not done.
     pub(super) fn operation(&self) -> anyhow::Result<Option<Operation>> {
-        let asked = self.newest.data.get("operation").filter(|asked| !asked.is_null());
-        asked.map(Operation::read).transpose()
+        self.ordered().map(Operation::read).transpose()
     }
 
     /// Whether there is such a sync.
     pub(super) fn has_operation(&self) -> bool {
-        self.newest.data.get("operation").is_some_and(|asked| !asked.is_null())
+        self.ordered().is_some()
+    }
+
+    fn ordered(&self) -> Option<&Value> {
+        let operation = self.newest.data.get("operation");
+        operation.filter(|operation| !operation.is_null())
     }
 
     /// Whether somebody asked for a sync of which the status says nothing.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::{SET_MANAGER, Shared, api, clock_text, template};
+use super::{SET_MANAGER, Shared, clock_text, objects, template};
 
 /// `spec` of an ApplicationSet.
 #[derive(Debug, Deserialize)]
@@ -98,7 +98,7 @@ async fn keep(shared: &Shared, set: &DynamicObject) -> anyhow::Result<()> {
     let namespace = &shared.options.namespace;
     let uid = set.uid().context("the set has no uid")?;
     let wanted = expand(set.data.get("spec").unwrap_or(&Value::Null), namespace)?;
-    let applications = api(shared.cluster.client(), namespace, "Application");
+    let applications = objects(shared.cluster.client(), namespace, "Application");
     for (name, mut object) in wanted.clone() {
         let owner = json!([{"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet", "name": set.name_any(),
             "uid": uid, "controller": true, "blockOwnerDeletion": true}]);
@@ -117,7 +117,7 @@ async fn keep(shared: &Shared, set: &DynamicObject) -> anyhow::Result<()> {
 
 /// Deletes the Applications that were made for a set and are not among these.
 async fn delete_others(shared: &Shared, set: &str, wanted: &BTreeMap<String, Value>) -> anyhow::Result<()> {
-    let applications = api(shared.cluster.client(), &shared.options.namespace, "Application");
+    let applications = objects(shared.cluster.client(), &shared.options.namespace, "Application");
     let all = applications
         .list(&ListParams::default())
         .await
@@ -221,7 +221,7 @@ async fn tell(shared: &Shared, set: &DynamicObject, error: Option<anyhow::Error>
     }
     let condition = json!({"type": "ErrorOccurred", "status": status, "reason": reason, "message": message,
         "lastTransitionTime": clock_text()});
-    let sets = api(shared.cluster.client(), &shared.options.namespace, "ApplicationSet");
+    let sets = objects(shared.cluster.client(), &shared.options.namespace, "ApplicationSet");
     let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
     sets.patch_status(&set.name_any(), &PatchParams::default(), &patch)
         .await?;

@@ -15,7 +15,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{api, source};
+use super::{objects, source};
 use crate::git_server::GitServer;
 
 /// What stands in the project where an operator's own repository belongs.
@@ -205,7 +205,7 @@ impl Install {
         if kind == "ApplicationSet" {
             change(&mut object, "/spec/template/metadata/namespace", json!(self.namespace))?;
         }
-        let objects = api(client, &self.namespace, &kind);
+        let objects = objects(client, &self.namespace, &kind);
         let how = PatchParams::apply(MANAGER).force();
         let applying = || format!("applying {kind} {name}");
         objects

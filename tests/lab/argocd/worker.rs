@@ -57,7 +57,7 @@ type Trouble = (&'static str, anyhow::Error);
 impl Worker {
     pub(super) fn new(shared: Shared, mut objects: watch::Receiver<DynamicObject>) -> Self {
         let object = objects.borrow_and_update().clone();
-        let api = super::api(shared.cluster.client(), &shared.options.namespace, "Application");
+        let api = super::objects(shared.cluster.client(), &shared.options.namespace, "Application");
         let (comparison, now) = (Comparison::new(shared.cluster.clone()), Instant::now());
         Self {
             shared,
@@ -198,7 +198,7 @@ impl Worker {
     }
 
     async fn project(&self, spec: &Spec) -> anyhow::Result<Project> {
-        let projects = super::api(
+        let projects = super::objects(
             self.shared.cluster.client(),
             &self.shared.options.namespace,
             "AppProject",

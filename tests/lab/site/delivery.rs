@@ -19,11 +19,13 @@ use tokio::{
 };
 
 use super::{CONFIG, Environment, SERVICE, Site, environment::merge};
-use crate::clock;
+use crate::{
+    argocd::{REFRESH, objects},
+    clock,
+};
 
 const ARGOCD: &str = "argocd";
 const HYDRATE: &str = "argocd.argoproj.io/hydrate";
-const REFRESH: &str = "argocd.argoproj.io/refresh";
 const REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
 /// The names of Flux's two objects, beside the rollout.
 pub const KUSTOMIZATION: &str = "apps";
@@ -112,8 +114,7 @@ impl Worker {
     }
 
     fn argocd(&self, kind: &str) -> Api<DynamicObject> {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", kind));
-        Api::namespaced_with(self.client(), ARGOCD, &resource)
+        objects(&self.client(), ARGOCD, kind)
     }
 
     fn kustomizations(&self) -> Api<DynamicObject> {

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
     config::Kubeconfig,
     runtime::wait::await_condition,
 };
@@ -240,8 +240,7 @@ impl Environment {
 
     /// What the host's webhook tells Argo CD after a push.
     async fn refresh(&self) -> anyhow::Result<()> {
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"));
-        let applications: Api<DynamicObject> = Api::namespaced_with(self.client(), "argocd", &kind);
+        let applications = argocd::objects(&self.client(), "argocd", "Application");
         let patch = json!({ "metadata": { "annotations": { argocd::REFRESH: "normal" } } });
         let patch = Patch::Merge(patch);
         match applications

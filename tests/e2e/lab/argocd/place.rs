@@ -11,7 +11,7 @@ use kube::{
 };
 use lab::{
     Lab,
-    argocd::{ArgoCd, Environment, Install, Options, REFRESH},
+    argocd::{ArgoCd, Environment, Install, Options, REFRESH, objects},
     git_server::{GitServer, Repository},
     process::Program,
 };
@@ -19,10 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::QUICK;
-use crate::{
-    story::{SOON, eventually},
-    window::objects,
-};
+use crate::story::{SOON, eventually};
 
 /// What stands there; null when nothing does.
 pub(super) fn at<'v>(value: &'v Value, pointer: &str) -> &'v Value {
@@ -73,7 +70,7 @@ impl Place {
             .await?
             .text()?;
         Ok(Self {
-            applications: objects(client.clone(), &namespace, "Application"),
+            applications: objects(&client, &namespace, "Application"),
             client,
             argocd,
             git,
@@ -95,11 +92,11 @@ impl Place {
     }
 
     pub(super) fn sets(&self) -> Api<DynamicObject> {
-        objects(self.client.clone(), &self.install.namespace, "ApplicationSet")
+        objects(&self.client, &self.install.namespace, "ApplicationSet")
     }
 
     pub(super) fn projects(&self) -> Api<DynamicObject> {
-        objects(self.client.clone(), &self.install.namespace, "AppProject")
+        objects(&self.client, &self.install.namespace, "AppProject")
     }
 
     fn application_name(&self) -> String {
