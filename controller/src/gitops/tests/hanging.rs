@@ -7,14 +7,14 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// Lets pushes that touch the second environment hang in a hook of the host until the file `release` is there.
+/// Lets pushes that touch the second environment hang in a hook of the host until the file `release` is there, or the world is gone.
 fn hang(world: &World, in_hook: &str) {
     let folder = world.folder.path().display();
     hook(
         world,
         in_hook,
         &format!(
-            "while read -r old new ref; do git diff --name-only \"$old\" \"$new\" | grep -q envs/e1/ || continue; : > '{folder}/reached'; while [ ! -e '{folder}/release' ]; do sleep 0.1; done; done; exit 0"
+            "while read -r old new ref; do git diff --name-only \"$old\" \"$new\" | grep -q envs/e1/ || continue; : > '{folder}/reached'; while [ ! -e '{folder}/release' ] && [ -e '{folder}/reached' ]; do sleep 0.1; done; done; exit 0"
         ),
     );
 }
