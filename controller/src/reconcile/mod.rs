@@ -22,6 +22,7 @@ mod adopt;
 mod arms;
 mod asked;
 mod cluster;
+mod conditions;
 mod delivered;
 mod desk;
 mod error;
@@ -416,7 +417,7 @@ async fn once(
         } else {
             cx.unwritten.forget(&key);
         }
-        if let Some((kind, reason, message)) = status::news(&before.conditions, &after.conditions) {
+        if let Some((kind, reason, message)) = conditions::news(&before.conditions, &after.conditions) {
             let about = events::About {
                 rollout,
                 trial: trial.as_deref(),

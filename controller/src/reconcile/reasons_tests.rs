@@ -30,10 +30,10 @@ fn listed() -> BTreeSet<&'static str> {
 
 #[test]
 fn each_reason_is_in_the_documented_list() {
-    let status = include_str!("status.rs");
+    let conditions = include_str!("conditions.rs");
     let set_here = [
-        between(status, "let (is, reason, text) = match delivery", "Ok(status)\n"),
-        between(status, "\nfn conditions(", "/// A commit is kept from the cluster"),
+        between(conditions, "let mut list = List {", "/// What changed between"),
+        between(conditions, "\nfn git(", "\nfn failure"),
         between(include_str!("refusal.rs"), "fn reason(self) -> &'static str", "\n}\n"),
         between(include_str!("desk.rs"), "fn reason(error: &anyhow::Error)", "\n}\n"),
         between(include_str!("desk.rs"), "ON_ITS_WAY: &str =", ";"),

@@ -1,13 +1,10 @@
 use serin_core::analysis::{ArmSample, Counts, CustomTick, Sent, Sight, Streams, Tick};
 use serin_core::rollout::state::Pushed;
-use serin_core::rollout::{Arm, Commit, Ending, GitView, LiveWeight, RestNote, Revision, Run, Starting};
+use serin_core::rollout::{Commit, Ending, Preflight, RestNote, Revision, Run, Starting};
 
 use super::*;
 use crate::api::{AnswerStatus, HistoryEntry, Memory, parse};
 use crate::reconcile::past::{HISTORY, complete, remember};
-
-#[path = "trouble_tests.rs"]
-mod troubles;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -217,115 +214,6 @@ fn history_has_the_way_of_the_commit_and_what_the_metrics_said() {
     status.rollback.as_mut().unwrap().healthy_at = None;
     complete(&mut status, &before);
     assert_eq!(status.history[0].healthy_at, Some(at(5)), "another commit's");
-}
-
-fn conditions_for(before: &[Condition], reason: Option<&'static str>) -> Vec<Condition> {
-    let git = GitView {
-        rollback: reason.map(|_| Answer::Failed("envs/prod/values.yaml: changed by abc".to_owned())),
-        reason,
-        ..GitView::default()
-    };
-    conditions_of(before, git)
-}
-
-/// The conditions when Git has answered this.
-fn conditions_of(before: &[Condition], git: GitView) -> Vec<Condition> {
-    let arm = Arm {
-        revision: None,
-        desired: 1,
-        ready: 1,
-        ready_any: 1,
-        settled: true,
-    };
-    let observation = Observation {
-        autoscaler: None,
-        stable: arm.clone(),
-        canary: arm,
-        weight: LiveWeight::Absent,
-        route_accepted: None,
-        sides: serin_core::analysis::Sides::default(),
-        writer: None,
-        causes: None,
-        preflight: None,
-        pinned: None,
-        ticks: vec![],
-        sampling_problem: None,
-        baseline: None,
-        git,
-        hooks: vec![],
-        command: None,
-        deleted: false,
-    };
-    conditions(
-        before,
-        Some(1),
-        &State::default(),
-        &observation,
-        "",
-        Timestamp::UNIX_EPOCH,
-    )
-}
-
-fn of<'c>(conditions: &'c [Condition], kind: &str) -> &'c Condition {
-    conditions.iter().find(|c| c.type_ == kind).unwrap()
-}
-
-#[test]
-fn a_blocked_rollback_is_a_condition_of_its_own_and_names_the_paths() {
-    let now = conditions_for(&[], Some(ROLLBACK_BLOCKED));
-    let blocked = of(&now, ROLLBACK_BLOCKED);
-    assert_eq!(blocked.status, "True");
-    assert!(blocked.message.contains("values.yaml"), "{}", blocked.message);
-    let later = conditions_for(&now, Some("HostUnreachable"));
-    assert_eq!(of(&later, ROLLBACK_BLOCKED).status, "False");
-    assert_eq!(
-        (
-            of(&later, "GitPending").status.as_str(),
-            of(&later, "GitPending").reason.as_str()
-        ),
-        ("True", "HostUnreachable")
-    );
-}
-
-#[test]
-fn an_event_tells_once_of_each_trouble_and_of_its_end() {
-    let good = conditions_for(&[], None);
-    assert!(news(&[], &good).is_none());
-    let refused = conditions_for(&good, Some("AuthenticationFailed"));
-    let (kind, reason, message) = news(&good, &refused).unwrap();
-    assert_eq!((kind, reason), (NoteKind::Warning, "AuthenticationFailed"));
-    assert!(message.contains("values.yaml"));
-    assert!(news(&refused, &refused).is_none(), "the same again is no news");
-    let blocked = conditions_for(&refused, Some(ROLLBACK_BLOCKED));
-    assert_eq!(news(&refused, &blocked).unwrap().1, ROLLBACK_BLOCKED);
-    let (kind, reason, _) = news(&blocked, &good).unwrap();
-    assert_eq!((kind, reason), (NoteKind::Normal, "GitAnswered"));
-}
-
-#[test]
-fn an_event_tells_what_keeps_a_commit_from_the_cluster_and_when_that_ends() {
-    let with = |before: &[Condition], is: bool, reason: &str| {
-        let mut after = conditions_for(before, None);
-        set(
-            &mut after,
-            Some(1),
-            DELIVERY_BLOCKED,
-            is,
-            reason,
-            "words",
-            Timestamp::UNIX_EPOCH,
-        );
-        after
-    };
-    let on_its_way = with(&[], false, ON_ITS_WAY);
-    assert!(news(&[], &on_its_way).is_none(), "waiting is no news");
-    let blocked = with(&on_its_way, true, "SyncWindow");
-    assert_eq!(
-        news(&on_its_way, &blocked),
-        Some((NoteKind::Warning, "SyncWindow", "words"))
-    );
-    let delivered = with(&blocked, false, "NotBlocked");
-    assert_eq!(news(&blocked, &delivered).unwrap().1, "Delivered");
 }
 
 #[test]

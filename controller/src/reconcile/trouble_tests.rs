@@ -1,7 +1,7 @@
 //! Bad input of every kind that Git can be: each is a condition and an event that say what to do, and nothing is lost.
 
 use kube::runtime::reflector::ObjectRef;
-use serin_core::rollout::{Origin, RollbackOutcome};
+use serin_core::rollout::{Origin, Revision, RollbackOutcome};
 
 use super::*;
 use crate::gitops::RollbackRequest;
@@ -11,8 +11,12 @@ use crate::reconcile::desk::{Desk, Key, Question, Reply};
 
 /// Asks what a reconcile asks, by the desk; the commit of a rollback counts as one that Git is at rest after.
 fn ask(desk: &Desk, key: &Key, question: Question, world: &World) {
+    let revision = Revision {
+        name: "1.1.0".to_owned(),
+        hash: "5d4f8c7b9".to_owned(),
+    };
     let (gitops, repo, subject) = (world.gitops.clone(), world.repo.clone(), world.subject.clone());
-    desk.ask(key, question, &revision_of("1.1.0"), || async move {
+    desk.ask(key, question, &revision, || async move {
         if question == Question::Origin {
             let sight = gitops.look(&repo, &subject, "1.1.0").await?;
             return Ok(Reply::Origin(Origin {
