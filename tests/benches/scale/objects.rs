@@ -126,13 +126,17 @@ pub(crate) fn namespace(number: usize) -> String {
     format!("team-{number:03}")
 }
 
+/// No Service here has an address: for each that wants one the API server reads all that are taken, and half an hour would go by
+/// until 30,000 stood there. Serin does not read them.
+const NO_ADDRESS: &str = "None";
+
 /// A Service of the service's clients.
 pub(crate) fn apex(of: Rollout) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": of.name(), "namespace": of.namespace(), "labels": { "app.kubernetes.io/name": of.name() } },
         "spec": {
-            "selector": { "app": of.name(), "arm": "stable" },
+            "clusterIP": NO_ADDRESS, "selector": { "app": of.name(), "arm": "stable" },
             "ports": [{ "name": "grpc", "port": PORT, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c" }],
         },
     })
@@ -154,7 +158,7 @@ pub(crate) fn arm_service(of: Rollout, arm: Arm, owner: &OwnerReference) -> Valu
             "ownerReferences": [owner],
         },
         "spec": {
-            "type": "ClusterIP", "selector": selector,
+            "type": "ClusterIP", "clusterIP": NO_ADDRESS, "selector": selector,
             "ports": [{ "name": "grpc", "port": PORT, "protocol": "TCP", "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c" }],
         },
     })
