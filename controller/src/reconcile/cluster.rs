@@ -1,14 +1,14 @@
 //! The objects that looks read, kept by watches, so that a look costs no request for them. It must not know a rollout, or what
 //! is decided.
 //!
-//! They are kept as text, without what no look reads: of thousands of rollouts few are looked at in a second, and the objects
-//! themselves would be ten times the size.
+//! They are kept as packed text ([`Shelves`]), without what no look reads: of thousands of rollouts few are looked at in a second, and
+//! the objects themselves would be thirty times the size.
 //!
 //! # Caveats
 //! What is kept may be old: by milliseconds, or by a minute where a connection hangs. A look on it finds out that something is to
 //! be done; what else than taking traffic away is to be done is decided on [`Reads::Direct`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -26,6 +26,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Error, arms, call};
+use crate::runtime::shelves::Shelves;
 
 /// Written by `kubectl apply`, whole.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -82,10 +83,10 @@ impl Cluster {
             }
         };
         Self {
-            deployments: Cache::new(client, |deployment| Some(deployment.name_any()), with_images_and_ports),
-            replica_sets: Cache::new(client, owner, without_pods),
-            services: Cache::new(client, |service| Some(service.name_any()), |_| {}),
-            autoscalers: Cache::new(client, target, |autoscaler| autoscaler.status = None),
+            deployments: Cache::new(client, Asked::Itself, with_images_and_ports),
+            replica_sets: Cache::new(client, Asked::ByAnother(owner), without_pods),
+            services: Cache::new(client, Asked::Itself, |_| {}),
+            autoscalers: Cache::new(client, Asked::ByAnother(target), |autoscaler| autoscaler.status = None),
         }
     }
 
@@ -159,13 +160,28 @@ fn target(autoscaler: &HorizontalPodAutoscaler) -> Option<String> {
 /// A namespace, and a name in it.
 type Place = (String, String);
 
+/// The name that looks ask for an object with.
+enum Asked<K> {
+    /// Its own.
+    Itself,
+    /// Another's; `None` for an object that no look asks for.
+    ByAnother(fn(&K) -> Option<String>),
+}
+
+impl<K> Clone for Asked<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Asked<K> {}
+
 /// The objects of one kind, found by the name that looks ask with.
 #[derive(Clone)]
 pub(super) struct Cache<K> {
     client: Client,
     kept: Arc<RwLock<Kept>>,
-    /// That name; `None` for an object that no look asks for.
-    asked: fn(&K) -> Option<String>,
+    asked: Asked<K>,
     /// Leaves out what no look reads.
     lean: fn(&mut K),
 }
@@ -176,17 +192,18 @@ struct Kept {
     whole: bool,
     /// Whether it was all there once, or the watch has failed.
     settled: bool,
-    objects: HashMap<Place, Text>,
-    /// The names of objects by what they are asked with.
-    by_asked: HashMap<Place, BTreeSet<String>>,
+    objects: Objects,
     /// What a list that has begun has brought so far.
-    listed: Vec<(Place, Text)>,
+    listed: Objects,
 }
 
-/// An object, and the name that looks ask for it with.
-struct Text {
-    asked: Option<String>,
-    json: Box<[u8]>,
+/// Objects as text.
+#[derive(Default)]
+struct Objects {
+    /// Each with the name that it is asked for with, if that is another's.
+    shelves: Shelves<Option<Box<str>>>,
+    /// The names of such objects, in their order.
+    by_other: HashMap<Place, Vec<Box<str>>>,
 }
 
 impl<K> Cache<K>
@@ -200,7 +217,7 @@ where
         + Sync
         + 'static,
 {
-    fn new(client: &Client, asked: fn(&K) -> Option<String>, lean: fn(&mut K)) -> Self {
+    fn new(client: &Client, asked: Asked<K>, lean: fn(&mut K)) -> Self {
         Self {
             client: client.clone(),
             kept: Arc::default(),
@@ -250,80 +267,96 @@ where
         if reads == Reads::Direct || !kept.whole {
             return None;
         }
+        let texts = match self.asked {
+            Asked::Itself => kept.objects.shelves.text(namespace, asked).into_iter().collect(),
+            Asked::ByAnother(_) => kept.objects.under(namespace, asked),
+        };
         // What was written as text is read again; if it is not, the API server is asked.
-        let texts = kept.under(namespace, asked);
-        texts
-            .map(|json| serde_json::from_slice(json).ok().map(Arc::new))
-            .collect()
+        let read = |text: Vec<u8>| serde_json::from_slice(&text).ok().map(Arc::new);
+        texts.into_iter().map(read).collect()
     }
 }
 
 impl Kept {
-    fn under(&self, namespace: &str, asked: &str) -> impl Iterator<Item = &[u8]> {
-        let names = self.by_asked.get(&(namespace.to_owned(), asked.to_owned()));
-        let places = names
-            .into_iter()
-            .flatten()
-            .map(move |name| (namespace.to_owned(), name.clone()));
-        places.filter_map(move |place| Some(&*self.objects.get(&place)?.json))
-    }
-
-    fn remove(&mut self, place: &Place) {
-        let Some(asked) = self.objects.remove(place).and_then(|old| old.asked) else {
-            return;
-        };
-        let key = (place.0.clone(), asked);
-        if let Some(names) = self.by_asked.get_mut(&key) {
-            names.remove(&place.1);
-            if names.is_empty() {
-                self.by_asked.remove(&key);
-            }
-        }
-    }
-
     /// After an error the watch may have missed something, until it tells something again.
     fn doubt(&mut self) {
         (self.whole, self.settled) = (false, true);
     }
 
-    fn take<K>(&mut self, event: &Event<K>, asked: fn(&K) -> Option<String>)
+    fn take<K>(&mut self, event: &Event<K>, asked: Asked<K>)
     where
         K: Resource<DynamicType = ()> + Serialize,
     {
-        let text = |object: &K| Text {
-            asked: asked(object),
-            // What was read from JSON can be written as such; else nothing reads the empty text.
-            json: serde_json::to_vec(object).unwrap_or_default().into_boxed_slice(),
-        };
         match event {
-            Event::Init => self.listed.clear(),
-            Event::InitApply(object) => self.listed.push((place(object), text(object))),
+            Event::Init => self.listed = Objects::default(),
+            Event::InitApply(object) => self.listed.put(object, asked),
             Event::InitDone => {
-                self.objects.clear();
-                self.by_asked.clear();
-                for (place, text) in std::mem::take(&mut self.listed) {
-                    self.insert(place, text);
-                }
+                self.objects = std::mem::take(&mut self.listed);
                 (self.whole, self.settled) = (true, true);
             }
             Event::Apply(object) => {
-                self.insert(place(object), text(object));
+                self.objects.put(object, asked);
                 self.whole = true;
             }
             Event::Delete(object) => {
-                self.remove(&place(object));
+                self.objects.remove(&place(object));
                 self.whole = true;
             }
         }
     }
+}
 
-    fn insert(&mut self, place: Place, text: Text) {
-        self.remove(&place);
-        if let Some(asked) = &text.asked {
-            let names = self.by_asked.entry((place.0.clone(), asked.clone())).or_default();
-            names.insert(place.1.clone());
+impl Objects {
+    /// The texts of those that are asked for with this name of another.
+    fn under(&self, namespace: &str, asked: &str) -> Vec<Vec<u8>> {
+        let names = self.by_other.get(&(namespace.to_owned(), asked.to_owned()));
+        let texts = names.into_iter().flatten();
+        texts.filter_map(|name| self.shelves.text(namespace, name)).collect()
+    }
+
+    fn put<K>(&mut self, object: &K, asked: Asked<K>)
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let place = place(object);
+        let other = match asked {
+            Asked::Itself => None,
+            Asked::ByAnother(other) => match other(object) {
+                Some(other) => Some(other.into_boxed_str()),
+                None => return self.remove(&place),
+            },
+        };
+        // What was read from JSON can be written as such; else nothing reads the empty text.
+        let text = serde_json::to_vec(object).unwrap_or_default();
+        let before = self.shelves.put((&place.0, &place.1), other.clone(), &text);
+        if before.as_ref() == Some(&other) {
+            return;
         }
-        self.objects.insert(place, text);
+        self.forget(&place, before.flatten());
+        if let Some(other) = other {
+            let names = self.by_other.entry((place.0, other.into())).or_default();
+            if let Err(at) = names.binary_search_by(|name| (**name).cmp(&place.1)) {
+                names.reserve_exact(1);
+                names.insert(at, place.1.into());
+            }
+        }
+    }
+
+    fn remove(&mut self, place: &Place) {
+        let other = self.shelves.remove(&place.0, &place.1).flatten();
+        self.forget(place, other);
+    }
+
+    /// It is not asked for with this name any more.
+    fn forget(&mut self, (namespace, name): &Place, other: Option<Box<str>>) {
+        let Some(other) = other else { return };
+        let other = (namespace.clone(), other.into());
+        if let Some(names) = self.by_other.get_mut(&other) {
+            names.retain(|known| **known != **name);
+            if names.is_empty() {
+                self.by_other.remove(&other);
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ fn set(name: &str, of: &str) -> ReplicaSet {
 /// Nothing of these tests asks the API server.
 fn cache() -> Cache<ReplicaSet> {
     let nowhere = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
-    Cache::new(&Client::try_from(nowhere).unwrap(), owner, |_| {})
+    Cache::new(&Client::try_from(nowhere).unwrap(), Asked::ByAnother(owner), |_| {})
 }
 
 fn names(cache: &Cache<ReplicaSet>, of: &str) -> Option<Vec<String>> {
@@ -61,7 +61,22 @@ async fn keeps_what_came_and_forgets_what_went() {
     // A new list replaces all of it.
     told(&cache, [Event::Init, Event::InitDone]);
     assert_eq!(names(&cache, "other"), Some(vec![]));
-    assert!(cache.kept.read().unwrap().by_asked.is_empty());
+    assert!(cache.kept.read().unwrap().objects.by_other.is_empty());
+}
+
+#[tokio::test]
+async fn what_belongs_to_nobody_any_more_is_asked_for_by_nobody() {
+    let cache = cache();
+    told(
+        &cache,
+        [Event::Init, Event::InitApply(set("web-1", "web")), Event::InitDone],
+    );
+    let mut orphan = set("web-1", "web");
+    orphan.metadata.owner_references = None;
+    told(&cache, [Event::Apply(orphan.clone())]);
+    assert_eq!(names(&cache, "web"), Some(vec![]));
+    told(&cache, [Event::Delete(orphan), Event::Apply(set("web-1", "web"))]);
+    assert_eq!(names(&cache, "web"), Some(vec!["web-1".to_owned()]));
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@
 //! # Assumptions
 //! Versions of one resource rise, as Kubernetes says they do. One that is no number is never kept.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -54,10 +55,10 @@ impl Default for Rollouts {
 struct Kept {
     /// Whether the watch is up.
     whole: bool,
-    all: HashMap<Place, Entry>,
+    all: HashMap<Arc<Place>, Entry>,
     by_deployment: Index<Place>,
     by_route: Index<Place>,
-    by_file: Index<access::File>,
+    by_file: Index<Arc<access::File>>,
 }
 
 struct Entry {
@@ -66,11 +67,11 @@ struct Entry {
     version: Option<u64>,
     /// A write of this process may have come later.
     unsure: bool,
-    files: Vec<access::File>,
+    files: Box<[Arc<access::File>]>,
 }
 
-/// The rollouts that name something.
-struct Index<K>(HashMap<K, BTreeSet<Place>>);
+/// The rollouts that name something: nearly always one.
+struct Index<K>(HashMap<K, Vec<Arc<Place>>>);
 
 impl<K> Default for Index<K> {
     fn default() -> Self {
@@ -79,20 +80,28 @@ impl<K> Default for Index<K> {
 }
 
 impl<K: Hash + Eq> Index<K> {
-    fn add(&mut self, key: K, of: &Place) {
-        self.0.entry(key).or_default().insert(of.clone());
+    fn add(&mut self, key: K, of: &Arc<Place>) {
+        let places = self.0.entry(key).or_default();
+        if !places.contains(of) {
+            places.reserve_exact(1);
+            places.push(of.clone());
+        }
     }
 
     fn remove(&mut self, key: &K, of: &Place) {
         if let Some(places) = self.0.get_mut(key) {
-            places.remove(of);
+            places.retain(|place| **place != *of);
             if places.is_empty() {
                 self.0.remove(key);
             }
         }
     }
 
-    fn get(&self, key: &K) -> impl Iterator<Item = &Place> {
+    fn get<Q>(&self, key: &Q) -> impl Iterator<Item = &Arc<Place>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq,
+    {
         self.0.get(key).into_iter().flatten()
     }
 }
@@ -174,14 +183,13 @@ impl Rollouts {
         let named = (namespace.unwrap_or_default().to_owned(), name.to_owned());
         let kept = self.read();
         let of = index(&kept).get(&named);
-        of.map(|(namespace, name)| ObjectRef::new(name).within(namespace))
-            .collect()
+        of.map(|place| ObjectRef::new(&place.1).within(&place.0)).collect()
     }
 
     /// All that have a file of their arms in common with this one, which is among them once it is known.
     pub(super) fn beside(&self, files: &[access::File]) -> Vec<Arc<CanaryRollout>> {
         let kept = self.read();
-        let places: HashSet<&Place> = files.iter().flat_map(|file| kept.by_file.get(file)).collect();
+        let places: HashSet<&Arc<Place>> = files.iter().flat_map(|file| kept.by_file.get(file)).collect();
         let entries = places.into_iter().filter_map(|place| kept.all.get(place));
         entries.map(|entry| entry.rollout.clone()).collect()
     }
@@ -195,10 +203,10 @@ impl Rollouts {
             Some(Event::InitDone) => {
                 let listed = objects.state();
                 let there: HashSet<Place> = listed.iter().map(|rollout| place(rollout)).collect();
-                let gone: Vec<Place> = kept
+                let gone: Vec<Arc<Place>> = kept
                     .all
                     .keys()
-                    .filter(|place| !there.contains(*place))
+                    .filter(|place| !there.contains(&***place))
                     .cloned()
                     .collect();
                 for place in gone {
@@ -244,32 +252,33 @@ impl Kept {
         let unsure = known.is_some_and(|known| known.unsure);
         // Most that is told is a status: what a rollout names stays.
         let same = known.is_some_and(|known| known.rollout.spec == rollout.spec);
-        let files = if same {
-            known.map(|known| known.files.clone()).unwrap_or_default()
-        } else {
-            self.remove(&place);
-            self.name(&rollout, &place)
+        if same {
+            if let Some(known) = self.all.get_mut(&place) {
+                (known.rollout, known.version) = (rollout, version);
+            }
+            return;
+        }
+        self.remove(&place);
+        let place = Arc::new(place);
+        let files = self.name(&rollout, &place);
+        let entry = Entry {
+            rollout,
+            version,
+            unsure,
+            files,
         };
-        self.all.insert(
-            place,
-            Entry {
-                rollout,
-                version,
-                unsure,
-                files,
-            },
-        );
+        self.all.insert(place, entry);
     }
 
     /// Adds what the rollout names to the indices.
-    fn name(&mut self, rollout: &CanaryRollout, of: &Place) -> Vec<access::File> {
+    fn name(&mut self, rollout: &CanaryRollout, of: &Arc<Place>) -> Box<[Arc<access::File>]> {
         for deployment in deployments(rollout) {
             self.by_deployment.add((of.0.clone(), deployment.clone()), of);
         }
         self.by_route.add((of.0.clone(), route_name(rollout).to_owned()), of);
         // One that makes no sense has no subtree that it could keep from others.
         let files = parse(&rollout.spec).map(|parsed| access::files_of(&rollout.spec.git, &parsed.layout));
-        let files = files.unwrap_or_default();
+        let files: Box<[_]> = files.unwrap_or_default().into_iter().map(Arc::new).collect();
         for file in &files {
             self.by_file.add(file.clone(), of);
         }

@@ -8,4 +8,5 @@ pub mod health;
 pub mod lease;
 pub mod order;
 pub mod shards;
+pub mod shelves;
 pub mod telemetry;
