@@ -4,6 +4,7 @@ mod argocd;
 mod charts;
 mod cluster;
 mod control;
+mod kubectl;
 mod mesh;
 pub(crate) mod networks;
 mod pods;
@@ -38,6 +39,8 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("lab_probes_are_obeyed", pods::obeys_probes),
         Story::new("lab_probes_of_every_kind_are_asked", pods::asks_every_way),
         Story::new("lab_a_job_comes_to_its_end", pods::ends),
+        Story::new("lab_kubectl_reads_the_logs_of_a_pods_runs", kubectl::reads_logs),
+        Story::new("lab_kubectl_forwards_ports_to_pods", kubectl::forwards_ports),
         Story::new(
             "lab_only_the_right_token_reaches_the_repository",
             repositories::asks_for_a_token,

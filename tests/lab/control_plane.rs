@@ -3,6 +3,7 @@
 
 mod access;
 mod crds;
+mod kubelets;
 
 use std::{
     fs,
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 use self::access::Access;
+pub use self::kubelets::KubeletCertificates;
 use crate::{
     audit::AuditLog,
     net::Net,
@@ -82,6 +84,7 @@ const READY: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct ControlPlane {
     access: Access,
+    kubelets: Option<KubeletCertificates>,
     audit_log: Option<AuditLog>,
     /// In the order in which they are stopped.
     processes: Vec<Child>,
@@ -125,11 +128,13 @@ impl ControlPlane {
         let etcd = start_etcd(tools, net, &dir, &logs, etcd_port).await?;
         connects(&etcd, net, etcd_port).await?;
 
+        let kubelets = KubeletCertificates::make(&dir.join("kubelets"), net.infra())?;
         let audit_log = logs.join("audit.log");
         let server = ApiServer {
             port: net.free_port()?,
             etcd_port,
             dir: &dir,
+            kubelets: &kubelets,
             audit_log: &audit_log,
             audit_policy,
         };
@@ -140,6 +145,7 @@ impl ControlPlane {
         ready(&apiserver, &access).await?;
         Ok(Self {
             access,
+            kubelets: Some(kubelets),
             audit_log: Some(AuditLog::new(audit_log)),
             processes: vec![apiserver, etcd],
         })
@@ -153,6 +159,7 @@ impl ControlPlane {
         crds::install(&access.client(), &tools.gateway_crds, more_crds).await?;
         Ok(Self {
             access,
+            kubelets: None,
             audit_log: None,
             processes: Vec::new(),
         })
@@ -187,6 +194,11 @@ impl ControlPlane {
         server: &str,
     ) -> anyhow::Result<PathBuf> {
         self.access.service_account(namespace, name, server).await
+    }
+
+    /// By which the API server and the endpoint of a kubelet know each other. None when the cluster is not the lab's.
+    pub fn kubelet_certificates(&self) -> Option<&KubeletCertificates> {
+        self.kubelets.as_ref()
     }
 
     /// The API server's audit log, one JSON event a line: every write to routes, splits, rollouts, Deployments, HPAs and
@@ -233,6 +245,7 @@ struct ApiServer<'a> {
     port: u16,
     etcd_port: u16,
     dir: &'a Path,
+    kubelets: &'a KubeletCertificates,
     audit_log: &'a Path,
     audit_policy: &'a str,
 }
@@ -269,6 +282,13 @@ impl ApiServer<'_> {
             .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/12"])
             // Some clusters ask who may make an object that keeps its owner from going; here too, so that it is found missing.
             .arg("--enable-admission-plugins=OwnerReferencesPermissionEnforcement")
+            .args([
+                flag("kubelet-certificate-authority", &self.kubelets.authority),
+                flag("kubelet-client-certificate", &self.kubelets.client.0),
+                flag("kubelet-client-key", &self.kubelets.client.1),
+            ])
+            // Nodes' names are in no DNS.
+            .arg("--kubelet-preferred-address-types=InternalIP")
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .args([
                 flag("service-account-signing-key-file", &key),

@@ -2,8 +2,10 @@
 //! address. It must not know what the pods are for; meshes and scrapers learn of them through [`sidecar::Sidecar`].
 
 mod container;
+pub mod endpoint;
 mod env;
 pub mod images;
+pub mod logs;
 mod node;
 mod pod;
 mod probe;
@@ -34,6 +36,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tracing::{debug, warn};
 
 use self::{
+    endpoint::Endpoint,
     images::Images,
     pod::{Order, Worker},
     sidecar::{PodInfo, Sidecar},
@@ -51,12 +54,14 @@ pub struct Options {
     pub net: Net,
     /// What an image reference stands for.
     pub images: Images,
-    /// The lab's folder: logs go to `logs/pods`, working folders to `pods`.
+    /// The lab's folder: logs go to `logs/pods`, as [`logs::files`] finds them, working folders to `pods`.
     pub dir: PathBuf,
     /// Those who want to know of meshed pods from the beginning.
     pub sidecars: Vec<Arc<dyn Sidecar>>,
     /// Gives pods networks of their own; none: all are in the lab's.
     pub namespaces: Option<Arc<Namespaces>>,
+    /// Answers the API server; none: nobody can ask for logs, or forward a port.
+    pub endpoint: Option<endpoint::Options>,
 }
 
 impl std::fmt::Debug for Options {
@@ -68,6 +73,7 @@ impl std::fmt::Debug for Options {
             dir,
             sidecars,
             namespaces,
+            endpoint,
         } = self;
         f.debug_struct("Options")
             .field("net", net)
@@ -75,6 +81,7 @@ impl std::fmt::Debug for Options {
             .field("dir", dir)
             .field("sidecars", sidecars)
             .field("namespaces", namespaces)
+            .field("endpoint", endpoint)
             .finish_non_exhaustive()
     }
 }
@@ -92,6 +99,7 @@ struct Shared {
     options: Options,
     node: String,
     http: reqwest::Client,
+    endpoint: Option<Endpoint>,
     state: Mutex<State>,
 }
 
@@ -116,7 +124,12 @@ impl Kubelet {
     /// Registers the node and begins to run pods.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let node = format!("lab-{}", options.net.number());
-        node::register(&options.client, &node, options.net.infra())
+        let endpoint = match &options.endpoint {
+            Some(endpoint) => Some(Endpoint::start(endpoint, &options.net, &options.dir).await?),
+            None => None,
+        };
+        let port = endpoint.as_ref().map(|endpoint| endpoint.port);
+        node::register(&options.client, &node, options.net.infra(), port)
             .await
             .with_context(|| format!("registering the node {node}"))?;
         let http = reqwest::Client::builder()
@@ -133,6 +146,7 @@ impl Kubelet {
             options,
             node,
             http,
+            endpoint,
             state: Mutex::new(state),
         });
         let watch = tokio::spawn(watch(shared.clone()));
@@ -203,6 +217,9 @@ impl Kubelet {
             if timeout(STOP, &mut worker.task).await.is_err() {
                 worker.task.abort();
             }
+        }
+        if let Some(endpoint) = &self.shared.endpoint {
+            endpoint.stop().await;
         }
     }
 }

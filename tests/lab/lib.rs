@@ -175,6 +175,12 @@ impl Lab {
         let (control_plane, prometheus, git) = tokio::try_join!(cluster, metrics, git)?;
 
         let mesh = Mesh::start(control_plane.client(), net.clone(), real).await?;
+        let endpoint = control_plane
+            .kubelet_certificates()
+            .map(|certificates| kubelet::endpoint::Options {
+                program: tools.kubelet_endpoint.clone(),
+                certificates: certificates.clone(),
+            });
         let kubelet = Kubelet::start(kubelet::Options {
             client: control_plane.client(),
             net: net.clone(),
@@ -182,6 +188,7 @@ impl Lab {
             dir: dir.path().to_owned(),
             sidecars,
             namespaces,
+            endpoint,
         })
         .await?;
         kubelet.add_sidecar(mesh.clone());

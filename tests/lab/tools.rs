@@ -21,6 +21,8 @@ pub struct Tools {
     pub kube_apiserver: Role,
     /// kube-controller-manager.
     pub kube_controller_manager: Role,
+    /// What the API server asks in the place of the lab's kubelet.
+    pub kubelet_endpoint: PathBuf,
     /// The folder with the Gateway API's standard CRDs.
     pub gateway_crds: PathBuf,
     /// Prometheus.
@@ -55,6 +57,7 @@ impl Tools {
             etcd,
             kube_apiserver,
             kube_controller_manager,
+            kubelet_endpoint,
             gateway_crds,
             prometheus,
             promtool,
@@ -66,6 +69,7 @@ impl Tools {
         } = &tools;
         let roles = [etcd, kube_apiserver, kube_controller_manager];
         let files = [
+            kubelet_endpoint,
             gateway_crds,
             prometheus,
             promtool,
@@ -112,6 +116,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tools.json");
         let names = [
+            "kubelet_endpoint",
             "gateway_crds",
             "prometheus",
             "promtool",

@@ -10,6 +10,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use lab::{
     Lab,
+    kubelet::logs,
     site::{CANARY, Environment, SERVICE},
 };
 use opentelemetry_proto::tonic::{
@@ -132,14 +133,13 @@ pub(super) async fn is_found(
     reasons: &[&str],
     commit: &str,
 ) -> anyhow::Result<()> {
-    let log = environment.site.lab.dir().join("logs/pods");
+    let serin = format!("serin-{}", environment.name);
     let mut lines = Vec::new();
-    for file in fs::read_dir(&log).with_context(|| format!("reading {}", log.display()))? {
-        let file = file?.path();
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.contains(&format!("serin-{}", environment.name)) && file.is_file() {
-            lines.extend(fs::read_to_string(&file)?.lines().map(str::to_owned));
-        }
+    for file in
+        logs::files(environment.site.lab.dir(), |pod| pod.contains(&serin)).context("looking for Serin's logs")?
+    {
+        let log = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        lines.extend(log.lines().map(str::to_owned));
     }
     let lines: Vec<Value> = lines
         .iter()

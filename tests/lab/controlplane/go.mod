@@ -10,6 +10,7 @@ require (
 	go.etcd.io/etcd/api/v3 v3.6.8
 	go.etcd.io/etcd/server/v3 v3.6.8
 	k8s.io/component-base v0.36.2
+	k8s.io/cri-streaming v0.36.2
 	k8s.io/kubernetes v1.36.2
 	sigs.k8s.io/gateway-api v1.6.3
 )

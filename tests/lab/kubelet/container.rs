@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Shared,
     env::{self, Waiting},
+    logs::{self, Logs},
     probe::{Next, Place, Watch},
     sidecar::PodInfo,
 };
@@ -121,11 +122,16 @@ impl Runner {
             reports: self.reports.clone(),
         };
         let mut backoff = FIRST_BACKOFF;
+        let mut logs = Logs::new(
+            &logs::folder(&self.shared.options.dir, &self.info),
+            &self.container.name,
+        );
         loop {
-            let Some((program, child)) = self.start(&reporter, &mut backoff).await else {
+            let Some((program, child)) = self.start(&reporter, &mut backoff, &logs).await else {
                 // It never ran, or stands between two runs.
                 return reporter.update(|view| view.done = true);
             };
+            logs.begun();
             let (started, begun) = (clock::now(), Instant::now());
             reporter.update(|view| view.run = Run::Running { since: started });
             let finish = self.supervise(&reporter, &program, &child).await;
@@ -133,6 +139,7 @@ impl Runner {
             let status = self.end(&finish, &program, &child).await;
             let end = end(status, started);
             let again = !stopping && self.restarts(end.code);
+            logs.ended(again);
             reporter.update(|view| {
                 (view.started, view.ready, view.done) = (false, false, !again);
                 view.run = Run::Ended(end.clone());
@@ -160,14 +167,14 @@ impl Runner {
     }
 
     /// Starts the process as soon as it can be started; none when the pod is to stop before.
-    async fn start(&self, reporter: &Reporter, backoff: &mut Duration) -> Option<(Program, Child)> {
+    async fn start(&self, reporter: &Reporter, backoff: &mut Duration, logs: &Logs) -> Option<(Program, Child)> {
         let mut images = self.shared.options.images.changes();
         loop {
             if self.control.borrow().stop.is_some() {
                 return None;
             }
             let started = async {
-                let program = self.program().await?;
+                let program = self.program(logs).await?;
                 let child = program.spawn().await;
                 let child = child.map_err(|e| Waiting {
                     reason: "RunContainerError",
@@ -190,7 +197,7 @@ impl Runner {
     }
 
     /// The process that the image and the spec ask for.
-    async fn program(&self) -> Result<Program, Waiting> {
+    async fn program(&self, logs: &Logs) -> Result<Program, Waiting> {
         let Self {
             shared,
             pod,
@@ -225,18 +232,16 @@ impl Runner {
             None => Program::new(&image.program).args(args),
         };
         let options = &shared.options;
-        let place = format!("{}_{}", info.namespace, info.name);
-        let dir = options.dir.join("pods").join(&place);
-        std::fs::create_dir_all(&dir).map_err(Waiting::config)?;
-        let log = options
+        let dir = options
             .dir
-            .join("logs/pods")
-            .join(format!("{place}_{}.log", container.name));
+            .join("pods")
+            .join(format!("{}_{}", info.namespace, info.name));
+        std::fs::create_dir_all(&dir).map_err(Waiting::config)?;
         let program = program
             .in_network(info.network.clone())
             .clean_env()
             .dir(dir)
-            .log(log)
+            .log(logs.file())
             .urgent();
         let program = program.env("HOSTNAME", &info.name);
         let baked = image.env.iter().map(|(name, value)| (name.clone(), value.clone()));

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::clock;
 
-/// Creates the node, ready, with room for everything.
-pub(super) async fn register(client: &Client, name: &str, address: Ipv4Addr) -> kube::Result<()> {
+/// Creates the node, ready, with room for everything. On the port the API server asks for what is not in the objects; without one it
+/// finds nobody there.
+pub(super) async fn register(client: &Client, name: &str, address: Ipv4Addr, port: Option<u16>) -> kube::Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     let params = PatchParams::apply("lab-kubelet").force();
     let node = json!({
@@ -37,6 +38,7 @@ pub(super) async fn register(client: &Client, name: &str, address: Ipv4Addr) -> 
         "metadata": {"name": name},
         "status": {
             "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port.unwrap_or_default()}},
             "capacity": room,
             "allocatable": room,
             "conditions": [{

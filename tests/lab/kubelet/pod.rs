@@ -74,6 +74,10 @@ impl Worker {
 
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         self.connect().await;
+        let options = &self.shared.options;
+        // Its logs can be read for as long as its object is there.
+        let endpoint = self.shared.endpoint.as_ref();
+        let _told = endpoint.map(|endpoint| endpoint.tell(&options.dir, &self.info));
         self.shared.pod_started(&self.info);
         // Tells the sidecars also when this task is aborted.
         let mut stopped = Some(Stopped(self.shared.clone(), self.info.clone()));

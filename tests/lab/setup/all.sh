@@ -17,6 +17,7 @@ controlplane=
 if [ -z "$assets" ] || [ ! -x "$assets/kube-controller-manager" ]; then
   controlplane=$("$here/controlplane.sh")
 fi
+endpoint=$("$here/kubelet-endpoint.sh")
 crds=$("$here/gateway-crds.sh")
 prometheus=$("$here/prometheus.sh")
 tools=$("$here/helm-kubectl.sh")
@@ -50,6 +51,7 @@ cat >"$new" <<JSON
   "kube_apiserver": $(role kube-apiserver),
   "kube_controller_manager": $(role kube-controller-manager),
   "etcd": $(role etcd),
+  "kubelet_endpoint": $(json "$endpoint"),
   "gateway_crds": $(json "$crds"),
   "prometheus": $(json "$(line 1 "$prometheus")"),
   "promtool": $(json "$(line 2 "$prometheus")"),
