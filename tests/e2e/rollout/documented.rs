@@ -2,6 +2,7 @@
 //! gone: each command that stands there is given, and does what is said of it.
 
 mod commands;
+mod pods;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +34,8 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
     let environment = environment(&lab, "documented", json!({ "rollout": { "plan": plan } })).await?;
     let shell = Shell::open(&environment, BY_HAND).await?;
     at_rest(&shell).await?;
+    pods::are_reached(&shell).await?;
+    pods::tell_of_the_life_before(&shell, &environment).await?;
     environment.commit("1.1.0", None).await?;
     let wait = "serin wait user-service -n user-service-prod --for=finished --timeout 1h";
     let (told, ()) = tokio::try_join!(shell.give(wait, 0), good(&shell, &environment))?;
@@ -192,6 +195,10 @@ async fn one_search_finds_it(shell: &Shell<'_>) -> anyhow::Result<()> {
     let events = "kubectl get events -n user-service-prod -o jsonpath=\"{range .items[?(@.metadata.annotations.serin\\.dev/trial=='$trial')]}{.reason}: {.message}{'\\n'}{end}\"";
     let told = shell.give(events, 0).await?;
     ensure!(told.contains("RollingBack: 1.1.1 is rolled back: "), "{told}");
+    let told = shell
+        .give("kubectl logs -n serin-system deployment/serin | grep \"$trial\"", 0)
+        .await?;
+    ensure!(told.contains("weight set"), "{told}");
     shell
         .sh("git fetch --quiet origin main && git update-ref HEAD FETCH_HEAD")
         .await?;

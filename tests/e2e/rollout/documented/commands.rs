@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use lab::{
     binary,
-    process::Program,
+    process::{Program, tail},
     site::{CLUSTER, CONFIG, Environment},
 };
 use tempfile::TempDir;
@@ -26,33 +26,11 @@ const DOCUMENTS: [(&str, &str); 2] = [
     ),
 ];
 
-const NO_LOGS: &str = "the lab's kubelet serves no logs; the story of the rollback looks for the id in the files";
-const NO_PORTS: &str = "the lab's kubelet forwards no ports; the browser's story asks the port itself";
 const NO_ARGOCD: &str = "the lab's Argo CD is a stand-in, without its command line";
 const NO_LINKERD: &str = "the lab's mesh is a stand-in, without Linkerd's command line";
 
 /// All that is not run, as the documents write it, and why.
-const NOT_RUN: [(&str, &str); 19] = [
-    (
-        "kubectl logs -n serin-system deployment/serin | grep \"$trial\"",
-        NO_LOGS,
-    ),
-    (
-        "kubectl logs deployment/serin -n serin-system | grep user-service",
-        NO_LOGS,
-    ),
-    ("kubectl logs -f deployment/user-service -n user-service-prod", NO_LOGS),
-    (
-        "kubectl logs POD -n user-service-prod -c user-service --previous",
-        NO_LOGS,
-    ),
-    ("kubectl port-forward -n serin-system deployment/serin 8080", NO_PORTS),
-    ("kubectl port-forward POD 8080:8080", NO_PORTS),
-    (
-        "kubectl port-forward svc/user-service 8080:80 -n user-service-prod",
-        NO_PORTS,
-    ),
-    ("curl localhost:8080/health && curl localhost:8080/metrics", NO_PORTS),
+const NOT_RUN: [(&str, &str); 11] = [
     ("argocd app terminate-op", NO_ARGOCD),
     ("argocd app sync", NO_ARGOCD),
     ("argocd app get user-service-staging --refresh", NO_ARGOCD),
@@ -73,9 +51,12 @@ const NOT_RUN: [(&str, &str); 19] = [
 ];
 
 /// What the programs of the documents are.
-const PROGRAMS: [&str; 6] = ["serin", "kubectl", "argocd", "flux", "git", "ssh-keyscan"];
-/// A command that goes on by itself is ended after so many seconds.
-const WATCHED: &str = "timeout 4 serin status";
+const PROGRAMS: [&str; 7] = ["serin", "kubectl", "curl", "argocd", "flux", "git", "ssh-keyscan"];
+/// A command that goes on by itself, by what tells that it does, is ended after some seconds.
+const WATCHED: [(&str, &str, &str); 2] = [
+    (" -w", "serin status", "timeout 4 serin status"),
+    (" -f ", "kubectl logs", "timeout 4 kubectl logs"),
+];
 /// What `timeout` ends with then.
 pub(super) const ENDED: i32 = 124;
 const LONGEST: Duration = Duration::from_mins(7);
@@ -86,7 +67,7 @@ pub(super) struct Shell<'a> {
     /// The revision that stands in the place of the documents'.
     pub(super) revision: String,
     /// One of stable's, in the place of the documents' POD.
-    pod: String,
+    pub(super) pod: String,
     folder: TempDir,
     /// Each command as it is run here: where it stands, and what has to go before it.
     commands: BTreeMap<String, (String, String)>,
@@ -132,15 +113,7 @@ impl<'a> Shell<'a> {
 
     /// Gives a command that stands in a document, and returns what it says, once it ended with this code.
     pub(super) async fn give(&self, command: &str, code: i32) -> anyhow::Result<String> {
-        let here = self.here(command);
-        let (place, before) = self
-            .commands
-            .get(&here)
-            .with_context(|| format!("no document has the command {command} ({here}) any more"))?;
-        let mut run = format!("{before}{here}");
-        if run.contains(" -w") {
-            run = run.replace("serin status", WATCHED);
-        }
+        let (place, run) = self.found(command)?;
         let output = self.program(&run).output(LONGEST).await?;
         ensure!(
             output.status.code() == Some(code),
@@ -149,11 +122,50 @@ impl<'a> Shell<'a> {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        self.given
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .insert(here);
+        self.was_given(command);
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Gives a command that stands in a document and goes on by itself; it ends when what is done beside it is.
+    pub(super) async fn give_beside(
+        &self,
+        command: &str,
+        beside: impl AsyncFnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (place, run) = self.found(command)?;
+        let log = self.folder.path().join("beside.log");
+        let going = self.program(&run).log(&log).spawn().await?;
+        let done = beside().await;
+        let ended = going.exited();
+        going.kill().await;
+        done.with_context(|| format!("beside {place}, which said: {}", tail(&log, 10)))?;
+        ensure!(ended.is_none(), "{place}: `{run}` did not go on: {ended:?}");
+        self.was_given(command);
+        Ok(())
+    }
+
+    /// Where a command stands, and how it is given here.
+    fn found(&self, command: &str) -> anyhow::Result<(&str, String)> {
+        let here = self.here(command);
+        let (place, before) = self
+            .commands
+            .get(&here)
+            .with_context(|| format!("no document has the command {command} ({here}) any more"))?;
+        let run = WATCHED
+            .iter()
+            .fold(format!("{before}{here}"), |run, (sign, goes_on, ends)| {
+                if run.contains(sign) {
+                    run.replace(goes_on, ends)
+                } else {
+                    run
+                }
+            });
+        Ok((place, run))
+    }
+
+    fn was_given(&self, command: &str) {
+        let mut given = self.given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        given.insert(self.here(command));
     }
 
     /// What no document says, for what is around its commands.
@@ -217,7 +229,7 @@ impl<'a> Shell<'a> {
     }
 
     /// A command as it is given here. What stands in a sentence may lack what follows from it.
-    fn here(&self, command: &str) -> String {
+    pub(super) fn here(&self, command: &str) -> String {
         let mut command = command
             .replace('…', "")
             .replace("[ROLLOUT] -n NAMESPACE", "NAME")
@@ -238,12 +250,18 @@ impl<'a> Shell<'a> {
         let environment = self.environment;
         let (namespace, url) = (environment.namespace(), environment.site.lab.git.url(CONFIG));
         let manuals = self.folder.path().join("manuals").display().to_string();
+        let serin = environment.serin.as_ref().map_or("serin", |serin| serin.release());
+        // What listens on the machine's own address would be in the way of all other labs.
+        let address = environment.site.lab.net.infra().to_string();
         [
             ("NAME", "user-service -n user-service-prod"),
             ("FOLDER", manuals.as_str()),
             ("POD", &self.pod),
             ("user-service-prod", &namespace),
             ("serin-system", &namespace),
+            ("deployment/serin", &format!("deployment/{serin}")),
+            ("port-forward", &format!("port-forward --address {address}")),
+            ("localhost", &address),
             ("https://git.example.com/platform/config.git", &url),
             ("deploy/environments/prod", &environment.folder()),
             ("--cluster prod", &format!("--cluster {CLUSTER}")),
