@@ -2,8 +2,10 @@
 //!
 //! In WAL mode readers and one writer do not wait for each other, in this process or in another one. So there are a few
 //! connections to read and one to write: writers of this process queue here, in the order in which they came, and only
-//! those of other processes meet at the file's lock, for which SQLite waits (`BUSY`).
+//! those of other processes meet at the file's lock, for which SQLite waits (`BUSY`). A user is looked up without any of them
+//! where that is possible (`glance`).
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,12 +15,16 @@ use sqlx::{ConnectOptions as _, Error};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::error::{Tries, is_unavailable};
+use super::glance::{Glances, Unclear};
 use super::url::SqliteFile;
+use super::{User, UserId};
 
 /// How long a writer waits for those of other processes.
 const BUSY: Duration = Duration::from_secs(2);
 /// The most connections that are of use: reads take microseconds.
 const READERS: u32 = 4;
+/// Kibibytes for each connection; the rest is the system's page cache.
+const CACHE: u32 = 1024;
 
 /// The connections. Clones share them.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ pub(crate) struct Lanes(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// First, as fields are dropped in this order: those who only read can't tidy up as the last one does that closes the file.
+    glances: Glances,
     options: SqliteConnectOptions,
     writer: Mutex<Held>,
     /// None in memory, where a second connection would be a second database.
@@ -61,8 +69,8 @@ impl Lane<'_> {
 
 impl Lanes {
     pub(super) async fn open(file: &SqliteFile, connections: u32) -> Result<Self, Error> {
-        let (options, readers) = match file {
-            SqliteFile::Memory => (SqliteConnectOptions::new().in_memory(true), 0),
+        let (options, readers, path) = match file {
+            SqliteFile::Memory => (SqliteConnectOptions::new().in_memory(true), 0, Path::new("")),
             SqliteFile::Path(path) => {
                 let options = SqliteConnectOptions::new()
                     .filename(path)
@@ -70,9 +78,9 @@ impl Lanes {
                     .journal_mode(SqliteJournalMode::Wal)
                     // A crash of this process loses nothing; one of the machine may lose the last moments, never consistency.
                     .synchronous(SqliteSynchronous::Normal)
-                    // Kibibytes for each connection; the rest is the system's page cache.
-                    .pragma("cache_size", "-1024");
-                (options, connections.clamp(1, READERS))
+                    // Negative numbers are kibibytes.
+                    .pragma("cache_size", format!("-{CACHE}"));
+                (options, connections.clamp(1, READERS), path.as_path())
             }
         };
         let options = options.busy_timeout(BUSY).disable_statement_logging();
@@ -81,12 +89,38 @@ impl Lanes {
         for _ in 0..readers {
             lanes.push(Mutex::new(connect(&options).await?));
         }
-        Ok(Self(Arc::new(Shared {
+        let lanes = Self(Arc::new(Shared {
+            glances: Glances::closed(path, lanes.len(), CACHE),
             options,
             writer,
             readers: lanes,
             next: AtomicUsize::new(0),
-        })))
+        }));
+        lanes.mend().await;
+        Ok(lanes)
+    }
+
+    /// The user with this id, if there is one and that can be told without a lane.
+    pub(super) fn glance(&self, id: UserId) -> Result<Option<User>, Unclear> {
+        self.0.glances.user(id)
+    }
+
+    /// As if each of their connections had failed.
+    #[cfg(test)]
+    pub(super) fn close_glances(&self) {
+        self.0.glances.close();
+    }
+
+    /// Makes glances possible again after an error.
+    pub(super) async fn mend(&self) {
+        if self.0.glances.are_open() {
+            return;
+        }
+        let shared = Arc::clone(&self.0);
+        // Until the next time, lanes do what glances can't.
+        if let Err(error) = tokio::task::spawn_blocking(move || shared.glances.mend()).await {
+            tracing::debug!(%error, "opening the file to look users up");
+        }
     }
 
     /// The connection to write with.

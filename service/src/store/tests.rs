@@ -1,5 +1,6 @@
 //! What a store promises, on each database.
 
+mod glances;
 mod released;
 mod shared;
 
