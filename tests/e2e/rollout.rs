@@ -9,6 +9,7 @@ mod dashboards;
 mod delivered;
 mod documented;
 mod ends;
+mod exit_codes;
 mod faults;
 mod frozen;
 mod hooks;
@@ -194,6 +195,7 @@ pub(crate) fn stories() -> Vec<Story> {
             "an_incident_is_replayed_from_prometheus_and_from_its_recording",
             replayed::incident_story,
         ),
+        Story::new("the_program_ends_with_each_code_of_its_document", exit_codes::story),
         Story::new(
             "a_spec_that_makes_no_sense_is_said_touches_nothing_and_pauses_what_runs",
             refused::specs,
