@@ -34,8 +34,9 @@ pub struct HookSpec {
     /// A Job in the rollout's namespace, where the controller's configuration allows Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobHookSpec>,
-    /// The longest wait for its answer, up to 24h: no gate waits for ever.
+    /// The longest wait for its answer, up to 24h: no gate waits for ever. 10m when absent.
     #[serde(default = "ten_minutes")]
+    #[schemars(transform = super::without_default)]
     #[x_kube(validation = ("duration(self) > duration('0s') && duration(self) <= duration('24h')", "it must be a duration such as 10m, and at most 24h"))]
     pub timeout: String,
     /// `http`: how often it is asked again after an error that may pass (no connection, 429, 5xx); until the timeout when absent.
@@ -43,8 +44,10 @@ pub struct HookSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub retries: Option<i32>,
-    /// What happens when the answer is no, or does not come in time. Nothing at `AfterPromotion` and `OnRollback`.
+    /// What happens when the answer is no, or does not come in time; `RollBack` when absent. Nothing at `AfterPromotion` and
+    /// `OnRollback`.
     #[serde(default)]
+    #[schemars(transform = super::without_default)]
     pub on_failure: OnHookFailureSpec,
 }
 

@@ -48,3 +48,46 @@ pub const TRIAL_ANNOTATION: &str = "serin.dev/trial";
 pub const FINALIZER: &str = "serin.dev/traffic";
 /// The field manager of everything that Serin writes.
 pub const FIELD_MANAGER: &str = "serin";
+
+/// For fields of a list's items: the API server would write their defaults into lists that stand in Git as a whole, and who
+/// compares the two, as Argo CD does, would find them different for ever. What is absent means the same.
+fn without_default(schema: &mut schemars::Schema) {
+    schema.remove("default");
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt as _;
+    use serde_json::Value;
+
+    use super::CanaryRollout;
+
+    /// Where fields of lists' items have defaults.
+    fn defaults(schema: &Value, path: &str, in_a_list: bool, found: &mut Vec<String>) {
+        if in_a_list && schema.get("default").is_some() {
+            found.push(path.to_owned());
+        }
+        if let Some(items) = schema.get("items") {
+            defaults(items, &format!("{path}[]"), true, found);
+        }
+        for (name, field) in schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            defaults(field, &format!("{path}.{name}"), in_a_list, found);
+        }
+    }
+
+    #[test]
+    fn the_api_server_adds_nothing_to_what_stands_in_a_list() {
+        let definition = serde_json::to_value(CanaryRollout::crd()).unwrap();
+        let spec = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec");
+        let mut found = Vec::new();
+        defaults(spec.unwrap(), "spec", false, &mut found);
+        assert!(found.is_empty(), "{found:?}");
+        defaults(spec.unwrap(), "spec", true, &mut found);
+        assert!(found.contains(&"spec.plan.steps".to_owned()), "the test would see one");
+    }
+}

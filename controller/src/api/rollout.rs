@@ -205,8 +205,9 @@ pub struct StepSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) > duration('0s')", "it must be a duration such as 30m"))]
     pub at_most: Option<String>,
-    /// Whether a person must approve before the next step.
+    /// Whether a person must approve before the next step; `None` when absent.
     #[serde(default)]
+    #[schemars(transform = super::without_default)]
     pub approval: ApprovalSpec,
     /// The step's own policy; the plan's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
