@@ -25,6 +25,10 @@ test-images: tools ## As `make test` does, but with the programs of a release, w
 test-linkerd: tools build ## The end-to-end stories over real proxies: LINKERD_PROXY=/path/to/linkerd2-proxy, as root. Without it over the stand-in.
 	@tests/linkerd.sh
 
+.PHONY: test-argocd
+test-argocd: tools build ## The story of Serin beside the real Argo CD: ARGOCD_BIN=/path/to/argocd. Without it beside the stand-in.
+	@tests/argocd.sh
+
 .PHONY: lab
 lab: tools build ## Leave the lab running; prints how to reach it. Ctrl-C ends it.
 	@target/debug/lab up

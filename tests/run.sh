@@ -46,3 +46,4 @@ stage "end-to-end tests, and 20 rounds of chaos beside them" stories
 printf '\n==> time by stage\n'
 printf '%s\n' "${times[@]}"
 printf '%6d s  in all\n' $((SECONDS - started))
+printf '\nLeft out, as each needs a program from outside: real proxies (LINKERD_PROXY=… make test-linkerd), the real Argo CD (ARGOCD_BIN=… make test-argocd).\n'

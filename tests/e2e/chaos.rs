@@ -80,7 +80,7 @@ async fn play(lab: &Arc<Lab>, seed: u64, rounds: usize) -> anyhow::Result<()> {
         );
         strangers.extend(crew.begin(trouble).await?);
         sleep(lasts).await;
-        crew.end(trouble);
+        crew.end(trouble).await?;
         sleep(after).await;
     }
     stop.cancel();

@@ -13,6 +13,7 @@ mod exit_codes;
 mod faults;
 mod frozen;
 mod hooks;
+mod in_sync;
 mod inside;
 mod kinds;
 mod lost_pods;
@@ -83,6 +84,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "replicas_share_shards_and_one_that_dies_joins_or_counts_otherwise_costs_no_commit_and_brings_no_second",
             shards::share,
+        ),
+        Story::new(
+            "argo_cd_brings_canary_promotion_and_rollback_heals_drift_and_is_never_out_of_sync_with_what_it_applied",
+            in_sync::story,
         ),
         Story::new("promotes_and_rolls_back_over_an_http_route", kinds::http),
         Story::new(

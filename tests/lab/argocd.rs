@@ -6,7 +6,9 @@
 //! One cluster; Helm charts only; no hooks or waves. What an Application or an object says that
 //! would change what happens and is not known here is an error in the conditions, never passed over. When an Application is
 //! deleted, what it applied stays. Argo CD itself writes the live value of an ignored field back when it syncs, and so comes to
-//! own it too; the stand-in leaves it out, so a stale value is never written back here.
+//! own it too; the stand-in leaves it out, so a stale value is never written back here. And it compares by the API server's own
+//! account of what applying would change; Argo CD computes that itself, and takes for a difference what the server adds to a list.
+//! `make test-argocd` runs the real one.
 
 mod application;
 mod applicationset;
@@ -16,6 +18,7 @@ mod gate;
 mod git;
 mod health;
 mod install;
+mod installed;
 #[cfg(test)]
 mod lua;
 #[cfg(test)]
@@ -23,6 +26,8 @@ mod manifests;
 mod object;
 mod operation;
 mod project;
+mod real;
+mod record;
 mod source;
 mod spec;
 mod status;
@@ -54,8 +59,13 @@ use tokio::{
 };
 use tracing::warn;
 
-pub use self::install::{Environment, Install};
 use self::{cluster::Cluster, gate::Gate, source::Source, worker::Worker};
+pub use self::{
+    install::{Environment, Install},
+    installed::Installed,
+    real::Real,
+    record::Record,
+};
 use crate::{clock, tools::Tools};
 
 /// Who applies what is in Git.

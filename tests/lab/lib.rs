@@ -58,6 +58,8 @@ use self::{
 pub const KEEP: &str = "LAB_KEEP";
 /// The variable that names a linkerd2-proxy to run beside each meshed pod instead of the lab's own proxies.
 pub const PROXY: &str = "LINKERD_PROXY";
+/// The variable that names an Argo CD to run instead of the lab's stand-in.
+pub const ARGOCD: &str = "ARGOCD_BIN";
 /// The variable that names the kubeconfig of a cluster to use instead of the lab's own.
 pub const KUBECONFIG: &str = "LAB_KUBECONFIG";
 
@@ -76,6 +78,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// A linkerd2-proxy to use instead of the lab's own proxies. Only in a network of the lab's own: `make test-linkerd`.
     pub proxy: Option<PathBuf>,
+    /// Argo CD's program, to use instead of the lab's stand-in.
+    pub argocd: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -88,6 +92,7 @@ impl Default for Options {
             keep: env::var_os(KEEP).is_some_and(|value| value == "1"),
             kubeconfig: path(KUBECONFIG),
             proxy: path(PROXY),
+            argocd: path(ARGOCD),
         }
     }
 }
@@ -111,6 +116,8 @@ pub struct Lab {
     pub git: GitServer,
     /// The cluster.
     pub control_plane: ControlPlane,
+    /// Argo CD's program, if the stand-in is not to be used.
+    pub argocd: Option<PathBuf>,
     dir: Dir,
 }
 
@@ -126,6 +133,7 @@ impl Lab {
             keep,
             kubeconfig,
             proxy,
+            argocd,
         } = options;
         let tools = Tools::load()?;
         let net = match &proxy {
@@ -203,6 +211,7 @@ impl Lab {
             prometheus,
             git,
             control_plane,
+            argocd,
             dir,
         })
     }

@@ -18,7 +18,7 @@ pub use self::{
 };
 use crate::{
     Lab,
-    argocd::{self, ArgoCd},
+    argocd::{self, ArgoCd, Installed},
     binary,
     git_server::Repository,
     kubelet::images::Image,
@@ -42,21 +42,21 @@ pub struct Site {
     /// The config repository, seen from its server.
     pub config: Repository,
     /// Applies what is in it.
-    pub argocd: ArgoCd,
+    pub argocd: Installed,
 }
 
 impl Site {
     /// Seeds the config repository, fills the image store and starts Argo CD.
     pub async fn install(lab: Arc<Lab>) -> anyhow::Result<Arc<Self>> {
         let seed = tempfile::tempdir().context("making the seed of the config repository")?;
-        argocd::Install::new(&lab.git, CONFIG).seed(seed.path())?;
+        let install = argocd::Install::new(&lab.git, CONFIG);
+        install.seed(seed.path())?;
         let config = lab.git.create(CONFIG, seed.path()).await?;
         lab.images.add(
             "registry.example.com/user-load:latest",
             lab.client(Image::new(binary("user-load")?).env("USER_LOAD_RECORD", RECORD)),
         );
-        let options = argocd::Options::new(&lab.tools, lab.dir());
-        let argocd = ArgoCd::start(lab.control_plane.client(), options).await?;
+        let argocd = start_argocd(&lab, &install).await?;
         let site = Self { lab, config, argocd };
         site.admit_operators().await?;
         Ok(Arc::new(site))
@@ -118,6 +118,26 @@ impl Site {
             .and_then(crate::process::Output::text)
             .with_context(|| format!("rendering the chart {chart}"))
     }
+}
+
+async fn start_argocd(lab: &Lab, install: &argocd::Install) -> anyhow::Result<Installed> {
+    let Lab {
+        control_plane,
+        tools,
+        net,
+        ..
+    } = lab;
+    Ok(match &lab.argocd {
+        Some(program) => {
+            let started = argocd::Real::start(program, install, control_plane, tools, net, lab.dir()).await;
+            let started = started.with_context(|| format!("starting Argo CD, {}", program.display()))?;
+            Installed::Real(Box::new(started))
+        }
+        None => {
+            let options = argocd::Options::new(tools, lab.dir());
+            Installed::StandIn(ArgoCd::start(control_plane.client(), options).await?)
+        }
+    })
 }
 
 /// Where a pod's process runs.

@@ -193,7 +193,7 @@ impl Crew {
                 self.site()
                     .argocd
                     .pause_application(&self.environment.application())
-                    .await;
+                    .await?;
                 self.count(PAUSED);
             }
             Trouble::Push => return self.push().await.map(Some),
@@ -202,14 +202,18 @@ impl Crew {
     }
 
     /// Lets it end. Who is dead comes back by himself.
-    pub(super) fn end(&self, trouble: Trouble) {
+    pub(super) async fn end(&self, trouble: Trouble) -> anyhow::Result<()> {
         match trouble {
             Trouble::Api(_) => self.api.set(None),
             Trouble::Prometheus(_) => self.prometheus.set(None),
             Trouble::Git(_) => self.git.set(None),
-            Trouble::PauseArgoCd => self.site().argocd.resume_application(&self.environment.application()),
+            Trouble::PauseArgoCd => {
+                let application = self.environment.application();
+                self.site().argocd.resume_application(&application).await?;
+            }
             Trouble::Kill | Trouble::Crash(_) | Trouble::Freeze | Trouble::Terminate | Trouble::Push => {}
         }
+        Ok(())
     }
 
     /// Nothing is wrong any more.

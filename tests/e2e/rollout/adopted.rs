@@ -128,7 +128,7 @@ fn is_written_by_serin(environment: &Environment) -> anyhow::Result<()> {
 /// Routes that can't be adopted are refused by the field's name.
 async fn refuses(environment: &Environment) -> anyhow::Result<()> {
     let application = environment.application();
-    environment.site.argocd.pause_application(&application).await;
+    environment.site.argocd.pause_application(&application).await?;
     let mut half = manifest(&environment.namespace());
     for (pointer, value) in [
         ("/metadata/name", json!("half")),
@@ -191,11 +191,11 @@ async fn owned(environment: &Environment) -> anyhow::Result<()> {
 /// The rollout goes in the middle of a trial: the weights go back, and what the route names stays.
 async fn is_left_alone(environment: &Environment, original: &Value) -> anyhow::Result<()> {
     let application = environment.application();
-    environment.site.argocd.resume_application(&application);
+    environment.site.argocd.resume_application(&application).await?;
     environment.commit("1.1.1", None).await?;
     let shifting = |s: &serin::api::CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed >= 25);
     environment.until("1.1.1 gets traffic", ROLLBACK, shifting).await?;
-    environment.site.argocd.pause_application(&application).await;
+    environment.site.argocd.pause_application(&application).await?;
     owned(environment).await?;
     environment
         .rollouts()

@@ -41,6 +41,7 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
     let (told, ()) = tokio::try_join!(shell.give(wait, 0), good(&shell, &environment))?;
     ensure!(told.contains(r#""outcome":"promoted""#), "{told}");
     bad(&shell, &environment).await?;
+    in_argocd(&shell, &environment).await?;
     without_serin(&shell, &environment).await?;
     uninstalled(&shell, &environment).await?;
     shell.was_given_all()
@@ -210,6 +211,39 @@ async fn one_search_finds_it(shell: &Shell<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What Argo CD's own command line says of all that, where there is one.
+async fn in_argocd(shell: &Shell<'_>, environment: &Environment) -> anyhow::Result<()> {
+    if environment.site.argocd.real().is_none() {
+        return Ok(());
+    }
+    for (command, says) in [
+        ("argocd app get user-service-staging --refresh", "Synced"),
+        ("argocd app sync user-service-staging", "Succeeded"),
+    ] {
+        let told = shell.give(command, 0).await?;
+        ensure!(told.contains(says), "{command}: {told}");
+    }
+    let rollback = environment
+        .status()
+        .await?
+        .rollback
+        .and_then(|rollback| rollback.commit);
+    let rollback = rollback.context("status has no rollback commit")?;
+    let told = shell.give("argocd app history user-service-staging", 0).await?;
+    ensure!(
+        told.contains(rollback.get(..7).unwrap_or(&rollback)),
+        "{rollback}: {told}"
+    );
+    // No sync waits for anything here.
+    shell
+        .give("argocd app terminate-op user-service-staging", NO_OPERATION)
+        .await
+        .map(drop)
+}
+
+/// What Argo CD's command line ends with when its server refuses.
+const NO_OPERATION: i32 = 20;
+
 /// Break glass: the canary's traffic is taken away by hand, and its revision is rolled back.
 async fn without_serin(shell: &Shell<'_>, environment: &Environment) -> anyhow::Result<()> {
     environment.commit(BY_HAND, None).await?;
@@ -258,7 +292,7 @@ async fn uninstalled(shell: &Shell<'_>, environment: &Environment) -> anyhow::Re
         .site
         .argocd
         .pause_application(&environment.application())
-        .await;
+        .await?;
     shell.give(TRAFFIC_AWAY, 0).await?;
     shell
         .give(

@@ -272,7 +272,7 @@ pub(super) async fn is_deleted_mid_way(lab: Arc<Lab>) -> anyhow::Result<()> {
 pub(super) async fn delete(environment: &Environment) -> anyhow::Result<()> {
     // Argo CD would bring it back at once.
     let application = environment.application();
-    environment.site.argocd.pause_application(&application).await;
+    environment.site.argocd.pause_application(&application).await?;
     environment.rollouts().delete(SERVICE, &DeleteParams::default()).await?;
     eventually("the rollout is gone", Duration::from_secs(60), || async {
         let left = environment.rollouts().get_opt(SERVICE).await?;

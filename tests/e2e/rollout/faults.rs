@@ -200,7 +200,7 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.until("10 % on the canary", ROLLBACK, at(10)).await?;
     // Argo CD takes a holiday: nothing waits for it but the end.
     let application = environment.application();
-    environment.site.argocd.pause_application(&application).await;
+    environment.site.argocd.pause_application(&application).await?;
     let rolling = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("RollingBack");
     let deaths = [
         Point::BeforeWeight,
@@ -223,7 +223,7 @@ pub(super) async fn is_killed(lab: Arc<Lab>) -> anyhow::Result<()> {
     environment.until("the rollback is pushed", ROLLBACK, pushed).await?;
     traffic_away(&environment)?;
     names_what_keeps_the_commit_away(&environment).await?;
-    environment.site.argocd.resume_application(&application);
+    environment.site.argocd.resume_application(&application).await?;
     environment.until_phase("RolledBack", "1.2.0", ROLLBACK).await?;
     ensure!(
         commits(&environment, "rollback", "1.2.0").await? == 1,

@@ -60,7 +60,10 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
     frozen.keeps_out("1.2.1").await?;
     let end = frozen.shut_for(REST).await?;
     let starts = |s: &CanaryRolloutStatus| s.revision.as_ref().is_some_and(|r| r.name == "1.2.1");
-    environment.until("the canary starts by itself", SOON, starts).await?;
+    // Argo CD is not told that a window is over: it is found at the next look at Git.
+    environment
+        .until("the canary starts by itself", ROLLBACK, starts)
+        .await?;
     ensure!(clock::now() > end, "it started before the window was over");
 
     frozen.is_rolled_back_and_held("1.2.1").await?;

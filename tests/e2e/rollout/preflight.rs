@@ -168,7 +168,7 @@ pub(super) async fn lines(lab: Arc<Lab>) -> anyhow::Result<()> {
         .site
         .argocd
         .pause_application(&environment.application())
-        .await;
+        .await?;
     let ground = Ground {
         environment,
         prometheus: lab.prometheus.url().to_owned(),

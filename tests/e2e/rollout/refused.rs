@@ -43,7 +43,7 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
         .site
         .argocd
         .pause_application(&environment.application())
-        .await;
+        .await?;
     let good = environment.rollout().await?;
     let steps = |weights: &[i64]| {
         json!(
@@ -137,11 +137,11 @@ pub(super) async fn specs(lab: Arc<Lab>) -> anyhow::Result<()> {
 async fn in_the_middle(environment: &Environment, good: &CanaryRolloutSpec) -> anyhow::Result<()> {
     // Argo CD brings the revision, and would mend the spec as well.
     let application = environment.application();
-    environment.site.argocd.resume_application(&application);
+    environment.site.argocd.resume_application(&application).await?;
     environment.commit("1.1.0", None).await?;
     let shifting = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed > 0);
     environment.until("1.1.0 gets traffic", ROLLBACK, shifting).await?;
-    environment.site.argocd.pause_application(&application).await;
+    environment.site.argocd.pause_application(&application).await?;
     patch(environment, &json!({ "analysis": { "falseRollbacks": "60%" } })).await?;
     names(environment, "spec.analysis.falseRollbacks").await?;
     let waits = |s: &CanaryRolloutStatus| s.phase.as_deref() == Some("Paused");
@@ -163,9 +163,9 @@ async fn in_the_middle(environment: &Environment, good: &CanaryRolloutSpec) -> a
         .until("1.1.0 gets traffic again", ROLLBACK, shifting)
         .await?;
     environment.order("abort").await?;
-    environment.site.argocd.resume_application(&application);
+    environment.site.argocd.resume_application(&application).await?;
     environment.until_phase("RolledBack", "1.1.0", ROLLBACK).await?;
-    environment.site.argocd.pause_application(&application).await;
+    environment.site.argocd.pause_application(&application).await?;
     Ok(())
 }
 

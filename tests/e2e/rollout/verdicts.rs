@@ -270,7 +270,7 @@ pub(super) async fn waits_for_traffic(lab: Arc<Lab>) -> anyhow::Result<()> {
         .site
         .argocd
         .pause_application(&environment.application())
-        .await;
+        .await?;
     let deployments: Api<Deployment> = Api::namespaced(environment.client(), &environment.namespace());
     let none = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
     deployments.patch("user-load", &PatchParams::default(), &none).await?;
@@ -337,7 +337,7 @@ pub(super) async fn judges_by_users_metrics(lab: Arc<Lab>) -> anyhow::Result<()>
         .site
         .argocd
         .pause_application(&environment.application())
-        .await;
+        .await?;
     // Stable has two pods, and one number is meant.
     let several = metrics(&aborted, "proxy_build_info{pod=~\"{{pods}}\"}");
     patch(&environment, &json!({ "analysis": { "metrics": several } })).await?;

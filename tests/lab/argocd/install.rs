@@ -164,7 +164,7 @@ impl Install {
     }
 
     /// The namespace, the repository's Secret, and what Argo CD has to know of a CanaryRollout.
-    async fn apply_common(&self, client: &Client) -> anyhow::Result<()> {
+    pub async fn apply_common(&self, client: &Client) -> anyhow::Result<()> {
         let namespace = &self.namespace;
         put::<Namespace>(&Api::all(client.clone()), &json!({"metadata": {"name": namespace}})).await?;
         let secret = json!({
@@ -216,7 +216,8 @@ impl Install {
     }
 }
 
-async fn put<K>(api: &Api<K>, object: &Value) -> anyhow::Result<()>
+/// Applies one object of a kind that Kubernetes has.
+pub(super) async fn put<K>(api: &Api<K>, object: &Value) -> anyhow::Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {

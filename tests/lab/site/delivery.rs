@@ -130,7 +130,7 @@ impl Worker {
 
     async fn begin(&self) -> anyhow::Result<()> {
         // Whoever stands for Argo CD leaves an Application of this name alone from now on.
-        self.site.argocd.pause_application(&self.application).await;
+        self.site.argocd.pause_application(&self.application).await?;
         let sets = self.argocd("ApplicationSet");
         sets.delete(&self.application, &DeleteParams::default()).await?;
         let end = Instant::now() + super::DEADLINE;

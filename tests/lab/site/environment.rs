@@ -456,7 +456,9 @@ impl Drop for Environment {
         let (site, namespace, application) = (self.site.clone(), self.namespace(), self.application());
         let end = async move {
             // Or it would heal what is scaled here.
-            site.argocd.pause_application(&application).await;
+            if let Err(error) = site.argocd.pause_application(&application).await {
+                tracing::debug!(application, error = format!("{error:#}"), "ending an environment");
+            }
             let api: Api<Deployment> = Api::namespaced(site.lab.control_plane.client(), &namespace);
             let none = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
             for deployment in api.list(&ListParams::default()).await.into_iter().flatten() {
