@@ -24,11 +24,14 @@ use crate::{
     mesh::stub::Stub,
     net::Net,
     prometheus::PROXY_METRICS_PORT,
+    wait::eventually,
 };
 
 mod traps;
 
 const PORT: u16 = 50_051;
+/// What a proxy has to begin.
+const STARTED: Duration = Duration::from_secs(10);
 
 /// A client, two arms, and a mesh around them.
 struct World {
@@ -144,7 +147,9 @@ impl World {
     /// The samples of a pod's proxy that have all these words.
     async fn samples(&self, ip: Ipv4Addr, words: &[&str]) -> Vec<(String, String)> {
         let url = format!("http://{ip}:{PROXY_METRICS_PORT}/metrics");
-        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        // One that was just started listens a moment later.
+        let answer = eventually("the proxy answers", STARTED, async || Ok(reqwest::get(&url).await?)).await;
+        let text = answer.unwrap().text().await.unwrap();
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         samples
             .filter(|line| words.iter().all(|word| line.contains(word)))
