@@ -3,18 +3,12 @@
 # of its own, below a network that ends with this script. Without it, over the lab's stand-in. Arguments go to the stories.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tests/outside.sh
 
 stories=(cargo test --workspace --test e2e --locked -- "$@")
-if [ -z "${LINKERD_PROXY:-}" ]; then
-  echo "LINKERD_PROXY is not set, so no real proxy runs: the stories run over the lab's stand-in for it."
+if ! is_given LINKERD_PROXY "proxy" "a linkerd2-proxy"; then
   exec "${stories[@]}"
 fi
-if [ ! -f "$LINKERD_PROXY" ] || [ ! -x "$LINKERD_PROXY" ]; then
-  echo "LINKERD_PROXY=$LINKERD_PROXY is no program; set it to the path of a linkerd2-proxy, or to nothing to run over the stand-in." >&2
-  exit 1
-fi
-LINKERD_PROXY=$(readlink -f "$LINKERD_PROXY")
-export LINKERD_PROXY
 tests/lab/setup/network.sh
 # There are no registries in that network: all is built before.
 cargo test --workspace --test e2e --locked --no-run

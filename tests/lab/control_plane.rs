@@ -14,10 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::Api;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use self::access::Access;
 pub use self::kubelets::KubeletCertificates;
@@ -336,12 +333,11 @@ async fn start_controller_manager(tools: &Tools, dir: &Path, logs: &Path, kubeco
 
 /// Waits until the process listens.
 async fn connects(process: &Child, net: &Net, port: u16) -> anyhow::Result<()> {
-    let deadline = Instant::now() + READY;
-    while TcpStream::connect((net.infra(), port)).await.is_err() {
-        alive(process, deadline, "it does not listen")?;
-        sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
+    let address = format!("{}:{port}", net.infra());
+    process
+        .listens(&address, READY)
+        .await
+        .context("starting the control plane")
 }
 
 /// Waits until the API server says that it is ready.

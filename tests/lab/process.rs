@@ -5,6 +5,7 @@
 //! lives as long as the process spawns them all. A small shell stands between setpriv and the program; it drops variables
 //! whose names are no shell words.
 
+mod listening;
 mod spawner;
 
 use std::{

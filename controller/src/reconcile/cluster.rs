@@ -2,13 +2,12 @@
 //! is decided.
 //!
 //! They are kept as packed text ([`Shelves`]), without what no look reads: of thousands of rollouts few are looked at in a second, and
-//! the objects themselves would be thirty times the size.
+//! the objects themselves would be many times the size.
 //!
 //! # Caveats
 //! What is kept may be old: by milliseconds, or by a minute where a connection hangs. A look on it finds out that something is to
 //! be done; what else than taking traffic away is to be done is decided on [`Reads::Direct`].
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -26,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Error, arms, call};
+use crate::runtime::index::Index;
 use crate::runtime::shelves::Shelves;
 
 /// Written by `kubectl apply`, whole.
@@ -202,8 +202,8 @@ struct Kept {
 struct Objects {
     /// Each with the name that it is asked for with, if that is another's.
     shelves: Shelves<Option<Box<str>>>,
-    /// The names of such objects, in their order.
-    by_other: HashMap<Place, Vec<Box<str>>>,
+    /// The names of such objects.
+    by_other: Index<Place, Box<str>>,
 }
 
 impl<K> Cache<K>
@@ -309,9 +309,8 @@ impl Kept {
 impl Objects {
     /// The texts of those that are asked for with this name of another.
     fn under(&self, namespace: &str, asked: &str) -> Vec<Vec<u8>> {
-        let names = self.by_other.get(&(namespace.to_owned(), asked.to_owned()));
-        let texts = names.into_iter().flatten();
-        texts.filter_map(|name| self.shelves.text(namespace, name)).collect()
+        let names = self.by_other.get(&(namespace.to_owned(), asked.to_owned())).iter();
+        names.filter_map(|name| self.shelves.text(namespace, name)).collect()
     }
 
     fn put<K>(&mut self, object: &K, asked: Asked<K>)
@@ -334,11 +333,7 @@ impl Objects {
         }
         self.forget(&place, before.flatten());
         if let Some(other) = other {
-            let names = self.by_other.entry((place.0, other.into())).or_default();
-            if let Err(at) = names.binary_search_by(|name| (**name).cmp(&place.1)) {
-                names.reserve_exact(1);
-                names.insert(at, place.1.into());
-            }
+            self.by_other.add((place.0, other.into()), place.1.into());
         }
     }
 
@@ -349,13 +344,8 @@ impl Objects {
 
     /// It is not asked for with this name any more.
     fn forget(&mut self, (namespace, name): &Place, other: Option<Box<str>>) {
-        let Some(other) = other else { return };
-        let other = (namespace.clone(), other.into());
-        if let Some(names) = self.by_other.get_mut(&other) {
-            names.retain(|known| **known != **name);
-            if names.is_empty() {
-                self.by_other.remove(&other);
-            }
+        if let Some(other) = other {
+            self.by_other.remove(&(namespace.clone(), other.into()), name.as_str());
         }
     }
 }

@@ -29,6 +29,16 @@ fn told(cache: &Cache<ReplicaSet>, events: impl IntoIterator<Item = Event<Replic
     }
 }
 
+/// One that has listed this set of the Deployment `web`, and nothing else.
+fn with_one_set() -> Cache<ReplicaSet> {
+    let cache = cache();
+    told(
+        &cache,
+        [Event::Init, Event::InitApply(set("web-1", "web")), Event::InitDone],
+    );
+    cache
+}
+
 #[tokio::test]
 async fn the_api_server_is_asked_until_a_list_is_whole() {
     let cache = cache();
@@ -45,11 +55,7 @@ async fn the_api_server_is_asked_until_a_list_is_whole() {
 
 #[tokio::test]
 async fn keeps_what_came_and_forgets_what_went() {
-    let cache = cache();
-    told(
-        &cache,
-        [Event::Init, Event::InitApply(set("web-1", "web")), Event::InitDone],
-    );
+    let cache = with_one_set();
     told(
         &cache,
         [Event::Apply(set("web-2", "web")), Event::Apply(set("web-1", "other"))],
@@ -66,11 +72,7 @@ async fn keeps_what_came_and_forgets_what_went() {
 
 #[tokio::test]
 async fn what_belongs_to_nobody_any_more_is_asked_for_by_nobody() {
-    let cache = cache();
-    told(
-        &cache,
-        [Event::Init, Event::InitApply(set("web-1", "web")), Event::InitDone],
-    );
+    let cache = with_one_set();
     let mut orphan = set("web-1", "web");
     orphan.metadata.owner_references = None;
     told(&cache, [Event::Apply(orphan.clone())]);

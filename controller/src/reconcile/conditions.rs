@@ -135,14 +135,6 @@ pub(super) fn news<'a>(before: &[Condition], after: &'a [Condition]) -> Option<(
     change(before, after, "GitPending", pending).or_else(|| change(before, after, DELIVERY_BLOCKED, blocked))
 }
 
-/// What its weight was lowered to, as pods were lost, while it is.
-pub(super) fn lowered(phase: &Phase) -> Option<Lowered> {
-    match phase {
-        Phase::Progressing(_) | Phase::Paused(_) | Phase::Promoting(_) => phase.run()?.footing.lowered,
-        _ => None,
-    }
-}
-
 fn git(list: &mut List, git: &GitView) {
     let failed = [
         git.origin.as_ref().and_then(failure),
@@ -194,7 +186,7 @@ fn strays(phase: &Phase, observation: &Observation) -> Option<String> {
 }
 
 fn lost(phase: &Phase, Arm { ready, desired, .. }: &Arm) -> Option<String> {
-    let Lowered { to, .. } = lowered(phase)?;
+    let Lowered { to, .. } = phase.lowered()?;
     Some(format!(
         "the weight was lowered to {to}, as canary pods were lost; {ready} of {desired} are ready"
     ))

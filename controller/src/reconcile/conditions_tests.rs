@@ -1,7 +1,7 @@
 //! What conditions say, and which changes of theirs are news.
 
 use super::*;
-use crate::reconcile::fixtures::seen_of;
+use crate::reconcile::fixtures::{one_pod, seen_of};
 
 #[path = "trouble_tests.rs"]
 mod troubles;
@@ -21,16 +21,9 @@ fn conditions_of(before: &[Condition], git: GitView) -> Vec<Condition> {
 }
 
 fn conditions_with(before: &[Condition], git: GitView, delivery: Option<&(&'static str, String)>) -> Vec<Condition> {
-    let arm = Arm {
-        revision: None,
-        desired: 1,
-        ready: 1,
-        ready_any: 1,
-        settled: true,
-    };
     let observation = Observation {
         git,
-        ..seen_of(arm.clone(), arm)
+        ..seen_of(one_pod(), one_pod())
     };
     let grounds = Grounds {
         state: &State::default(),

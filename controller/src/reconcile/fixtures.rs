@@ -36,6 +36,17 @@ pub(super) fn on_trial(seconds: i64) -> State {
     }
 }
 
+/// An arm whose only pod is ready.
+pub(super) fn one_pod() -> Arm {
+    Arm {
+        revision: None,
+        desired: 1,
+        ready: 1,
+        ready_any: 1,
+        settled: true,
+    }
+}
+
 /// Two arms, and nothing else that is known.
 pub(super) fn seen_of(stable: Arm, canary: Arm) -> Observation {
     Observation {

@@ -10,9 +10,7 @@
 //! # Assumptions
 //! Versions of one resource rise, as Kubernetes says they do. One that is no number is never kept.
 
-use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures::{Stream, StreamExt as _};
@@ -30,6 +28,7 @@ use super::observe::route_name;
 use crate::api::{CanaryRollout, parse};
 use crate::board::{Board, Key as BoardKey};
 use crate::runtime::clock;
+use crate::runtime::index::Index;
 
 /// A name in a namespace.
 type Place = (String, String);
@@ -56,9 +55,9 @@ struct Kept {
     /// Whether the watch is up.
     whole: bool,
     all: HashMap<Arc<Place>, Entry>,
-    by_deployment: Index<Place>,
-    by_route: Index<Place>,
-    by_file: Index<Arc<access::File>>,
+    by_deployment: Index<Place, Arc<Place>>,
+    by_route: Index<Place, Arc<Place>>,
+    by_file: Index<Arc<access::File>, Arc<Place>>,
 }
 
 struct Entry {
@@ -68,42 +67,6 @@ struct Entry {
     /// A write of this process may have come later.
     unsure: bool,
     files: Box<[Arc<access::File>]>,
-}
-
-/// The rollouts that name something: nearly always one.
-struct Index<K>(HashMap<K, Vec<Arc<Place>>>);
-
-impl<K> Default for Index<K> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Hash + Eq> Index<K> {
-    fn add(&mut self, key: K, of: &Arc<Place>) {
-        let places = self.0.entry(key).or_default();
-        if !places.contains(of) {
-            places.reserve_exact(1);
-            places.push(of.clone());
-        }
-    }
-
-    fn remove(&mut self, key: &K, of: &Place) {
-        if let Some(places) = self.0.get_mut(key) {
-            places.retain(|place| **place != *of);
-            if places.is_empty() {
-                self.0.remove(key);
-            }
-        }
-    }
-
-    fn get<Q>(&self, key: &Q) -> impl Iterator<Item = &Arc<Place>>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq,
-    {
-        self.0.get(key).into_iter().flatten()
-    }
 }
 
 impl Rollouts {
@@ -179,10 +142,10 @@ impl Rollouts {
         self.naming(|kept| &kept.by_route, namespace, name)
     }
 
-    fn naming(&self, index: fn(&Kept) -> &Index<Place>, namespace: Option<&str>, name: &str) -> Vec<Key> {
+    fn naming(&self, index: fn(&Kept) -> &Index<Place, Arc<Place>>, namespace: Option<&str>, name: &str) -> Vec<Key> {
         let named = (namespace.unwrap_or_default().to_owned(), name.to_owned());
         let kept = self.read();
-        let of = index(&kept).get(&named);
+        let of = index(&kept).get(&named).iter();
         of.map(|place| ObjectRef::new(&place.1).within(&place.0)).collect()
     }
 
@@ -245,18 +208,17 @@ impl Rollouts {
 impl Kept {
     fn insert(&mut self, rollout: Arc<CanaryRollout>) {
         let (place, version) = (place(&rollout), version(&rollout));
-        let known = self.all.get(&place);
-        if known.is_some_and(|known| known.version > version && version.is_some()) {
-            return;
-        }
-        let unsure = known.is_some_and(|known| known.unsure);
-        // Most that is told is a status: what a rollout names stays.
-        let same = known.is_some_and(|known| known.rollout.spec == rollout.spec);
-        if same {
-            if let Some(known) = self.all.get_mut(&place) {
-                (known.rollout, known.version) = (rollout, version);
+        let mut unsure = false;
+        if let Some(known) = self.all.get_mut(&place) {
+            if known.version > version && version.is_some() {
+                return;
             }
-            return;
+            // Most that is told is a status: what a rollout names stays.
+            if known.rollout.spec == rollout.spec {
+                (known.rollout, known.version) = (rollout, version);
+                return;
+            }
+            unsure = known.unsure;
         }
         self.remove(&place);
         let place = Arc::new(place);
@@ -273,14 +235,15 @@ impl Kept {
     /// Adds what the rollout names to the indices.
     fn name(&mut self, rollout: &CanaryRollout, of: &Arc<Place>) -> Box<[Arc<access::File>]> {
         for deployment in deployments(rollout) {
-            self.by_deployment.add((of.0.clone(), deployment.clone()), of);
+            self.by_deployment.add((of.0.clone(), deployment.clone()), of.clone());
         }
-        self.by_route.add((of.0.clone(), route_name(rollout).to_owned()), of);
+        self.by_route
+            .add((of.0.clone(), route_name(rollout).to_owned()), of.clone());
         // One that makes no sense has no subtree that it could keep from others.
         let files = parse(&rollout.spec).map(|parsed| access::files_of(&rollout.spec.git, &parsed.layout));
         let files: Box<[_]> = files.unwrap_or_default().into_iter().map(Arc::new).collect();
         for file in &files {
-            self.by_file.add(file.clone(), of);
+            self.by_file.add(file.clone(), of.clone());
         }
         files
     }

@@ -79,5 +79,5 @@ fn a_rollout_is_found_by_what_it_names_now() {
     assert_eq!((of("web"), of("other")), (vec![], vec![key()]));
     rollouts.write().remove(&place_of(&key()));
     assert!(rollouts.beside(&files).is_empty() && of("other").is_empty());
-    assert!(rollouts.read().by_file.0.is_empty() && rollouts.read().by_route.0.is_empty());
+    assert!(rollouts.read().by_file.is_empty() && rollouts.read().by_route.is_empty());
 }

@@ -159,7 +159,7 @@ pub(super) fn refused(
 /// The canary's share that a phase wants: no more than the pods that are left can carry.
 fn wanted(phase: &Phase, plan: &Plan) -> Weight {
     let planned = planned(phase, plan);
-    match conditions::lowered(phase) {
+    match phase.lowered() {
         Some(lowered) => planned.min(lowered.to),
         None => planned,
     }

@@ -1,8 +1,9 @@
 use jiff::Timestamp;
 use serin_core::analysis::{CustomTick, Sent, Sides, Sight, Streams, Tick};
-use serin_core::rollout::{Arm, GitView, LiveWeight, PauseReason, Paused, Progressing, RestNote, Revision, Run};
+use serin_core::rollout::{LiveWeight, PauseReason, Paused, Progressing, RestNote, Revision, Run};
 
 use super::*;
+use crate::reconcile::fixtures::{one_pod, seen_of};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -61,31 +62,11 @@ fn tick(end: i64, requests: u64) -> Tick {
 }
 
 fn seen(ticks: Vec<Tick>) -> Observation {
-    let arm = Arm {
-        revision: None,
-        desired: 1,
-        ready: 1,
-        ready_any: 1,
-        settled: true,
-    };
     Observation {
-        stable: arm.clone(),
-        canary: arm,
-        autoscaler: None,
         weight: LiveWeight::At(5.try_into().unwrap()),
-        route_accepted: None,
-        sides: Sides::default(),
-        writer: None,
-        causes: None,
-        preflight: None,
-        pinned: None,
+        sides: Sides::Both,
         ticks,
-        sampling_problem: None,
-        baseline: None,
-        hooks: vec![],
-        git: GitView::default(),
-        command: None,
-        deleted: false,
+        ..seen_of(one_pod(), one_pod())
     }
 }
 

@@ -5,6 +5,7 @@ pub mod client;
 pub mod clock;
 pub mod crash;
 pub mod health;
+pub mod index;
 pub mod lease;
 pub mod order;
 pub mod shards;

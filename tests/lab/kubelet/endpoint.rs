@@ -7,12 +7,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep},
-};
 use tracing::warn;
 
 use super::{logs, sidecar::PodInfo};
@@ -60,27 +56,19 @@ impl Endpoint {
             client: _,
             endpoint: (certificate, key),
         } = &options.certificates;
+        let address = format!("{}:{port}", net.infra());
         let flag = |name: &str, value: &Path| format!("-{name}={}", value.display());
         let process = Program::new(&options.program)
-            .arg(format!("-address={}:{port}", net.infra()))
+            .arg(format!("-address={address}"))
             .args([flag("tls-cert", certificate), flag("tls-key", key)])
             .args([flag("client-ca", authority), flag("pods", &pods)])
             .log(lab.join("logs/kubelet-endpoint.log"))
             .spawn()
             .await?;
-        let deadline = Instant::now() + READY;
-        while TcpStream::connect((net.infra(), port)).await.is_err() {
-            if process.exited().is_some() {
-                return Err(process.obituary()).context("starting the kubelet's endpoint");
-            }
-            if Instant::now() > deadline {
-                bail!(
-                    "starting the kubelet's endpoint: it does not listen after {READY:?}; see {}",
-                    process.log_path()
-                );
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+        process
+            .listens(&address, READY)
+            .await
+            .context("starting the kubelet's endpoint")?;
         Ok(Self { port, pods, process })
     }
 

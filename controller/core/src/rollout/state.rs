@@ -582,6 +582,14 @@ impl Phase {
         }
     }
 
+    /// What the canary's weight was lowered to, as pods were lost, while it is.
+    pub fn lowered(&self) -> Option<Lowered> {
+        match self {
+            Self::Progressing(_) | Self::Paused(_) | Self::Promoting(_) => self.run()?.footing.lowered,
+            _ => None,
+        }
+    }
+
     /// How the last revision ended.
     pub fn ending(&self) -> Option<&Ending> {
         match self {

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::net::TcpStream;
 
 use super::{APPLICATIONS, REPOSITORIES, SERVER, SETS, SKIP};
 use crate::{
@@ -17,7 +16,6 @@ use crate::{
     process::{Child, Output, Program},
     project_root,
     tools::Tools,
-    wait::eventually,
 };
 
 const READY: Duration = Duration::from_mins(2);
@@ -117,24 +115,30 @@ impl<'a> Place<'a> {
             .spawn()
             .await?;
         let address = format!("{host}:{port}");
-        answers(&redis, &address).await?;
+        redis.listens(&address, READY).await?;
         Ok((redis, address))
     }
 
-    pub(super) async fn repositories(&self, cache: &str) -> anyhow::Result<(Child, String)> {
+    /// A process that others of Argo CD's ask, and its address.
+    async fn serve(&self, server: Program) -> anyhow::Result<(Child, String)> {
         let (host, port) = (self.net.infra().to_string(), self.net.free_port()?);
         let metrics = self.net.free_port()?.to_string();
-        let server = self
-            .daemon(REPOSITORIES)
-            // Over loopback without TLS, and so without an authority for its clients, which it takes from the image by itself.
-            .args(["--redis", cache, "--disable-tls", "--client-ca-path="])
+        let server = server
             .args(["--address", &host, "--port", &port.to_string()])
             .args(["--metrics-address", &host, "--metrics-port", &metrics])
             .spawn()
             .await?;
         let address = format!("{host}:{port}");
-        answers(&server, &address).await?;
+        server.listens(&address, READY).await?;
         Ok((server, address))
+    }
+
+    pub(super) async fn repositories(&self, cache: &str) -> anyhow::Result<(Child, String)> {
+        let server = self
+            .daemon(REPOSITORIES)
+            // Over loopback without TLS, and so without an authority for its clients, which it takes from the image by itself.
+            .args(["--redis", cache, "--disable-tls", "--client-ca-path="]);
+        self.serve(server).await
     }
 
     pub(super) async fn applications(
@@ -152,7 +156,9 @@ impl<'a> Place<'a> {
             .args(["--metrics-port", &metrics.to_string()])
             .spawn()
             .await?;
-        answers(&controller, &format!("{}:{metrics}", self.net.infra())).await?;
+        controller
+            .listens(&format!("{}:{metrics}", self.net.infra()), READY)
+            .await?;
         Ok(controller)
     }
 
@@ -169,7 +175,7 @@ impl<'a> Place<'a> {
             .args(["--preserved-annotations", SKIP])
             .spawn()
             .await?;
-        answers(&controller, &probe).await?;
+        controller.listens(&probe, READY).await?;
         Ok(controller)
     }
 
@@ -179,21 +185,13 @@ impl<'a> Place<'a> {
         cache: &str,
         repo_server: &str,
     ) -> anyhow::Result<(Child, String)> {
-        let (host, port) = (self.net.infra().to_string(), self.net.free_port()?);
-        let metrics = self.net.free_port()?.to_string();
         let server = self
             .daemon(SERVER)
             .env("KUBECONFIG", kubeconfig)
             .args(["--namespace", self.namespace, "--redis", cache])
             .args(["--repo-server", repo_server, "--repo-server-plaintext"])
-            .args(["--insecure", "--disable-auth"])
-            .args(["--address", &host, "--port", &port.to_string()])
-            .args(["--metrics-address", &host, "--metrics-port", &metrics])
-            .spawn()
-            .await?;
-        let address = format!("{host}:{port}");
-        answers(&server, &address).await?;
-        Ok((server, address))
+            .args(["--insecure", "--disable-auth"]);
+        self.serve(server).await
     }
 
     /// The command line, which knows where the server is.
@@ -201,19 +199,5 @@ impl<'a> Place<'a> {
         self.program("argocd")
             .env("ARGOCD_SERVER", server)
             .env("ARGOCD_OPTS", "--plaintext")
-    }
-}
-
-/// Waits until a process listens.
-async fn answers(process: &Child, address: &str) -> anyhow::Result<()> {
-    let listens = eventually("a process of Argo CD's listens", READY, async || {
-        TcpStream::connect(address)
-            .await
-            .map(drop)
-            .with_context(|| format!("connecting to {address}; see {}", process.log_path()))
-    });
-    tokio::select! {
-        listens = listens => listens,
-        _ = process.wait() => Err(process.obituary()),
     }
 }
