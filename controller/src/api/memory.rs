@@ -1,18 +1,20 @@
-//! The state machine's memory as status carries it: kept as text, as of thousands of rollouts few are looked at in a second, and the
-//! tree of values that the text stands for would be ten times its size. Must not know what is remembered.
+//! The state machine's memory as status carries it: kept as compressed text, as of thousands of rollouts few are looked at in a second,
+//! and the tree of values that the text stands for would take many times its room. Must not know what is remembered.
 //!
-//! Two memories are equal when their values are, whatever the order of their keys was: the text is always written in one way.
+//! Two memories are equal when their values are, whatever the order of their keys was: the text is always written in one way, and
+//! compressed in one way.
 
 use std::fmt;
 use std::sync::Arc;
 
+use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// What is remembered. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Memory(Arc<str>);
+pub struct Memory(Arc<[u8]>);
 
 impl Memory {
     /// Remembers this.
@@ -28,18 +30,23 @@ impl Memory {
     /// # Errors
     /// It is something else.
     pub fn read<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_str(&self.0)
+        serde_json::from_slice(&self.text()?)
     }
 
     fn of_value(mut value: Value) -> Self {
         value.sort_all_objects();
-        Self(value.to_string().into())
+        Self(compress_prepend_size(value.to_string().as_bytes()).into())
+    }
+
+    fn text(&self) -> serde_json::Result<Vec<u8>> {
+        decompress_size_prepended(&self.0).map_err(serde::ser::Error::custom)
     }
 }
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let text = self.text().map_err(|_| fmt::Error)?;
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
