@@ -42,7 +42,7 @@ use book::{Book, Joined, Key};
 const GATHER: Duration = Duration::from_millis(20);
 /// And who comes while others are asked for already waits until they are answered, but no longer than this.
 const TURN: Duration = Duration::from_millis(500);
-/// Groups that are asked for at once: each is a handful of queries, and its samples are held in memory.
+/// Groups that are asked for at once: each is a handful of queries, and its samples are held in memory. A large one counts for several.
 const AT_ONCE: usize = 3;
 
 /// The batches of one server. Cheap to clone.
@@ -55,7 +55,7 @@ struct Shared {
     room: Room,
 }
 
-/// Room for groups that are asked for at once.
+/// Room for groups that are asked for at once, in parts of which a small one takes one.
 #[derive(Debug)]
 struct Room {
     together: Semaphore,

@@ -8,10 +8,12 @@
 
 use std::time::Duration;
 
-/// An answer that is expected to be larger than this is asked for in several questions.
-const LARGEST: usize = 48 << 20;
-/// What a target is taken for of which nothing is known yet.
-const UNKNOWN: usize = 32 << 10;
+/// An answer that is expected to be larger than this is asked for in several questions. A third of it is held, in bytes: numbers take
+/// less than their text, and labels that are not read nothing.
+const LARGEST: usize = 112 << 20;
+/// What a target is taken for of which nothing is known yet: ten pods with their buckets. A first question that is too large costs
+/// more than one too many.
+const UNKNOWN: usize = 384 << 10;
 /// No more than this many in one question, however small: the question itself has a length.
 const MOST: usize = 1_500;
 /// A question that failed is asked again in so many parts.
@@ -43,6 +45,8 @@ pub(super) struct Group {
     pub(super) is_apart: bool,
     /// Whether others wait for it a moment.
     pub(super) is_pressing: bool,
+    /// How large the largest answer is expected to be.
+    pub(super) bytes: usize,
     /// The question that failed, of which this is a part.
     part_of: Option<usize>,
 }
@@ -116,18 +120,23 @@ impl Plan {
                     if bytes <= LARGEST && last.places.len() < self.limit.0 && last.is_pressing == one.is_pressing =>
                 {
                     last.places.push(place);
+                    last.bytes = bytes;
                 }
                 _ => {
                     bytes = its;
                     groups.push(Group {
                         is_pressing: one.is_pressing,
+                        bytes,
                         ..Group::of(vec![place], false)
                     });
                 }
             }
         }
         let apart = targets.iter().enumerate().filter(|(_, one)| one.is_apart);
-        groups.extend(apart.map(|(place, _)| Group::of(vec![place], true)));
+        groups.extend(apart.map(|(place, one)| Group {
+            bytes: one.bytes.unwrap_or(usual),
+            ..Group::of(vec![place], true)
+        }));
         groups
     }
 
@@ -162,6 +171,7 @@ impl Plan {
         let part = |places: &[usize]| Group {
             part_of,
             is_pressing: group.is_pressing,
+            bytes: group.bytes / parts,
             ..Group::of(places.to_vec(), false)
         };
         group.places.chunks(length).map(part).collect()
@@ -194,11 +204,18 @@ impl Plan {
 }
 
 impl Group {
+    /// How much of the room it takes in which so many small ones are asked at once: one that is as large as can be takes all of it.
+    pub(super) fn takes(&self, at_once: usize) -> usize {
+        let share = self.bytes.saturating_mul(at_once).div_ceil(LARGEST);
+        share.clamp(1, at_once)
+    }
+
     fn of(places: Vec<usize>, is_apart: bool) -> Self {
         Self {
             places,
             is_apart,
             is_pressing: false,
+            bytes: 0,
             part_of: None,
         }
     }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 const TIME: Duration = Duration::from_secs(5);
+const SMALL: Option<usize> = Some(32 << 10);
 
 fn weighed(namespace: &str, bytes: Option<usize>) -> Weighed<'_> {
     Weighed {
@@ -21,7 +22,7 @@ fn weighed(namespace: &str, bytes: Option<usize>) -> Weighed<'_> {
 /// the plan at the end.
 fn played(of: usize, bad: &BTreeSet<usize>, limit: Limit) -> (BTreeSet<usize>, usize, Plan) {
     let mut plan = Plan::new(limit);
-    let mut stack = plan.groups(&vec![weighed("prod", None); of]);
+    let mut stack = plan.groups(&vec![weighed("prod", SMALL); of]);
     let (mut answered, mut asked) = (BTreeSet::new(), 0);
     while let Some(group) = stack.pop() {
         asked += 1;
@@ -37,17 +38,17 @@ fn played(of: usize, bad: &BTreeSet<usize>, limit: Limit) -> (BTreeSet<usize>, u
 
 #[test]
 fn a_thousand_small_targets_are_one_question() {
-    let groups = Plan::new(Limit::default()).groups(&vec![weighed("prod", None); 1_000]);
+    let groups = Plan::new(Limit::default()).groups(&vec![weighed("prod", SMALL); 1_000]);
     assert_eq!(groups.len(), 1);
 }
 
 #[test]
 fn what_would_be_too_large_an_answer_is_several_by_namespace() {
-    let targets: Vec<_> = (0..90)
+    let targets: Vec<_> = (0..180)
         .map(|i| weighed(["a", "b", "c"][i % 3], Some(1 << 20)))
         .collect();
     let groups = Plan::new(Limit::default()).groups(&targets);
-    assert_eq!(groups.iter().map(|g| g.places.len()).collect::<Vec<_>>(), [48, 42]);
+    assert_eq!(groups.iter().map(|g| g.places.len()).collect::<Vec<_>>(), [112, 68]);
     let namespaces = |group: &Group| {
         group
             .places
@@ -72,8 +73,20 @@ fn what_is_pressing_is_asked_first_and_alone() {
 }
 
 #[test]
+fn a_large_question_takes_the_room_of_several() {
+    let takes = |bytes| {
+        let groups = Plan::new(Limit::default()).groups(&[weighed("a", Some(bytes))]);
+        groups[0].takes(3)
+    };
+    assert_eq!(
+        [0, LARGEST / 3, LARGEST / 2, LARGEST, 2 * LARGEST].map(takes),
+        [1, 1, 2, 3, 3]
+    );
+}
+
+#[test]
 fn an_unknown_target_is_taken_for_a_usual_one() {
-    let mut targets = vec![weighed("a", Some(16 << 20)); 3];
+    let mut targets = vec![weighed("a", Some(LARGEST / 3)); 3];
     targets.push(weighed("a", None));
     assert_eq!(Plan::new(Limit::default()).groups(&targets).len(), 2);
 }
@@ -114,7 +127,7 @@ fn where_nobody_is_there_nothing_is_asked_again() {
 #[test]
 fn questions_that_were_too_much_as_a_whole_only_become_smaller_and_grow_again_when_it_is_easy() {
     let mut plan = Plan::new(Limit::default());
-    let whole = plan.groups(&vec![weighed("prod", None); 800]).remove(0);
+    let whole = plan.groups(&vec![weighed("prod", SMALL); 800]).remove(0);
     let parts = plan.failed(&whole, Why::TooMuch);
     assert_eq!(parts.len(), PARTS);
     for part in &parts {
@@ -124,7 +137,7 @@ fn questions_that_were_too_much_as_a_whole_only_become_smaller_and_grow_again_wh
     assert_eq!(smaller, Limit(100));
     let after = |took| {
         let mut plan = Plan::new(smaller);
-        for group in plan.groups(&vec![weighed("prod", None); 800]) {
+        for group in plan.groups(&vec![weighed("prod", SMALL); 800]) {
             plan.succeeded(&group, took);
         }
         plan.limit(TIME)
@@ -140,7 +153,8 @@ fn who_was_at_fault_is_asked_for_by_itself() {
         ..weighed("a", None)
     };
     let groups = Plan::new(Limit::default()).groups(&[weighed("a", None), apart, weighed("a", None)]);
-    assert_eq!(groups, [Group::of(vec![0, 2], false), Group::of(vec![1], true)]);
+    let asked: Vec<_> = groups.iter().map(|group| (&*group.places, group.is_apart)).collect();
+    assert_eq!(asked, [(&[0, 2][..], false), (&[1], true)]);
 }
 
 proptest! {

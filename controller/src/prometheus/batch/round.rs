@@ -71,15 +71,15 @@ impl<'a> Round<'a> {
         let mut under_way: FuturesUnordered<BoxFuture<'_, Asked>> = FuturesUnordered::new();
         loop {
             // Where everything failed so far, one question at a time finds out most with least.
-            let at_once = if plan.is_in_doubt() { 1 } else { AT_ONCE };
+            let room = if plan.is_in_doubt() { 1 } else { AT_ONCE };
             let is_pressed = pressing > 0 || waiting.iter().any(|group| group.is_pressing);
             let held = is_pressed && tokio::time::Instant::now() < others_begin;
-            while let Some(next) = waiting
-                .iter()
-                .rposition(|group| (group.is_pressing || !held) && (group.is_apart || together < at_once))
-            {
+            while let Some(next) = waiting.iter().rposition(|group| {
+                let fits = together == 0 || together + takes(group) <= room;
+                (group.is_pressing || !held) && (group.is_apart || fits)
+            }) {
                 let group = waiting.remove(next);
-                together += usize::from(!group.is_apart);
+                together += if group.is_apart { 0 } else { takes(&group) };
                 pressing += usize::from(group.is_pressing);
                 under_way.push(self.ask(group).boxed());
             }
@@ -94,7 +94,7 @@ impl<'a> Round<'a> {
                 Err(_) if until < ends => continue,
                 Ok(None) | Err(_) => break,
             };
-            together -= usize::from(!group.is_apart);
+            together -= if group.is_apart { 0 } else { takes(&group) };
             pressing -= usize::from(group.is_pressing);
             match answer {
                 Ok(sorted) => {
@@ -147,8 +147,8 @@ impl<'a> Round<'a> {
         } else {
             &self.shared.room.together
         };
-        // It is never closed.
-        let _room = room.acquire().await.ok();
+        // It is never closed, and there are not more permits than fit into the number.
+        let _room = room.acquire_many(u32::try_from(takes(&group)).unwrap_or(1)).await.ok();
         let began = Instant::now();
         let answer = self.samples(&group).await;
         (group, answer, began.elapsed())
@@ -211,6 +211,10 @@ impl<'a> Round<'a> {
             }
         }
     }
+}
+
+fn takes(group: &Group) -> usize {
+    group.takes(AT_ONCE)
 }
 
 fn why(error: &SampleError) -> Why {
