@@ -42,18 +42,22 @@ pub enum Error {
     NotLeading,
 }
 
-/// One call of the API server, in time.
-pub(super) async fn call<T>(
+/// One call of the API server, in time. It is on the heap: a reconcile has room for all calls that it could come to, and a thousand of
+/// them wait for their samples at once.
+pub(super) fn call<T>(
     doing: impl Fn() -> String,
     call: impl Future<Output = kube::Result<T>>,
-) -> Result<T, Error> {
-    match tokio::time::timeout(PATIENCE, call).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(Error::Api {
-            doing: doing(),
-            source: Box::new(source),
-        }),
-        Err(_) => Err(Error::Timeout { doing: doing() }),
+) -> impl Future<Output = Result<T, Error>> {
+    let call = Box::pin(tokio::time::timeout(PATIENCE, call));
+    async move {
+        match call.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(Error::Api {
+                doing: doing(),
+                source: Box::new(source),
+            }),
+            Err(_) => Err(Error::Timeout { doing: doing() }),
+        }
     }
 }
 

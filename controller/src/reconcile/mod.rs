@@ -241,7 +241,8 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
             return Ok(Action::await_change());
         }
         let span = trace::decision(&rollout);
-        let once = once(&cx, &api, &rollout, std::mem::take(&mut given));
+        // Whoever is handed a future has room for it twice.
+        let once = Box::pin(once(&cx, &api, &rollout, std::mem::take(&mut given)));
         match measure::look(&cx.metrics, once.instrument(span)).await {
             Ok(Next::AtOnce) => {}
             Ok(Next::OnThePresent(sampled)) => {

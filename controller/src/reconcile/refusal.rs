@@ -1,5 +1,6 @@
 //! Rollouts that can't be worked on: why, and what becomes of them. It must not know how a decision is made.
 
+use futures::future::BoxFuture;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
@@ -64,8 +65,18 @@ pub(super) fn may_make_jobs(cx: &Context, parsed: &Parsed) -> Result<(), FieldEr
 }
 
 /// A rollout that cannot be worked on: said in status and in an event. What is on trial loses its traffic and pauses; nothing else
-/// is touched.
-pub(super) async fn refuse(
+/// is touched. On the heap: few looks come to it, and each has room for what it holds itself.
+pub(super) fn refuse<'a>(
+    cx: &'a Context,
+    api: &'a Api<CanaryRollout>,
+    rollout: &'a CanaryRollout,
+    why: Refusal,
+    errors: &'a [FieldError],
+) -> BoxFuture<'a, Result<Next, Error>> {
+    Box::pin(refuse_now(cx, api, rollout, why, errors))
+}
+
+async fn refuse_now(
     cx: &Context,
     api: &Api<CanaryRollout>,
     rollout: &CanaryRollout,

@@ -38,9 +38,10 @@ tokio::task_local! {
 #[derive(Debug, Clone, Copy)]
 struct First;
 
-/// Does something whose requests go first, where they are made to be marked.
-pub async fn first<T>(work: impl Future<Output = T>) -> T {
-    GOES_FIRST.scope((), work).await
+/// Does something whose requests go first, where they are made to be marked. It is on the heap, as whoever comes to it mostly waits for
+/// something else.
+pub fn first<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+    GOES_FIRST.scope((), Box::pin(work))
 }
 
 /// Marks the request, if it is made for something that goes first.

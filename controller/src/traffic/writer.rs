@@ -378,14 +378,22 @@ impl Place {
         self.call(doing, self.api.create(&params, &object)).await
     }
 
-    async fn call<T>(&self, doing: &'static str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-        match tokio::time::timeout(self.timeout, call).await {
-            Ok(answer) => answer.map_err(|error| Error::of(doing, &self.name(), error)),
-            Err(_) => Err(Error::Timeout {
-                doing,
-                object: self.name(),
-                after: self.timeout,
-            }),
+    /// On the heap: who could come to a call, and waits for something else, has no room for it.
+    fn call<T>(
+        &self,
+        doing: &'static str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        let call = Box::pin(tokio::time::timeout(self.timeout, call));
+        async move {
+            match call.await {
+                Ok(answer) => answer.map_err(|error| Error::of(doing, &self.name(), error)),
+                Err(_) => Err(Error::Timeout {
+                    doing,
+                    object: self.name(),
+                    after: self.timeout,
+                }),
+            }
         }
     }
 }
