@@ -130,14 +130,13 @@ async fn measure() -> (Value, Vec<String>) {
         }
     }
     println!("half of each one's maximum, open loop");
-    let mut latencies = Vec::new();
-    for server in &servers {
-        let half = server.per_second() / 2.0;
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            rounds.push(at_rate(&server.channels, &server.ids, half, ROUND).await);
+    let mut latencies = servers
+        .each_ref()
+        .map(|server| (server.name, server.per_second() / 2.0, Vec::new()));
+    for _ in 0..ROUNDS {
+        for (server, (_, half, rounds)) in servers.iter().zip(&mut latencies) {
+            rounds.push(at_rate(&server.channels, &server.ids, *half, ROUND).await);
         }
-        latencies.push((server.name, half, rounds));
     }
 
     println!("memory with {USERS} users and 1,000 connections");
