@@ -15,6 +15,8 @@ use crate::{ACCOUNT, fill, next_due, say, sleep_until, witness};
 
 /// All looks of a start.
 const STARTS: Duration = Duration::from_secs(300);
+/// And of the first one, which writes each status anew.
+const FIRST_START: Duration = Duration::from_secs(900);
 
 pub(crate) async fn measure(count: usize, minutes: f64) -> anyhow::Result<Cell> {
     let place = Place::make("serin-scale-", count, witness::AUDIT_POLICY).await?;
@@ -37,7 +39,7 @@ impl Measured {
         let first = Controller::start(&self.place.start).await?;
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
         let all = self.place.count as f64;
-        first.looked(all, STARTS).await?;
+        first.looked(all, FIRST_START).await?;
         self.settle(&first).await?;
         say(&format!("{:?}", first.usage()?));
         first.stop().await;
