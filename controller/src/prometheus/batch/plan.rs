@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-/// An answer that is expected to be larger than this is asked for in several questions. A third of it is held, in bytes: numbers take
+/// An answer that is expected to be larger than this is asked for in several questions. Less than half of it is held: numbers take
 /// less than their text, and labels that are not read nothing.
 const LARGEST: usize = 112 << 20;
 /// What a target is taken for of which nothing is known yet: ten pods with their buckets. A first question that is too large costs
