@@ -18,7 +18,7 @@ test: ## Formatting, lints, licences, unit, doc and end-to-end tests, with the t
 	@tests/run.sh
 
 .PHONY: test-images
-test-images: tools ## As `make test` does, but with the programs of a release, whose images have to be small. 10 minutes.
+test-images: tools ## As `make test` does, but with the programs of a release, whose images have to be small. 10 to 20 minutes.
 	@tests/images/run.sh
 
 .PHONY: test-linkerd
