@@ -39,7 +39,7 @@ impl Memory {
     }
 
     fn text(&self) -> serde_json::Result<Vec<u8>> {
-        decompress_size_prepended(&self.0).map_err(serde::ser::Error::custom)
+        decompress_size_prepended(&self.0).map_err(serde::de::Error::custom)
     }
 }
 

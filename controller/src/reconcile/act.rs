@@ -42,7 +42,7 @@ pub(super) struct Outcome {
 pub(super) async fn act(cx: &Context, about: About<'_>, world: &World, effects: &[Effect]) -> Result<Outcome, Error> {
     let mut done = Done::default();
     for effect in effects {
-        let doing = Box::pin(carry_out(cx, about, world, effect, &mut done));
+        let doing = carry_out(cx, about, world, effect, &mut done);
         doing.instrument(trace::effect(effect)).await?;
     }
     cx.desk.keep_only(&ObjectRef::from_obj(about.rollout), &done.asked);

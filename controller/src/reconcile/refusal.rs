@@ -1,8 +1,8 @@
 //! Rollouts that can't be worked on: why, and what becomes of them. It must not know how a decision is made.
 
-use futures::future::BoxFuture;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use kube::ResourceExt as _;
 use kube::api::Api;
 use kube::runtime::controller::Action;

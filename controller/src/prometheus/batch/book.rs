@@ -80,7 +80,7 @@ pub(super) enum Joined {
 /// How an ask went, for the rounds to come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
-    /// How long the texts of its largest answer were.
+    /// What it weighed.
     pub(super) bytes: usize,
     /// Whether it was answered in a small part of the time.
     pub(super) was_quick: bool,
@@ -105,7 +105,7 @@ struct Known {
     /// How often it was expected in vain, and the end of the last tick that it was expected for.
     missed: u8,
     expected: Timestamp,
-    /// The length of its largest answer, and of the window that it was for.
+    /// What it weighed, and the length of the window that it was for.
     bytes: Option<(usize, SignedDuration)>,
     is_apart: bool,
     is_pressing: bool,

@@ -37,13 +37,12 @@ use super::client::{Client, SampleError};
 use super::target::Target;
 use crate::runtime::telemetry::TRACE;
 use book::{Book, Joined, Key};
+use plan::AT_ONCE;
 
 /// Who asks a little later than the first one is taken along.
 const GATHER: Duration = Duration::from_millis(20);
 /// And who comes while others are asked for already waits until they are answered, but no longer than this.
 const TURN: Duration = Duration::from_millis(500);
-/// Groups that are asked for at once: each is a handful of queries, and its samples are held in memory. A large one counts for several.
-const AT_ONCE: usize = 3;
 
 /// The batches of one server. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -68,8 +67,8 @@ impl Default for Shared {
         Self {
             book: Mutex::default(),
             room: Room {
-                together: Semaphore::new(AT_ONCE),
-                apart: Semaphore::new(AT_ONCE),
+                together: Semaphore::new(AT_ONCE.into()),
+                apart: Semaphore::new(AT_ONCE.into()),
             },
         }
     }

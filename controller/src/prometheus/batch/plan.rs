@@ -8,9 +8,12 @@
 
 use std::time::Duration;
 
-/// An answer that is expected to be larger than this is asked for in several questions. Less than half of it is held: numbers take
-/// less than their text, and labels that are not read nothing.
-const LARGEST: usize = 112 << 20;
+/// What would take more memory than this is given up, and asked for in parts.
+pub(super) const MOST_HELD: usize = 64 << 20;
+/// Targets that are expected to weigh more than this together are asked for in several questions.
+const LARGEST: usize = MOST_HELD / 2 * 3;
+/// Groups that are asked for at once: each is a handful of queries, and its samples are held in memory. A large one counts for several.
+pub(super) const AT_ONCE: u8 = 3;
 /// What a target is taken for of which nothing is known yet: ten pods with their buckets. A first question that is too large costs
 /// more than one too many.
 const UNKNOWN: usize = 384 << 10;
@@ -28,7 +31,7 @@ const EARNED: usize = 2;
 pub(super) struct Weighed<'a> {
     /// Its namespace.
     pub(super) namespace: &'a str,
-    /// How much it is expected to add to the largest answer.
+    /// Its [`weight`], as far as it is known.
     pub(super) bytes: Option<usize>,
     /// Whether it is asked for by itself.
     pub(super) is_apart: bool,
@@ -45,8 +48,8 @@ pub(super) struct Group {
     pub(super) is_apart: bool,
     /// Whether others wait for it a moment.
     pub(super) is_pressing: bool,
-    /// How large the largest answer is expected to be.
-    pub(super) bytes: usize,
+    /// What its targets are expected to weigh.
+    bytes: usize,
     /// The question that failed, of which this is a part.
     part_of: Option<usize>,
 }
@@ -203,11 +206,17 @@ impl Plan {
     }
 }
 
+/// What a target weighs in a question: the bytes that it adds to the largest answer. Most of them are labels that are not held; where many
+/// samples are, their memory counts for more, so that a question of the [`LARGEST`] weight holds no more than [`MOST_HELD`].
+pub(super) fn weight(answer: usize, held: usize) -> usize {
+    answer.max(held.saturating_mul(3) / 2)
+}
+
 impl Group {
-    /// How much of the room it takes in which so many small ones are asked at once: one that is as large as can be takes all of it.
-    pub(super) fn takes(&self, at_once: usize) -> usize {
-        let share = self.bytes.saturating_mul(at_once).div_ceil(LARGEST);
-        share.clamp(1, at_once)
+    /// For how many of [`AT_ONCE`] it counts: one that is as large as can be for all of them.
+    pub(super) fn takes(&self) -> u8 {
+        let share = self.bytes.saturating_mul(AT_ONCE.into()).div_ceil(LARGEST);
+        u8::try_from(share).map_or(AT_ONCE, |share| share.clamp(1, AT_ONCE))
     }
 
     fn of(places: Vec<usize>, is_apart: bool) -> Self {

@@ -48,7 +48,7 @@ fn what_would_be_too_large_an_answer_is_several_by_namespace() {
         .map(|i| weighed(["a", "b", "c"][i % 3], Some(1 << 20)))
         .collect();
     let groups = Plan::new(Limit::default()).groups(&targets);
-    assert_eq!(groups.iter().map(|g| g.places.len()).collect::<Vec<_>>(), [112, 68]);
+    assert_eq!(groups.iter().map(|g| g.places.len()).collect::<Vec<_>>(), [96, 84]);
     let namespaces = |group: &Group| {
         group
             .places
@@ -76,11 +76,24 @@ fn what_is_pressing_is_asked_first_and_alone() {
 fn a_large_question_takes_the_room_of_several() {
     let takes = |bytes| {
         let groups = Plan::new(Limit::default()).groups(&[weighed("a", Some(bytes))]);
-        groups[0].takes(3)
+        groups[0].takes()
     };
     assert_eq!(
         [0, LARGEST / 3, LARGEST / 2, LARGEST, 2 * LARGEST].map(takes),
         [1, 1, 2, 3, 3]
+    );
+}
+
+#[test]
+fn a_question_of_the_largest_weight_holds_what_may_be_held() {
+    let held = 1 << 20;
+    let groups = Plan::new(Limit::default()).groups(&vec![weighed("a", Some(weight(0, held))); 1_000]);
+    let most = groups.iter().map(|group| group.places.len() * held).max();
+    assert_eq!(most, Some(MOST_HELD));
+    assert_eq!(
+        weight(3 * held, held),
+        3 * held,
+        "labels that are not held are in the answer"
     );
 }
 

@@ -9,18 +9,16 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
+use super::Shared;
 use super::book::{Ask, Key, Outcome, Size};
-use super::plan::{Group, Plan, Why};
+use super::plan::{AT_ONCE, Group, MOST_HELD, Plan, Why, weight};
 use super::question::queries;
 use super::sorting::{Sorted, Sorting};
-use super::{AT_ONCE, Shared};
 use crate::prometheus::client::{Client, SampleError, Within};
 use crate::prometheus::target::{Seen, Target};
 
 /// An answer that is longer is given up and asked for in parts: it passes through, and is not held.
 const LONGEST_ANSWER: usize = 256 << 20;
-/// As is what would take more memory than this.
-const MOST_KEPT: usize = 64 << 20;
 /// Others wait so long for what is pressing, if its answer takes so long.
 const HEAD_START: Duration = Duration::from_millis(250);
 /// A question that was answered in this part of its time is an easy one.
@@ -75,11 +73,13 @@ impl<'a> Round<'a> {
             let is_pressed = pressing > 0 || waiting.iter().any(|group| group.is_pressing);
             let held = is_pressed && tokio::time::Instant::now() < others_begin;
             while let Some(next) = waiting.iter().rposition(|group| {
-                let fits = together == 0 || together + takes(group) <= room;
+                let fits = together == 0 || together + group.takes() <= room;
                 (group.is_pressing || !held) && (group.is_apart || fits)
             }) {
                 let group = waiting.remove(next);
-                together += if group.is_apart { 0 } else { takes(&group) };
+                if !group.is_apart {
+                    together += group.takes();
+                }
                 pressing += usize::from(group.is_pressing);
                 under_way.push(self.ask(group).boxed());
             }
@@ -94,7 +94,9 @@ impl<'a> Round<'a> {
                 Err(_) if until < ends => continue,
                 Ok(None) | Err(_) => break,
             };
-            together -= if group.is_apart { 0 } else { takes(&group) };
+            if !group.is_apart {
+                together -= group.takes();
+            }
             pressing -= usize::from(group.is_pressing);
             match answer {
                 Ok(sorted) => {
@@ -147,8 +149,8 @@ impl<'a> Round<'a> {
         } else {
             &self.shared.room.together
         };
-        // It is never closed, and there are not more permits than fit into the number.
-        let _room = room.acquire_many(u32::try_from(takes(&group)).unwrap_or(1)).await.ok();
+        // It is never closed.
+        let _room = room.acquire_many(group.takes().into()).await.ok();
         let began = Instant::now();
         let answer = self.samples(&group).await;
         (group, answer, began.elapsed())
@@ -175,7 +177,7 @@ impl<'a> Round<'a> {
             let sorting = &sorting;
             self.client.each(query, self.key.end, within, move |raw| {
                 let mut sorting = sorting.lock().unwrap_or_else(PoisonError::into_inner);
-                if sorting.take(*subject, &raw) > MOST_KEPT {
+                if sorting.take(*subject, &raw) > MOST_HELD {
                     ControlFlow::Break(())
                 } else {
                     ControlFlow::Continue(())
@@ -190,13 +192,18 @@ impl<'a> Round<'a> {
     /// Counts what came for each, and tells it at once.
     async fn tell(&self, group: &Group, sorted: Vec<Sorted>, took: Duration) {
         let was_quick = took < self.client.timeout() / QUICK;
-        for (place, Sorted { seen, bytes, .. }) in group.places.iter().zip(sorted) {
+        for (place, Sorted { seen, bytes, held, .. }) in group.places.iter().zip(sorted) {
             let Some(ask) = self.asks.get(*place) else { continue };
             let outcome = counted(&ask.target, &seen, ask).map_err(Arc::new);
             self.untold().remove(place);
-            self.shared
-                .book()
-                .answer(ask, &outcome, Some(Size { bytes, was_quick }));
+            self.shared.book().answer(
+                ask,
+                &outcome,
+                Some(Size {
+                    bytes: weight(bytes, held),
+                    was_quick,
+                }),
+            );
             // Counting a thousand takes as long as an answer: others have their turn between two.
             tokio::task::yield_now().await;
         }
@@ -211,10 +218,6 @@ impl<'a> Round<'a> {
             }
         }
     }
-}
-
-fn takes(group: &Group) -> usize {
-    group.takes(AT_ONCE)
 }
 
 fn why(error: &SampleError) -> Why {

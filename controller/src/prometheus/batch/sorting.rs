@@ -76,6 +76,8 @@ pub(super) struct Sorted {
     pub(super) seen: Seen,
     /// How long the texts of its largest answer were, with its share of what was nobody's.
     pub(super) bytes: usize,
+    /// How much memory its series take.
+    pub(super) held: usize,
     by_subject: [usize; SUBJECTS],
 }
 
@@ -130,6 +132,7 @@ impl<'a> Sorting<'a> {
                 ..Seen::default()
             },
             bytes: 0,
+            held: 0,
             by_subject: [0; SUBJECTS],
         });
     }
@@ -168,7 +171,7 @@ impl<'a> Sorting<'a> {
         };
         let owners: Vec<_> = owners.iter().filter(is_its).copied().collect();
         for arm in &owners {
-            let series = self.keep(raw, |name| arms::LABELS.contains(&name));
+            let series = self.keep(arm.place, raw, |name| arms::LABELS.contains(&name));
             self.give(arm.place, Subject::Proxies, raw.bytes, |seen| match arm.side {
                 Side::Canary => seen.canary.push(series),
                 Side::Stable => seen.stable.push(series),
@@ -187,7 +190,7 @@ impl<'a> Sorting<'a> {
                 .is_some_and(|target| is_on(raw.label(m::TARGET_PORT), target))
         });
         for place in &owners {
-            let series = self.keep(raw, |name| sent::LABELS.contains(&name));
+            let series = self.keep(*place, raw, |name| sent::LABELS.contains(&name));
             self.give(*place, Subject::Requests, raw.bytes, |seen| seen.clients.push(series));
         }
         owners.len()
@@ -202,7 +205,7 @@ impl<'a> Sorting<'a> {
         });
         for backend in &owners {
             // Other exporters' series are told apart by all their labels.
-            let series = self.keep(raw, |name| !BACKEND_LABELS.contains(&name));
+            let series = self.keep(backend.place, raw, |name| !BACKEND_LABELS.contains(&name));
             let is_bad = backend.of.counter.is_bad(|name| raw.label(name));
             self.give(backend.place, Subject::Backends, raw.bytes, |seen| {
                 let Some(Own::Counts { canary, stable }) = seen.own.get_mut(backend.metric) else {
@@ -221,10 +224,14 @@ impl<'a> Sorting<'a> {
         owners.len()
     }
 
-    fn keep(&mut self, raw: &Raw<'_>, wanted: impl Fn(&str) -> bool) -> Series {
+    fn keep(&mut self, place: usize, raw: &Raw<'_>, wanted: impl Fn(&str) -> bool) -> Series {
         let labels = raw.labels.iter().map(|(name, value)| (&**name, &**value));
         let labels = self.names.labels(labels.filter(|(name, _)| wanted(name)));
-        self.kept += SERIES + labels.len() * LABEL + raw.samples.len() * SAMPLE;
+        let takes = SERIES + labels.len() * LABEL + raw.samples.len() * SAMPLE;
+        self.kept += takes;
+        if let Some(sorted) = self.sorted.get_mut(place) {
+            sorted.held += takes;
+        }
         Series {
             labels,
             samples: raw.samples.clone(),
@@ -302,6 +309,7 @@ mod tests {
             [2 * mine.len() + share, share]
         );
         assert_eq!((sorted[0].seen.canary.len(), sorted[0].seen.clients.len()), (2, 1));
+        assert_eq!((sorted[0].held, sorted[1].held), (kept, 0));
         assert_eq!(
             sorted[0].seen.canary[0].labels.len(),
             2,

@@ -155,8 +155,11 @@ async fn a_thousand_targets_are_a_handful_of_queries_an_interval() {
         .await
         .unwrap();
     assert_eq!(calls(&first), (200, 20));
-    let queries = asked_since(&asked, &mut before);
-    assert!(queries <= 12, "how large they are was not known: {queries}");
+    assert_eq!(
+        asked_since(&asked, &mut before),
+        4 * 3,
+        "how large they are was not known"
+    );
     for answer in look(&prometheus, &targets, (95, 130)).await {
         assert_eq!(calls(&answer.unwrap()), (200, 20));
     }
