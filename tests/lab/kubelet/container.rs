@@ -2,6 +2,7 @@
 //! the pod's other containers, and writes nothing to the API.
 
 use std::{
+    convert::Infallible,
     future::pending,
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
@@ -134,9 +135,17 @@ impl Runner {
             logs.begun();
             let (started, begun) = (clock::now(), Instant::now());
             reporter.update(|view| view.run = Run::Running { since: started });
-            let finish = self.supervise(&reporter, &program, &child).await;
-            let stopping = matches!(finish, Finish::Stop);
-            let status = self.end(&finish, &program, &child).await;
+            let life = async {
+                let finish = self.supervise(&reporter, &program, &child).await;
+                let status = self.end(&finish, &program, &child).await;
+                (matches!(finish, Finish::Stop), status)
+            };
+            let (stopping, status) = tokio::select! {
+                biased;
+                lived = life => lived,
+                // To its very end: one that was frozen can't end before it is thawed.
+                never = self.signals(&child) => match never {},
+            };
             let end = end(status, started);
             let again = !stopping && self.restarts(end.code);
             logs.ended(again);
@@ -265,13 +274,12 @@ impl Runner {
             _ = self.stop_asked() => Finish::Stop,
             status = child.wait() => Finish::Exited(status),
             () = crash => Finish::Crash,
-            () = self.signals(child) => Finish::Crash,
             () = self.probe(reporter, program) => Finish::Unhealthy,
         }
     }
 
     /// Hands on the signals that are asked for; never ends.
-    async fn signals(&self, child: &Child) {
+    async fn signals(&self, child: &Child) -> Infallible {
         let mut control = self.control.clone();
         let mut last = control.borrow().signal;
         while control.wait_for(|control| control.signal != last).await.is_ok() {
@@ -280,7 +288,7 @@ impl Runner {
                 child.signal(signal);
             }
         }
-        pending::<()>().await;
+        pending().await
     }
 
     /// Keeps `started` and `ready` up to date; returns when the container is found dead.
