@@ -18,13 +18,22 @@ stage() {
   times+=("$(printf '%6d s  %s' $((SECONDS - from)) "$name")")
 }
 
-# Chaos has a lab of its own, and what it has to say is said at the end.
+# Chaos has a lab of its own, and what it has to say is said at once when it is done: the end belongs to the stories, which fail last.
 stories() {
   local chaos rc=0
-  cargo test --workspace --test e2e --locked -- --ignored chaos >target/chaos.log 2>&1 &
+  chaos_alone &
   chaos=$!
   cargo test --workspace --test e2e --locked || rc=$?
-  wait "$chaos" || rc=$?
+  if ! wait "$chaos"; then
+    printf '\nThe rounds of chaos failed: see above, and target/chaos.log.\n' >&2
+    rc=1
+  fi
+  return "$rc"
+}
+
+chaos_alone() {
+  local rc=0
+  cargo test --workspace --test e2e --locked -- --ignored chaos >target/chaos.log 2>&1 || rc=$?
   cat target/chaos.log
   return "$rc"
 }

@@ -37,17 +37,27 @@ fn stories() -> Vec<Story> {
         .collect()
 }
 
-/// Seconds that each story took.
-type Took = Arc<Mutex<Vec<(u64, &'static str)>>>;
+/// Seconds that each story took, and what the ones that failed say.
+type Took = Arc<Mutex<Vec<(u64, &'static str, Option<String>)>>>;
 
 /// Where the time went: the first place to look at when the whole takes too long.
 fn print_longest(took: &Took) {
     let mut took = took.lock().unwrap_or_else(PoisonError::into_inner);
     took.sort_unstable_by(|one, other| other.cmp(one));
-    let all: u64 = took.iter().map(|(seconds, _)| seconds).sum();
+    let all: u64 = took.iter().map(|(seconds, ..)| seconds).sum();
     println!("the longest of {} stories, which took {all} s one by one:", took.len());
-    for (seconds, name) in took.iter().take(12) {
+    for (seconds, name, _) in took.iter().take(12) {
         println!("  {seconds:>4} s  {name}");
+    }
+}
+
+/// Once more and last, as whoever reads the end of a log reads this.
+fn print_failures(took: &Took) {
+    let took = took.lock().unwrap_or_else(PoisonError::into_inner);
+    for (seconds, name, failure) in took.iter() {
+        if let Some(failure) = failure {
+            eprintln!("failed after {seconds} s: {name}: {failure}");
+        }
     }
 }
 
@@ -89,9 +99,10 @@ fn run() -> anyhow::Result<ExitCode> {
         Trial::test(name, move || {
             let began = Instant::now();
             let result = handle.block_on(story.run(lab));
+            let failure = result.err().map(|error| format!("{error:#}"));
             let mut took = took.lock().unwrap_or_else(PoisonError::into_inner);
-            took.push((began.elapsed().as_secs(), name));
-            result.map_err(|error| format!("{error:#}").into())
+            took.push((began.elapsed().as_secs(), name, failure.clone()));
+            failure.map_or(Ok(()), |failure| Err(failure.into()))
         })
         .with_ignored_flag(is_alone)
     };
@@ -108,6 +119,7 @@ fn run() -> anyhow::Result<ExitCode> {
         // A story that took too long may still hold the lab; then its folder goes with this process's end only.
         let kept = Arc::try_unwrap(lab).map_or_else(|lab| lab.dir().to_owned(), Lab::keep);
         eprintln!("the lab's logs: {}", kept.join("logs").display());
+        print_failures(&took);
     }
     Ok(if permissions.is_err() {
         ExitCode::FAILURE
