@@ -5,8 +5,9 @@ use std::{future::Future, time::Duration};
 use anyhow::bail;
 use tokio::time::{Instant, sleep};
 
-/// Between two looks. Stories run side by side: one that looks all the time takes the machine from those it looks at.
-const LOOK: Duration = Duration::from_millis(100);
+/// Between the first two looks, and between any later ones. Stories run side by side: one that looks all the time takes the machine
+/// from those it looks at.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
 /// Waits until `check` gives a value; an error says what it last saw.
 ///
@@ -17,11 +18,15 @@ where
     F: Future<Output = anyhow::Result<T>>,
 {
     let end = Instant::now() + deadline;
+    let (mut pause, longest) = LOOKS;
     loop {
         match check().await {
             Ok(value) => return Ok(value),
             Err(error) if Instant::now() > end => bail!("waited {deadline:?} for this: {what}; now: {error:#}"),
-            Err(_) => sleep(LOOK).await,
+            Err(_) => {
+                sleep(pause).await;
+                pause = longest.min(pause * 2);
+            }
         }
     }
 }

@@ -135,12 +135,12 @@ impl Worker {
         }
         let text = trouble.as_ref().map(|(kind, error)| (*kind, format!("{error:#}")));
         status.set_condition(text.as_ref().map(|(kind, text)| (*kind, text.as_str())), &clock_text());
-        let at_rest = status.sync.status == "Synced" && status.health.status == Health::Healthy.as_str();
-        if at_rest && status == before {
-            self.compare_at = now + self.shared.options.at_rest;
-        }
         if is_asked || status != before {
             status.reconciled_at = Some(clock_text());
+        } else {
+            let at_rest = status.sync.status == "Synced" && status.health.status == Health::Healthy.as_str();
+            let options = &self.shared.options;
+            self.compare_at = now + if at_rest { options.at_rest } else { options.compare * 2 };
         }
         self.application.write_status(&status).await
     }

@@ -36,7 +36,7 @@ pub const SERVICE: &str = "user-service";
 /// The canary Deployment's name.
 pub const CANARY: &str = "user-service-canary";
 /// Between two looks at what nothing tells of.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How an environment is to be.
 #[derive(Debug, Clone)]
