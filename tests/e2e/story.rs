@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 const LONGEST: Duration = Duration::from_mins(15);
 
 /// What ought to happen at once, on a machine that does much else.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// One that is told alone may take as long as it is asked to.
 const LONGEST_ALONE: Duration = Duration::from_mins(60);

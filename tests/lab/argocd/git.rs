@@ -14,7 +14,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::process::Program;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// The remote's HEAD in the mirror.
 const HEAD: &str = "refs/mirror/head";
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::process::Program;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Renders sources.
 #[derive(Debug)]

@@ -192,7 +192,15 @@ impl Worker {
         match self.way {
             Way::Hydrated => {
                 let api = self.argocd("Application");
-                api.patch(&self.application, &how, &asked(HYDRATE, "normal")).await?;
+                let end = Instant::now() + super::DEADLINE;
+                loop {
+                    match api.patch(&self.application, &how, &asked(HYDRATE, "normal")).await {
+                        // It is on its way out with the set that had made it, and about to stand again.
+                        Err(kube::Error::Api(status)) if status.is_not_found() && Instant::now() < end => {}
+                        told => break told.map(drop)?,
+                    }
+                    sleep(LOOK).await;
+                }
             }
             Way::Flux => {
                 let now = clock::now().to_string();
