@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ticks are asked for together as long as they span no more than this.
-const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whose samples are asked for first, of those who need them at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -219,6 +219,27 @@ pub(super) struct Seen {
     pub(super) own: Vec<Own>,
 }
 
+impl Seen {
+    /// Leaves out what lies at that time or before it, as if it had not been asked for.
+    pub(super) fn cut(&mut self, at: Timestamp) {
+        let at = at.as_millisecond();
+        let own = self.own.iter_mut().flat_map(|own| match own {
+            Own::Counts { canary, stable } => {
+                vec![&mut canary.bad, &mut canary.total, &mut stable.bad, &mut stable.total]
+            }
+            // A value's window is its own.
+            Own::Value { .. } | Own::Unusable(..) => Vec::new(),
+        });
+        for all in own.chain([&mut self.canary, &mut self.stable, &mut self.clients]) {
+            all.retain_mut(|series| {
+                let older = series.samples.partition_point(|sample| sample.at <= at);
+                series.samples.drain(..older);
+                !series.samples.is_empty()
+            });
+        }
+    }
+}
+
 impl Target {
     /// What the series say of a tick.
     pub(super) fn tick(&self, seen: &Seen, of: Span) -> Result<Tick, SampleError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use serin_core::analysis::Tick;
 
@@ -59,10 +60,11 @@ fn alone(store: &Store, target: &Target, ticks: &[Span]) -> Vec<Told> {
     told(target, &seen, ticks)
 }
 
-/// What counting them together gives.
-fn together(store: &Store, targets: &[Arc<Target>], ticks: &[Span]) -> Vec<Vec<Told>> {
+/// What counting them together gives, and with somebody who missed so many seconds more.
+fn together(store: &Store, targets: &[Arc<Target>], ticks: &[Span], more: i64) -> Vec<Vec<Told>> {
     let (start, end) = (ticks[0].0, ticks[ticks.len() - 1].1);
-    let window = end.duration_since(start) + targets[0].lookback();
+    let lookback = targets[0].lookback();
+    let window = end.duration_since(start) + lookback + SignedDuration::from_secs(more);
     let mut sorting = Sorting::new(targets);
     let mut subjects = BTreeSet::new();
     for (subject, query) in queries(targets, window) {
@@ -75,7 +77,10 @@ fn together(store: &Store, targets: &[Arc<Target>], ticks: &[Span]) -> Vec<Vec<T
     let sorted = sorting.finish().into_iter();
     sorted
         .zip(targets)
-        .map(|(one, target)| told(target, &one.seen, ticks))
+        .map(|(mut one, target)| {
+            one.seen.cut(start - lookback);
+            told(target, &one.seen, ticks)
+        })
         .collect()
 }
 
@@ -177,7 +182,8 @@ proptest! {
 
     #[test]
     fn ticks_of_many_asked_for_together_are_the_ticks_asked_for_alone(
-        all in prop::collection::vec(stored(), 0..160), ticks in 1i64..4, bounds in prop::sample::select(vec![vec![500], vec![1000, 100]])
+        all in prop::collection::vec(stored(), 0..160), ticks in 1i64..4, more in prop::sample::select(vec![0, 20, 60]),
+        bounds in prop::sample::select(vec![vec![500], vec![1000, 100]])
     ) {
         // A server has each series once.
         let mut labels = BTreeSet::new();
@@ -199,7 +205,7 @@ proptest! {
         targets[2].services.clear();
         targets[3].extra_failure_codes = vec![12];
         let targets: Vec<_> = targets.into_iter().map(Arc::new).collect();
-        for (target, got) in targets.iter().zip(together(&store, &targets, &ticks)) {
+        for (target, got) in targets.iter().zip(together(&store, &targets, &ticks, more)) {
             prop_assert_eq!(got, alone(&store, target, &ticks));
         }
     }

@@ -1,8 +1,9 @@
 //! Who asks, who is expected to ask, and what was answered. No I/O; must not know how a question is asked.
 //!
 //! # Expected flow
-//! A rollout's look says which tick its target needs next ([`Book::expect`]). The first who asks for that tick opens a round, which
-//! takes in all who are expected to ask for the same one. Those find their ticks answered when they come, or wait for them.
+//! A rollout's look says which tick its target needs next ([`Book::expect`]). The first who asks for ticks up to an instant opens a
+//! round, which takes in all who are expected to ask for ticks up to the same one, however many they missed. Those find their ticks
+//! answered when they come, or wait for them.
 //!
 //! # Guarantees
 //! - An ask is in at most one round at a time, and every round ends with a word to everybody who waits for it.
@@ -16,9 +17,10 @@ use jiff::{SignedDuration, Timestamp};
 use serin_core::analysis::Tick;
 use tokio::sync::oneshot;
 
-use super::plan::{Limit, Weighed};
+use super::plan::{Limit, Weighed, length};
 use crate::prometheus::Turn;
 use crate::prometheus::client::SampleError;
+use crate::prometheus::sampler::TOGETHER;
 use crate::prometheus::target::{Span, Target};
 
 /// An answer is kept for so long after the end of its last tick: a look that came to nothing is made again before.
@@ -49,19 +51,29 @@ impl Ask {
 
     /// With whom it can be asked.
     pub(super) fn key(&self) -> Key {
-        let start = self.ticks.first().map_or(Timestamp::UNIX_EPOCH, |(start, _)| *start);
         Key {
-            start,
-            end: self.ticks.last().map_or(start, |(_, end)| *end),
+            end: self.ticks.last().map_or(Timestamp::UNIX_EPOCH, |(_, end)| *end),
             scrape_interval: self.target.scrape_interval,
         }
     }
+
+    /// When its first tick begins.
+    pub(super) fn start(&self) -> Timestamp {
+        self.ticks.first().map_or(Timestamp::UNIX_EPOCH, |(start, _)| *start)
+    }
+
+    /// How far back samples speak for its ticks, from the end of the last one.
+    pub(super) fn window(&self) -> SignedDuration {
+        let ticks = self.key().end.duration_since(self.start());
+        ticks.saturating_add(self.target.lookback())
+    }
 }
 
-/// What asks have in common that are asked in one round: the window, and when it can be asked for.
+/// What asks have in common that are asked in one round: up to when, and when that can be asked for. Not since when: after a start
+/// each has missed as many ticks as it happens to, and what a question for some of all Deployments brings is nearly what one for all
+/// of them does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    pub(super) start: Timestamp,
     pub(super) end: Timestamp,
     scrape_interval: SignedDuration,
 }
@@ -82,6 +94,8 @@ pub(super) enum Joined {
 pub(super) struct Size {
     /// What it weighed.
     pub(super) bytes: usize,
+    /// The window that was asked for.
+    pub(super) window: SignedDuration,
     /// Whether it was answered in a small part of the time.
     pub(super) was_quick: bool,
 }
@@ -109,6 +123,8 @@ struct Known {
     bytes: Option<(usize, SignedDuration)>,
     is_apart: bool,
     is_pressing: bool,
+    /// Whether it is being asked for, whatever the ticks: in one round at a time.
+    is_asked: bool,
 }
 
 #[derive(Debug)]
@@ -128,6 +144,7 @@ impl Book {
             bytes: None,
             is_apart: false,
             is_pressing: false,
+            is_asked: false,
         });
         (known.interval, known.next, known.missed) = (interval, next, 0);
         known.is_pressing = turn == Turn::First;
@@ -135,7 +152,8 @@ impl Book {
 
     /// Somebody asks.
     pub(super) fn join(&mut self, ask: &Ask) -> Joined {
-        if let Some(known) = self.known.get_mut(&ask.target) {
+        let mut known = self.known.get_mut(&ask.target);
+        if let Some(known) = &mut known {
             known.missed = 0;
         }
         let (sender, answer) = oneshot::channel();
@@ -151,6 +169,9 @@ impl Book {
                 return Joined::Waits { answer, opens: false };
             }
             None => {}
+        }
+        if let Some(known) = known {
+            known.is_asked = true;
         }
         self.seats.insert(ask.clone(), Seat::Waits(vec![sender]));
         let gathered = self.gathering.entry(ask.key()).or_default();
@@ -179,14 +200,19 @@ impl Book {
         self.known
             .retain(|_, known| known.missed < MISSED && known.next > needed_since);
         for (target, known) in &mut self.known {
-            let is_its = target.scrape_interval == key.scrape_interval && known.next == key.start;
-            let Some(ticks) = is_its.then(|| ticks_of(key, known.interval)).flatten() else {
+            let is_its = target.scrape_interval == key.scrape_interval
+                && !known.is_asked
+                && key.end.duration_since(known.next) <= TOGETHER;
+            let Some(ticks) = is_its
+                .then(|| ticks_of((known.next, key.end), known.interval))
+                .flatten()
+            else {
                 continue;
             };
             let ask = Ask::new(target, &ticks);
             if !self.seats.contains_key(&ask) {
                 known.missed += u8::from(known.expected != key.end);
-                known.expected = key.end;
+                (known.expected, known.is_asked) = (key.end, true);
                 self.seats.insert(ask.clone(), Seat::Waits(Vec::new()));
                 asks.push(ask);
             }
@@ -194,18 +220,19 @@ impl Book {
         asks
     }
 
-    /// What a plan has to know of an ask.
-    pub(super) fn weighed<'a>(&self, ask: &'a Ask) -> Weighed<'a> {
+    /// What a plan has to know of an ask, for whose window up to `window` is asked for.
+    pub(super) fn weighed<'a>(&self, ask: &'a Ask, window: SignedDuration) -> Weighed<'a> {
         let known = self.known.get(&ask.target);
-        let (window, key) = (known.and_then(|known| known.bytes), ask.key());
-        let window = window.map(|(bytes, of)| {
+        let bytes = known.and_then(|known| known.bytes).map(|(bytes, of)| {
             // A window twice as long has up to twice as many samples.
-            let times = key.end.duration_since(key.start).as_secs() / of.as_secs().max(1);
-            bytes.saturating_mul(usize::try_from(times).unwrap_or(usize::MAX).max(1))
+            let times = |secs: i64| usize::try_from(secs).unwrap_or_default().max(1);
+            let more = bytes.saturating_mul(times(window.as_secs())) / times(of.as_secs());
+            more.max(bytes)
         });
         Weighed {
             namespace: &ask.target.namespace,
-            bytes: window,
+            bytes,
+            length: length(window),
             is_apart: known.is_some_and(|known| known.is_apart),
             is_pressing: known.is_some_and(|known| known.is_pressing),
         }
@@ -213,15 +240,15 @@ impl Book {
 
     /// An ask was answered, or failed: tells all who wait.
     pub(super) fn answer(&mut self, ask: &Ask, outcome: &Outcome, size: Option<Size>) {
-        let key = ask.key();
-        if let (Some(known), Some(size)) = (self.known.get_mut(&ask.target), size) {
-            known.bytes = Some((size.bytes, key.end.duration_since(key.start)));
-            known.is_apart &= !size.was_quick;
-        }
-        if let (Some(known), Ok(_)) = (self.known.get_mut(&ask.target), outcome)
-            && known.next == key.start
-        {
-            known.next = key.end;
+        if let Some(known) = self.known.get_mut(&ask.target) {
+            known.is_asked = false;
+            if let Some(size) = size {
+                known.bytes = Some((size.bytes, size.window));
+                known.is_apart &= !size.was_quick;
+            }
+            if outcome.is_ok() && known.next == ask.start() {
+                known.next = ask.key().end;
+            }
         }
         let Some(Seat::Waits(waiting)) = self.seats.get_mut(ask) else {
             return;
@@ -248,6 +275,9 @@ impl Book {
     /// A round has ended before it came to these: who waits is let go, and the next who asks is asked for anew.
     pub(super) fn let_go<'a>(&mut self, asks: impl Iterator<Item = &'a Ask>) {
         for ask in asks {
+            if let Some(known) = self.known.get_mut(&ask.target) {
+                known.is_asked = false;
+            }
             if matches!(self.seats.get(ask), Some(Seat::Waits(_))) {
                 self.seats.remove(ask);
             }
@@ -256,14 +286,14 @@ impl Book {
 }
 
 /// The ticks of a window, if it is made of whole ones.
-fn ticks_of(key: Key, interval: SignedDuration) -> Option<Vec<Span>> {
-    let (mut ticks, mut start) = (Vec::new(), key.start);
-    while start < key.end && interval.is_positive() {
+fn ticks_of((mut start, last): Span, interval: SignedDuration) -> Option<Vec<Span>> {
+    let mut ticks = Vec::new();
+    while start < last && interval.is_positive() {
         let end = start.checked_add(interval).ok()?;
         ticks.push((start, end));
         start = end;
     }
-    (start == key.end && !ticks.is_empty()).then_some(ticks)
+    (start == last && !ticks.is_empty()).then_some(ticks)
 }
 
 #[cfg(test)]

@@ -45,6 +45,10 @@ fn answer(book: &mut Book, ask: &Ask) {
     book.answer(ask, &Ok(Arc::new([])), None);
 }
 
+fn weighed<'a>(book: &Book, ask: &'a Ask) -> Weighed<'a> {
+    book.weighed(ask, ask.window())
+}
+
 fn opens(joined: &Joined) -> bool {
     matches!(joined, Joined::Waits { opens: true, .. })
 }
@@ -64,6 +68,26 @@ fn a_round_takes_those_along_who_need_the_same_ticks() {
     assert!(!opens(&book.join(&first)), "it is gathered for already");
     assert_eq!(of(&book.close(first.key())), ["a", "b"]);
     assert!(!opens(&book.join(&ask("b", 100, 120))), "it is under way");
+}
+
+#[test]
+fn a_round_takes_those_along_who_missed_more_ticks_unless_they_are_asked_for_already() {
+    let mut book = Book::default();
+    for (namespace, next) in [("a", 100), ("b", 60), ("c", -600), ("d", 60)] {
+        book.expect(target(namespace), INTERVAL, at(next), Turn::Later);
+    }
+    let earlier = ask("d", 60, 100);
+    let _waits = book.join(&earlier);
+    assert_eq!(of(&book.close(earlier.key())), ["b", "d"]);
+    let first = ask("a", 100, 120);
+    let _waits = book.join(&first);
+    assert_eq!(
+        of(&book.close(first.key())),
+        ["a"],
+        "the others are under way, or would ask in parts"
+    );
+    answer(&mut book, &ask("b", 60, 100));
+    assert_eq!(book.close(first.key()), [ask("b", 100, 120)]);
 }
 
 /// A and b are expected, and a asks.
@@ -122,10 +146,10 @@ fn who_does_not_come_any_more_is_forgotten() {
 fn whose_tick_is_pressing_is_known_until_it_says_otherwise() {
     let mut book = Book::default();
     book.expect(target("a"), INTERVAL, at(100), Turn::First);
-    assert!(book.weighed(&ask("a", 100, 120)).is_pressing);
-    assert!(!book.weighed(&ask("b", 100, 120)).is_pressing);
+    assert!(weighed(&book, &ask("a", 100, 120)).is_pressing);
+    assert!(!weighed(&book, &ask("b", 100, 120)).is_pressing);
     book.expect(target("a"), INTERVAL, at(120), Turn::Later);
-    assert!(!book.weighed(&ask("a", 120, 140)).is_pressing);
+    assert!(!weighed(&book, &ask("a", 120, 140)).is_pressing);
 }
 
 #[test]
@@ -162,11 +186,20 @@ fn what_failed_alone_stays_apart_until_it_is_quick() {
     let one = ask("a", 100, 120);
     book.set_apart(&one);
     let answered = |book: &mut Book, was_quick| {
-        book.answer(&one, &Ok(Arc::new([])), Some(Size { bytes: 5, was_quick }));
-        book.weighed(&one).is_apart
+        book.answer(
+            &one,
+            &Ok(Arc::new([])),
+            Some(Size {
+                bytes: 5,
+                window: one.window(),
+                was_quick,
+            }),
+        );
+        weighed(book, &one).is_apart
     };
     assert!(answered(&mut book, false));
     assert!(!answered(&mut book, true));
-    assert_eq!(book.weighed(&one).bytes, Some(5));
-    assert_eq!(book.weighed(&ask("a", 100, 200)).bytes, Some(25), "of a longer window");
+    let bytes = |of: &Ask| book.weighed(of, of.window()).bytes;
+    assert_eq!(bytes(&one), Some(5));
+    assert_eq!(bytes(&ask("a", 100, 340)), Some(18), "of a longer window");
 }

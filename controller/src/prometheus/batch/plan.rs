@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 /// What would take more memory than this is given up, and asked for in parts.
 pub(super) const MOST_HELD: usize = 64 << 20;
 /// Targets that are expected to weigh more than this together are asked for in several questions.
@@ -33,6 +35,8 @@ pub(super) struct Weighed<'a> {
     pub(super) namespace: &'a str,
     /// Its [`weight`], as far as it is known.
     pub(super) bytes: Option<usize>,
+    /// The [`length`] of its window: only those of one length are asked for together.
+    pub(super) length: u32,
     /// Whether it is asked for by itself.
     pub(super) is_apart: bool,
     /// Whether it goes before others.
@@ -108,25 +112,28 @@ impl Plan {
     }
 
     /// The questions to begin with, the last one first: namespace by namespace, as a question for some of all namespaces' Deployments
-    /// selects more than what is meant. Those that are pressing are never asked for with others, who would make their answer longer.
+    /// selects more than what is meant. Those that are pressing are never asked for with others, who would make their answer longer,
+    /// nor are those that missed a few ticks with those that missed many.
     pub(super) fn groups(&self, targets: &[Weighed<'_>]) -> Vec<Group> {
         let known: Vec<_> = targets.iter().filter_map(|one| one.bytes).collect();
         let usual = known.iter().sum::<usize>().checked_div(known.len()).unwrap_or(UNKNOWN);
         let mut together: Vec<_> = targets.iter().enumerate().filter(|(_, one)| !one.is_apart).collect();
-        together.sort_by_key(|(_, one)| (one.is_pressing, one.namespace));
-        let (mut groups, mut bytes) = (Vec::<Group>::new(), 0);
+        together.sort_by_key(|(_, one)| (one.is_pressing, one.length, one.namespace));
+        let (mut groups, mut bytes, mut length) = (Vec::<Group>::new(), 0, 0);
         for (place, one) in together {
             let its = one.bytes.unwrap_or(usual);
             bytes += its;
             match groups.last_mut() {
                 Some(last)
-                    if bytes <= LARGEST && last.places.len() < self.limit.0 && last.is_pressing == one.is_pressing =>
+                    if bytes <= LARGEST
+                        && last.places.len() < self.limit.0
+                        && (last.is_pressing, length) == (one.is_pressing, one.length) =>
                 {
                     last.places.push(place);
                     last.bytes = bytes;
                 }
                 _ => {
-                    bytes = its;
+                    (bytes, length) = (its, one.length);
                     groups.push(Group {
                         is_pressing: one.is_pressing,
                         bytes,
@@ -210,6 +217,14 @@ impl Plan {
 /// samples are, their memory counts for more, so that a question of the [`LARGEST`] weight holds no more than [`MOST_HELD`].
 pub(super) fn weight(answer: usize, held: usize) -> usize {
     answer.max(held.saturating_mul(3) / 2)
+}
+
+/// Windows of one length differ by less than a factor of two.
+pub(super) fn length(window: SignedDuration) -> u32 {
+    u64::try_from(window.as_secs())
+        .unwrap_or_default()
+        .checked_ilog2()
+        .unwrap_or_default()
 }
 
 impl Group {

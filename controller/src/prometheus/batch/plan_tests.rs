@@ -13,6 +13,7 @@ fn weighed(namespace: &str, bytes: Option<usize>) -> Weighed<'_> {
     Weighed {
         namespace,
         bytes,
+        length: 6,
         is_apart: false,
         is_pressing: false,
     }

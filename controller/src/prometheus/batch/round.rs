@@ -1,6 +1,6 @@
 //! One round: asks for its groups, and tells each target what came of it as soon as it is known. Must not know who else asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
 
 use super::Shared;
 use super::book::{Ask, Key, Outcome, Size};
-use super::plan::{AT_ONCE, Group, MOST_HELD, Plan, Why, weight};
+use super::plan::{AT_ONCE, Group, MOST_HELD, Plan, Why, length, weight};
 use super::question::queries;
 use super::sorting::{Sorted, Sorting};
 use crate::prometheus::client::{Client, SampleError, Within};
@@ -64,6 +65,7 @@ impl<'a> Round<'a> {
     pub(super) async fn run(self) {
         let ends = tokio::time::Instant::now() + self.client.timeout() * 2;
         let (mut plan, mut waiting) = self.plan();
+        tracing::debug!(end = %self.key.end, targets = self.asks.len(), groups = waiting.len(), "a round of questions begins");
         let others_begin = tokio::time::Instant::now() + HEAD_START;
         let (mut together, mut pressing) = (0, 0);
         let mut under_way: FuturesUnordered<BoxFuture<'_, Asked>> = FuturesUnordered::new();
@@ -133,7 +135,13 @@ impl<'a> Round<'a> {
     fn plan(&self) -> (Plan, Vec<Group>) {
         let book = self.shared.book();
         let plan = Plan::new(book.limit);
-        let weighed: Vec<_> = self.asks.iter().map(|ask| book.weighed(ask)).collect();
+        let mut longest: BTreeMap<u32, SignedDuration> = BTreeMap::new();
+        for window in self.asks.iter().map(Ask::window) {
+            let of = longest.entry(length(window)).or_default();
+            *of = window.max(*of);
+        }
+        let window = |ask: &Ask| longest.get(&length(ask.window())).copied().unwrap_or_default();
+        let weighed: Vec<_> = self.asks.iter().map(|ask| book.weighed(ask, window(ask))).collect();
         let groups = plan.groups(&weighed);
         (plan, groups)
     }
@@ -156,13 +164,19 @@ impl<'a> Round<'a> {
         (group, answer, began.elapsed())
     }
 
+    fn of(&self, group: &Group) -> impl Iterator<Item = &Ask> {
+        group.places.iter().filter_map(|place| self.asks.get(*place))
+    }
+
+    /// That of who missed the most ticks.
+    fn window(&self, group: &Group) -> SignedDuration {
+        self.of(group).map(Ask::window).max().unwrap_or_default()
+    }
+
     /// All samples that speak for the group's ticks, target by target.
     async fn samples(&self, group: &Group) -> Result<Vec<Sorted>, SampleError> {
-        let asks = group.places.iter().filter_map(|place| self.asks.get(*place));
-        let targets: Vec<_> = asks.map(|ask| Arc::clone(&ask.target)).collect();
-        // It is the same for all: their scrape interval is.
-        let lookback = targets.first().map(|target| target.lookback()).unwrap_or_default();
-        let window = self.key.end.duration_since(self.key.start).saturating_add(lookback);
+        let targets: Vec<_> = self.of(group).map(|ask| Arc::clone(&ask.target)).collect();
+        let window = self.window(group);
         let within = Within {
             time: if targets.len() > 1 {
                 self.time_of_many()
@@ -191,9 +205,16 @@ impl<'a> Round<'a> {
 
     /// Counts what came for each, and tells it at once.
     async fn tell(&self, group: &Group, sorted: Vec<Sorted>, took: Duration) {
-        let was_quick = took < self.client.timeout() / QUICK;
-        for (place, Sorted { seen, bytes, held, .. }) in group.places.iter().zip(sorted) {
+        let (window, was_quick) = (self.window(group), took < self.client.timeout() / QUICK);
+        for (place, sorted) in group.places.iter().zip(sorted) {
             let Some(ask) = self.asks.get(*place) else { continue };
+            let Sorted {
+                mut seen, bytes, held, ..
+            } = sorted;
+            // Those that missed more ticks had more asked for.
+            if ask.window() < window {
+                seen.cut(ask.start().checked_sub(ask.target.lookback()).unwrap_or(Timestamp::MIN));
+            }
             let outcome = counted(&ask.target, &seen, ask).map_err(Arc::new);
             self.untold().remove(place);
             self.shared.book().answer(
@@ -201,6 +222,7 @@ impl<'a> Round<'a> {
                 &outcome,
                 Some(Size {
                     bytes: weight(bytes, held),
+                    window,
                     was_quick,
                 }),
             );

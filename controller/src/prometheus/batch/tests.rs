@@ -186,6 +186,23 @@ async fn those_who_catch_up_with_the_same_ticks_do_it_together() {
 }
 
 #[tokio::test]
+async fn those_who_missed_a_few_more_ticks_are_asked_for_with_the_others_and_get_their_own() {
+    let (targets, store) = many(30);
+    let (prometheus, asked) = prometheus(move |form| store.reply(form)).await;
+    let missed = |i: usize| if i == 0 { 5 } else { i % 3 + 1 };
+    let looks = targets.iter().enumerate().map(|(i, target)| {
+        let since = at(200 - 20 * i64::try_from(missed(i)).unwrap());
+        prometheus.ticks_since(target, (since, at(210)), (INTERVAL, Turn::Later))
+    });
+    for (i, answer) in join_all(looks).await.into_iter().enumerate() {
+        let ticks = answer.unwrap();
+        assert_eq!((ticks.len(), calls(&ticks)), (missed(i), (200, 20)));
+    }
+    // One missed so many that the others would wait for it.
+    assert_eq!(asked.lock().unwrap().len(), 2 * 3);
+}
+
+#[tokio::test]
 async fn another_interval_or_scrape_is_a_question_of_its_own() {
     let (mut targets, store) = many(2);
     targets[1].scrape_interval = SignedDuration::from_secs(5);
