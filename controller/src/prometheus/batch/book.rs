@@ -7,7 +7,8 @@
 //!
 //! # Guarantees
 //! - An ask is in at most one round at a time, and every round ends with a word to everybody who waits for it.
-//! - What was answered is kept while it is of use to somebody: the ticks that it is counted to, never the samples.
+//! - What was answered is kept while it is of use to somebody: the ticks that it is counted to, never the samples. A look that came
+//!   to nothing, and is made again with more ticks, has those asked for only that were not answered.
 //! - An error is told to those who wait for it, or once to the next who asks; then it is asked again.
 
 use std::collections::HashMap;
@@ -125,6 +126,31 @@ struct Known {
     is_pressing: bool,
     /// Whether it is being asked for, whatever the ticks: in one round at a time.
     is_asked: bool,
+    /// What was answered lately.
+    kept: Vec<Kept>,
+}
+
+/// Ticks that were answered together.
+#[derive(Debug)]
+struct Kept {
+    of: Arc<[Span]>,
+    ticks: Arc<[Tick]>,
+}
+
+impl Known {
+    /// The first of these ticks, as far as they were answered, and the others. A look that came to nothing is made again with more
+    /// ticks, and must not have all of them asked for again.
+    fn split<'t>(&self, mut ticks: &'t [Span]) -> (Vec<Tick>, &'t [Span]) {
+        let mut there = Vec::new();
+        while let Some(kept) = self.kept.iter().find(|kept| ticks.starts_with(&kept.of)) {
+            there.extend_from_slice(&kept.ticks);
+            ticks = ticks.get(kept.of.len()..).unwrap_or_default();
+            if ticks.is_empty() {
+                break;
+            }
+        }
+        (there, ticks)
+    }
 }
 
 #[derive(Debug)]
@@ -145,9 +171,20 @@ impl Book {
             is_apart: false,
             is_pressing: false,
             is_asked: false,
+            kept: Vec::new(),
         });
         (known.interval, known.next, known.missed) = (interval, next, 0);
         known.is_pressing = turn == Turn::First;
+    }
+
+    /// The ticks of an ask that were answered already, with others or before, and what is left to ask.
+    pub(super) fn split(&self, ask: Ask) -> (Vec<Tick>, Option<Ask>) {
+        let Some(known) = self.known.get(&ask.target) else {
+            return (Vec::new(), Some(ask));
+        };
+        let (there, left) = known.split(&ask.ticks);
+        let left = (!left.is_empty()).then(|| Ask::new(&ask.target, left));
+        (there, left)
     }
 
     /// Somebody asks.
@@ -200,6 +237,9 @@ impl Book {
         self.known
             .retain(|_, known| known.missed < MISSED && known.next > needed_since);
         for (target, known) in &mut self.known {
+            known
+                .kept
+                .retain(|kept| kept.of.last().is_some_and(|(_, end)| *end > kept_since));
             let is_its = target.scrape_interval == key.scrape_interval
                 && !known.is_asked
                 && key.end.duration_since(known.next) <= TOGETHER;
@@ -209,7 +249,11 @@ impl Book {
             else {
                 continue;
             };
-            let ask = Ask::new(target, &ticks);
+            let (_, left) = known.split(&ticks);
+            if left.is_empty() {
+                continue;
+            }
+            let ask = Ask::new(target, left);
             if !self.seats.contains_key(&ask) {
                 known.missed += u8::from(known.expected != key.end);
                 (known.expected, known.is_asked) = (key.end, true);
@@ -246,8 +290,16 @@ impl Book {
                 known.bytes = Some((size.bytes, size.window));
                 known.is_apart &= !size.was_quick;
             }
-            if outcome.is_ok() && known.next == ask.start() {
-                known.next = ask.key().end;
+            if let Ok(ticks) = outcome
+                && !ask.ticks.is_empty()
+            {
+                known.kept.push(Kept {
+                    of: Arc::clone(&ask.ticks),
+                    ticks: Arc::clone(ticks),
+                });
+                if known.next == ask.start() {
+                    known.next = ask.key().end;
+                }
             }
         }
         let Some(Seat::Waits(waiting)) = self.seats.get_mut(ask) else {

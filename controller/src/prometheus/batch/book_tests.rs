@@ -113,6 +113,27 @@ fn an_answer_is_there_for_whoever_asks_later_and_the_next_tick_is_expected() {
 }
 
 #[test]
+fn who_comes_again_with_more_ticks_has_only_those_asked_for_that_were_not_answered() {
+    let (mut book, first, _waits) = asked_by_one_of_two();
+    for ask in book.close(first.key()) {
+        answer(&mut book, &ask);
+    }
+    assert_eq!(book.split(first.clone()), (vec![], None));
+    let (_, left) = book.split(ask("a", 100, 160));
+    assert_eq!(left, Some(ask("a", 120, 160)));
+    assert_eq!(
+        book.split(ask("a", 80, 120)).1,
+        Some(ask("a", 80, 120)),
+        "one before it was not answered"
+    );
+    // Its look came to nothing: it needs the old tick again, and is not asked for it again.
+    book.expect(target("b"), INTERVAL, at(100), Turn::Later);
+    let again = ask("a", 120, 140);
+    let _waits = book.join(&again);
+    assert_eq!(book.close(again.key()), [again, ask("b", 120, 140)]);
+}
+
+#[test]
 fn an_error_is_told_once_and_asked_for_again() {
     let (mut book, first, _waits) = asked_by_one_of_two();
     for ask in book.close(first.key()) {

@@ -7,6 +7,7 @@
 //!
 //! # Guarantees
 //! - A target's ticks are those that it would have got alone.
+//! - What was answered is not asked for again: a look that came to nothing, and is made again, finds its ticks.
 //! - Whose ticks are pressing is asked for before the others, who begin a moment later if the answer takes long.
 //! - A question that fails for several is asked again in parts, so that one target's fault is one target's error. Who failed alone
 //!   is asked for by itself from then on, and nobody waits for it, until it is answered as quickly as others.
@@ -96,7 +97,9 @@ impl Batches {
             db.system.name = "prometheus",
             db.query.summary = "the proxies' samples, with those of other rollouts",
         );
-        async {
+        let (mut there, left) = self.0.book().split(ask);
+        let Some(ask) = left else { return Ok(there.into()) };
+        let more = async {
             let joined = self.0.book().join(&ask);
             match joined {
                 Joined::Answered(outcome) => outcome,
@@ -115,7 +118,12 @@ impl Batches {
         }
         .instrument(span)
         .await
-        .map_err(SampleError::Shared)
+        .map_err(SampleError::Shared)?;
+        if there.is_empty() {
+            return Ok(more);
+        }
+        there.extend_from_slice(&more);
+        Ok(there.into())
     }
 }
 

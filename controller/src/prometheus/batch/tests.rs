@@ -203,6 +203,21 @@ async fn those_who_missed_a_few_more_ticks_are_asked_for_with_the_others_and_get
 }
 
 #[tokio::test]
+async fn looks_that_came_to_nothing_find_their_ticks_when_they_are_made_again() {
+    let (targets, store) = many(30);
+    let (prometheus, asked) = prometheus(move |form| store.reply(form)).await;
+    let mut before = 0;
+    for (now, ticks, queries) in [(130, 1, 3), (130, 1, 0), (170, 3, 3), (170, 3, 0)] {
+        for answer in look(&prometheus, &targets, (100, now)).await {
+            let told = answer.unwrap();
+            assert_eq!((told.len(), calls(&told)), (ticks, (200, 20)));
+            assert!(told.is_sorted_by_key(|tick| tick.start));
+        }
+        assert_eq!(asked_since(&asked, &mut before), queries, "at {now}");
+    }
+}
+
+#[tokio::test]
 async fn another_interval_or_scrape_is_a_question_of_its_own() {
     let (mut targets, store) = many(2);
     targets[1].scrape_interval = SignedDuration::from_secs(5);
