@@ -25,7 +25,7 @@ use tokio::runtime::Builder;
 use self::story::Story;
 
 /// Stories wait, but their clients, proxies and services compute: with many more at once on two cores calls miss their deadlines.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 6;
 /// All proxies live in this process, and a story that reads a long log must not hold them up.
 const THREADS: usize = 8;
 

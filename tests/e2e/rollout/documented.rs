@@ -104,7 +104,7 @@ async fn at_rest(shell: &Shell<'_>) -> anyhow::Result<()> {
 
 /// The live view on a terminal of 80 columns: coloured, and without `NO_COLOR` not at all, and then it says the same.
 async fn on_a_terminal(shell: &Shell<'_>) -> anyhow::Result<()> {
-    let watch = "stty rows 100 cols 80; exec timeout --foreground 4 serin status user-service -w";
+    let watch = "stty rows 100 cols 80; exec timeout --foreground 8 serin status user-service -w";
     for (variable, coloured) in [("NO_COLOR=", true), ("NO_COLOR=0", false)] {
         let seen = shell
             .sh(&format!(

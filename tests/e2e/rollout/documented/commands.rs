@@ -49,8 +49,8 @@ const NOT_RUN: [(&str, &str); 8] = [
 const PROGRAMS: [&str; 7] = ["serin", "kubectl", "curl", "argocd", "flux", "git", "ssh-keyscan"];
 /// A command that goes on by itself, by what tells that it does, is ended after some seconds.
 const WATCHED: [(&str, &str, &str); 2] = [
-    (" -w", "serin status", "timeout 4 serin status"),
-    (" -f ", "kubectl logs", "timeout 4 kubectl logs"),
+    (" -w", "serin status", "timeout 10 serin status"),
+    (" -f ", "kubectl logs", "timeout 10 kubectl logs"),
 ];
 /// What `timeout` ends with then.
 pub(super) const ENDED: i32 = 124;
