@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 /// Between the first two looks, and between any later ones. Stories run side by side: one that looks all the time takes the machine
 /// from those it looks at.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+const LOOKS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
 
 /// Waits until `check` gives a value; an error says what it last saw.
 ///
