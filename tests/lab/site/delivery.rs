@@ -22,6 +22,7 @@ use super::{CONFIG, Environment, SERVICE, Site, environment::merge};
 use crate::{
     argocd::{REFRESH, objects},
     clock,
+    wait::eventually,
 };
 
 const ARGOCD: &str = "argocd";
@@ -192,15 +193,12 @@ impl Worker {
         match self.way {
             Way::Hydrated => {
                 let api = self.argocd("Application");
-                let end = Instant::now() + super::DEADLINE;
-                loop {
-                    match api.patch(&self.application, &how, &asked(HYDRATE, "normal")).await {
-                        // It is on its way out with the set that had made it, and about to stand again.
-                        Err(kube::Error::Api(status)) if status.is_not_found() && Instant::now() < end => {}
-                        told => break told.map(drop)?,
-                    }
-                    sleep(LOOK).await;
-                }
+                // It may be on its way out with the set that had made it, and about to stand again.
+                eventually("its Application is told", super::DEADLINE, async || {
+                    let told = api.patch(&self.application, &how, &asked(HYDRATE, "normal")).await;
+                    told.map(drop).context("asking for hydration")
+                })
+                .await?;
             }
             Way::Flux => {
                 let now = clock::now().to_string();

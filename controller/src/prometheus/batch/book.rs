@@ -138,16 +138,12 @@ struct Kept {
 }
 
 impl Known {
-    /// The first of these ticks, as far as they were answered, and the others. A look that came to nothing is made again with more
-    /// ticks, and must not have all of them asked for again.
+    /// The first of these ticks, as far as they were answered, and the others.
     fn split<'t>(&self, mut ticks: &'t [Span]) -> (Vec<Tick>, &'t [Span]) {
         let mut there = Vec::new();
         while let Some(kept) = self.kept.iter().find(|kept| ticks.starts_with(&kept.of)) {
             there.extend_from_slice(&kept.ticks);
             ticks = ticks.get(kept.of.len()..).unwrap_or_default();
-            if ticks.is_empty() {
-                break;
-            }
         }
         (there, ticks)
     }
