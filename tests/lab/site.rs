@@ -4,6 +4,7 @@
 mod delivery;
 mod environment;
 mod operator;
+mod plight;
 mod serin;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};

@@ -340,10 +340,8 @@ impl Environment {
                 // A watch that broke is begun again.
                 Ok(Err(_)) => sleep(LOOK).await,
                 Err(_) => {
-                    let seen = self.status().await;
-                    let seen =
-                        seen.map(|s| format!("phase {:?}, message {:?}, {:?}", s.phase, s.message, s.conditions));
-                    bail!("{}: waited {within:?} for this: {what}; now: {seen:?}", self.name);
+                    let plight = self.plight().await;
+                    bail!("{}: waited {within:?} for this: {what}; now: {plight}", self.name);
                 }
             }
         }
