@@ -17,15 +17,16 @@ use std::{
     time::Instant,
 };
 
-use ::lab::{Lab, Options};
+use ::lab::{
+    Lab, Options,
+    gate::{self, Gate},
+};
 use anyhow::Context as _;
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Builder;
 
 use self::story::Story;
 
-/// Stories wait, but their clients, proxies and services compute: with many more at once on two cores calls miss their deadlines.
-const AT_ONCE: usize = 6;
 /// All proxies live in this process, and a story that reads a long log must not hold them up.
 const THREADS: usize = 8;
 
@@ -73,7 +74,7 @@ fn run() -> anyhow::Result<ExitCode> {
         return role.run();
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(AT_ONCE);
+    arguments.test_threads.get_or_insert(gate::AT_MOST);
     if arguments.list {
         let trials = stories()
             .into_iter()
@@ -91,12 +92,13 @@ fn run() -> anyhow::Result<ExitCode> {
             .block_on(Lab::start(Options::default()))
             .context("starting the lab")?,
     );
-    let took: Took = Took::default();
+    let (took, gate) = (Took::default(), Arc::new(Gate::default()));
     let trial = |story: Story| {
-        let (lab, handle, took) = (lab.clone(), runtime.handle().clone(), took.clone());
+        let (lab, handle, took, gate) = (lab.clone(), runtime.handle().clone(), took.clone(), gate.clone());
         let is_alone = story.is_alone;
         let name = story.name;
         Trial::test(name, move || {
+            let _turn = handle.block_on(gate.enter()).map_err(|error| format!("{error:#}"))?;
             let began = Instant::now();
             let result = handle.block_on(story.run(lab));
             let failure = result.err().map(|error| format!("{error:#}"));

@@ -13,6 +13,7 @@ mod dir;
 mod documents;
 pub mod faults;
 pub mod forward;
+pub mod gate;
 pub mod git_server;
 pub mod jenkins;
 pub mod kubelet;
