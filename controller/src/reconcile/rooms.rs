@@ -55,8 +55,9 @@ pub fn shard_of(count: Count, rollout: &CanaryRollout) -> Shard {
 /// Looks at rollouts at rest that go on at once: after a start there are thousands, and none of them is pressing.
 const AT_REST: usize = 16;
 
-/// The longest time for which others wait after a start.
-const START: Duration = Duration::from_secs(10);
+/// The longest time for which others wait after a start. Ten thousand rollouts' objects are listed in half of it; a look that begins
+/// before that asks the API server for all that it reads, and a thousand looks keep it busy for a minute.
+const START: Duration = Duration::from_secs(20);
 /// How often it is looked whether everything was listed.
 const SETTLING: Duration = Duration::from_millis(50);
 

@@ -5,7 +5,8 @@
 //! - A request that is [`marked`] inside of [`first`] waits for others of its kind alone.
 //! - The others are held back while any of those waits or is on its way, but never for longer than [`HELD`]: they are late then,
 //!   and not lost.
-//! - Each ends in time, counted from its turn. Watches are not counted: they last.
+//! - Each ends in time, counted from its turn. Watches take no turn: they last. Nor do the lists that they begin with, which come page
+//!   by page: whoever does not find in them what it needs asks for it, and the last page must not stand behind all who do.
 //!
 //! So few connections are open as have their turn: a thousand at once would cost the API server more than the requests on them.
 
@@ -162,21 +163,24 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let order = self.order.clone();
         let pressing = request.extensions().get::<First>().map(|_| order.press());
-        let takes_turns = !lasts(request.uri());
+        let how = How::of(request.uri());
         // Nothing is sent before it is polled.
         let answer = self.inner.call(request);
         Box::pin(async move {
-            if !takes_turns {
-                return answer.await.map_err(Into::into);
-            }
-            let turns = if pressing.is_some() {
-                &order.0.first
-            } else {
-                order.calm(order.0.held).await;
-                &order.0.others
+            let turns = match how {
+                How::Watch => return answer.await.map_err(Into::into),
+                How::Page => None,
+                How::Single if pressing.is_some() => Some(&order.0.first),
+                How::Single => {
+                    order.calm(order.0.held).await;
+                    Some(&order.0.others)
+                }
             };
-            // It is never closed.
-            let turn = turns.acquire().await?;
+            let turn = match turns {
+                // It is never closed.
+                Some(turns) => Some(turns.acquire().await?),
+                None => None,
+            };
             let answer = tokio::time::timeout(order.0.answer, answer).await;
             drop((turn, pressing));
             answer.map_err(|_| Late(order.0.answer))?.map_err(Into::into)
@@ -184,10 +188,28 @@ where
     }
 }
 
-/// Whether it is a watch.
-fn lasts(uri: &Uri) -> bool {
-    uri.query()
-        .is_some_and(|query| query.split('&').any(|pair| pair == "watch=true" || pair == "watch=1"))
+/// How long a request takes, and who waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It lasts.
+    Watch,
+    /// A page of the list that a watch begins with: nothing else is listed in pages.
+    Page,
+    /// Any other.
+    Single,
+}
+
+impl How {
+    fn of(uri: &Uri) -> Self {
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        if pairs.clone().any(|pair| pair == "watch=true" || pair == "watch=1") {
+            Self::Watch
+        } else if pairs.any(|pair| pair.starts_with("limit=")) {
+            Self::Page
+        } else {
+            Self::Single
+        }
+    }
 }
 
 #[cfg(test)]
@@ -326,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watches_take_no_turn() {
+    async fn watches_and_the_pages_that_they_begin_with_take_no_turn() {
         let server = Server::default();
         let (_, mut client) = client(&server, LONG);
         for _ in 0..OTHERS {
@@ -335,5 +357,20 @@ mod tests {
         server.has_seen(OTHERS).await;
         tokio::spawn(client.call(request("/apis/x?watch=true&timeoutSeconds=60")));
         server.has_seen(OTHERS + 1).await;
+        tokio::spawn(client.call(first(async { request("/weight") }).await));
+        tokio::spawn(client.call(request("/apis/x?&limit=100&continue=abc")));
+        server.has_seen(OTHERS + 3).await;
+        assert_eq!(
+            server.came().last().map(String::as_str),
+            Some("/apis/x?&limit=100&continue=abc")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_page_comes_in_time_or_not_at_all() {
+        let server = Server::default();
+        let mut client = Order::with(LONG, Duration::from_millis(1)).layer(server.clone());
+        let late = client.call(request("/apis/x?limit=100")).await.unwrap_err();
+        assert!(late.is::<Late>(), "{late}");
     }
 }
