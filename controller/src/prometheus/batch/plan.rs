@@ -11,7 +11,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 /// What would take more memory than this is given up, and asked for in parts.
-pub(super) const MOST_HELD: usize = 64 << 20;
+const MOST_HELD: usize = 32 << 20;
+/// One target alone has no parts, and may be a Deployment of a thousand pods.
+const MOST_HELD_ALONE: usize = 64 << 20;
 /// Targets that are expected to weigh more than this together are asked for in several questions.
 const LARGEST: usize = MOST_HELD / 2 * 3;
 /// Groups that are asked for at once: each is a handful of queries, and its samples are held in memory. A large one counts for several.
@@ -211,6 +213,11 @@ impl Plan {
             self.limit
         }
     }
+}
+
+/// How much memory the samples of so many targets may take.
+pub(super) fn most_held(targets: usize) -> usize {
+    if targets > 1 { MOST_HELD } else { MOST_HELD_ALONE }
 }
 
 /// What a target weighs in a question: the bytes that it adds to the largest answer. Most of them are labels that are not held; where many

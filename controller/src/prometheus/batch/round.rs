@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Shared;
 use super::book::{Ask, Key, Outcome, Size};
-use super::plan::{AT_ONCE, Group, MOST_HELD, Plan, Why, length, weight};
+use super::plan::{AT_ONCE, Group, Plan, Why, length, most_held, weight};
 use super::question::queries;
 use super::sorting::{Sorted, Sorting};
 use crate::prometheus::client::{Client, SampleError, Within};
@@ -185,13 +185,14 @@ impl<'a> Round<'a> {
             },
             bytes: LONGEST_ANSWER,
         };
+        let most_held = most_held(targets.len());
         let sorting = Mutex::new(Sorting::new(&targets));
         let queries = queries(&targets, window);
         let asked = queries.iter().map(|(subject, query)| {
             let sorting = &sorting;
             self.client.each(query, self.key.end, within, move |raw| {
                 let mut sorting = sorting.lock().unwrap_or_else(PoisonError::into_inner);
-                if sorting.take(*subject, &raw) > MOST_HELD {
+                if sorting.take(*subject, &raw) > most_held {
                     ControlFlow::Break(())
                 } else {
                     ControlFlow::Continue(())

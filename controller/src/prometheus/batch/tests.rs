@@ -157,7 +157,7 @@ async fn a_thousand_targets_are_a_handful_of_queries_an_interval() {
     assert_eq!(calls(&first), (200, 20));
     assert_eq!(
         asked_since(&asked, &mut before),
-        4 * 3,
+        8 * 3,
         "how large they are was not known"
     );
     for answer in look(&prometheus, &targets, (95, 130)).await {
