@@ -45,9 +45,19 @@ impl Measured {
         first.stop().await;
         say("settled; starting again");
 
+        let (answered, began) = (self.place.source.answered(), now());
         let controller = Controller::start(&self.place.start).await?;
-        let first_decision = controller.looked(1.0, STARTS).await?;
         let all_looked_at = controller.looked(all, STARTS).await?;
+        // A decision follows its samples at once.
+        let first_answer = self
+            .place
+            .source
+            .asked_since(answered)
+            .into_iter()
+            .map(|asked| asked.at)
+            .min();
+        let first_answer = first_answer.context("it asked for no samples after its start")?;
+        let first_decision = first_answer.duration_since(began);
         say(&format!(
             "first decision after {:.1} s, all after {:.1} s",
             first_decision.as_secs_f64(),

@@ -12,6 +12,10 @@ use tokio::time::sleep;
 
 /// Ticks of the kernel's clock a second, in which it counts processor time.
 const CLOCK: f64 = 100.0;
+/// Its metrics are those of all rollouts, and whoever asks for ten thousand's all the time is most of what it does: after each
+/// time it is left alone for so many times as long as it took, and at least for so long.
+const SELDOM: f64 = 10.0;
+const SOONEST: Duration = Duration::from_millis(100);
 
 /// A running controller.
 pub(crate) struct Controller {
@@ -97,10 +101,12 @@ impl Controller {
         sums
     }
 
-    /// Waits until so many looks were made, and says how long after its start that was.
+    /// Waits until so many looks were made, and says how long after its start that was, at most.
     pub(crate) async fn looked(&self, least: f64, deadline: Duration) -> anyhow::Result<Duration> {
         loop {
+            let asked = Instant::now();
             let looks = self.looks().await;
+            let took = asked.elapsed();
             if looks >= least {
                 return Ok(self.began.elapsed());
             }
@@ -113,7 +119,7 @@ impl Controller {
                     self.child.log_path()
                 );
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(took.mul_f64(SELDOM).max(SOONEST)).await;
         }
     }
 
