@@ -2,7 +2,7 @@
 //! process group of its own that ends with it. It must not know what is asked of git.
 
 use std::ffi::OsString;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -116,7 +116,7 @@ impl Git {
     /// `home` is a folder that only Serin uses; it is made with what git needs in it.
     pub fn new(program: impl Into<PathBuf>, home: impl Into<PathBuf>) -> Self {
         Self {
-            program: program.into(),
+            program: located(program.into()),
             home: home.into(),
             local_deadline: Duration::from_secs(60),
             remote_deadline: Duration::from_secs(60),
@@ -234,6 +234,23 @@ impl Git {
     }
 }
 
+/// The program's place on the `PATH`; its name where it is on none.
+///
+/// A child with an environment of its own is spawned (`posix_spawn`) only where the standard library need not look for its program;
+/// else this whole process is forked first, which takes as long as git itself when ten thousand rollouts are in memory.
+pub(super) fn located(program: PathBuf) -> PathBuf {
+    if program.components().count() > 1 {
+        return program;
+    }
+    let is_program = |place: &PathBuf| {
+        let about = place.metadata();
+        about.is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(&program));
+    places.find(is_program).unwrap_or(program)
+}
+
 /// A child with its helpers (git-remote-https, ssh): dropping it ends all of them.
 struct Group(Child);
 
@@ -323,6 +340,15 @@ mod tests {
         let path = folder.join("git");
         executable(&path, &format!("#!/bin/sh\n{body}\n"));
         path
+    }
+
+    #[test]
+    fn a_program_is_looked_for_where_the_path_leads_and_a_place_is_left_alone() {
+        let sh = located("sh".into());
+        assert!(sh.is_absolute() && sh.ends_with("sh"), "{}", sh.display());
+        for left_alone in ["./git", "/nowhere/git", "no-such-program-of-any-path"] {
+            assert_eq!(located(left_alone.into()), Path::new(left_alone));
+        }
     }
 
     #[tokio::test]

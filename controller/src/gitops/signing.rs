@@ -102,7 +102,7 @@ impl Ring<'_> {
     }
 
     async fn run(&self, program: &str, args: &[&str], input: &str) -> Result<String, String> {
-        let mut command = Command::new(program);
+        let mut command = Command::new(command::located(program.into()));
         command
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
