@@ -47,17 +47,13 @@ impl Measured {
 
         let (answered, began) = (self.place.source.answered(), now());
         let controller = Controller::start(&self.place.start).await?;
+        let looked_at = controller.looked(1.0, STARTS).await?;
         let all_looked_at = controller.looked(all, STARTS).await?;
-        // A decision follows its samples at once.
-        let first_answer = self
-            .place
-            .source
-            .asked_since(answered)
-            .into_iter()
-            .map(|asked| asked.at)
-            .min();
-        let first_answer = first_answer.context("it asked for no samples after its start")?;
-        let first_decision = first_answer.duration_since(began);
+        // Where a tick was due, the source knows better: a decision follows its samples at once.
+        let asked = self.place.source.asked_since(answered);
+        let first_answer = asked.iter().map(|asked| asked.at.duration_since(began)).min();
+        let first_answer = first_answer.map(Duration::try_from).transpose()?;
+        let first_decision = first_answer.map_or(looked_at, |answered| answered.min(looked_at));
         say(&format!(
             "first decision after {:.1} s, all after {:.1} s",
             first_decision.as_secs_f64(),
