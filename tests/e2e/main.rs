@@ -12,7 +12,7 @@ mod story;
 mod window;
 
 use std::{
-    process::{Command, ExitCode},
+    process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,15 +20,21 @@ use std::{
 use ::lab::{
     Lab, Options, clock,
     gate::{self, Gate},
+    process::Program,
 };
 use anyhow::Context as _;
 use libtest_mimic::{Arguments, Trial};
-use tokio::{runtime::Builder, time::sleep};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::interval,
+};
 
 use self::story::Story;
 
 /// So many that fail may be a matter of the machine and are told again. More are not.
 const TOLD_AGAIN: usize = 3;
+/// A story's longest time, and that of its lab.
+const AGAIN: Duration = Duration::from_mins(17);
 /// All proxies live in this process, and a story that reads a long log must not hold them up.
 const THREADS: usize = 8;
 
@@ -66,7 +72,7 @@ fn print_failures(took: &Took) {
 
 /// Tells those that failed once more, each in a lab of its own: whether they hold where nobody takes the machine from them. Both times
 /// are said: one that fails beside others is a matter to look into even then.
-fn tell_again(took: &Took, num_failed: u64) -> anyhow::Result<bool> {
+fn tell_again(runtime: &Runtime, took: &Took, num_failed: u64) -> anyhow::Result<bool> {
     let failed: Vec<_> = {
         let took = took.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = took.iter().filter(|(.., failure)| failure.is_some());
@@ -80,8 +86,14 @@ fn tell_again(took: &Took, num_failed: u64) -> anyhow::Result<bool> {
     let mut all_held = true;
     for name in failed {
         eprintln!("this one is told again, alone: {name}");
-        let told = Command::new(&program).args(["--exact", name]).status();
-        let held = told.with_context(|| format!("telling {name} again"))?.success();
+        let told = runtime.block_on(Program::new(&program).args(["--exact", name]).output(AGAIN));
+        let told = told.with_context(|| format!("telling {name} again"))?;
+        eprintln!(
+            "{}{}",
+            String::from_utf8_lossy(&told.stdout),
+            String::from_utf8_lossy(&told.stderr)
+        );
+        let held = told.status.success();
         let word = if held {
             "it held when it was told again, alone"
         } else {
@@ -97,8 +109,9 @@ fn tell_again(took: &Took, num_failed: u64) -> anyhow::Result<bool> {
 async fn watch_the_clock() {
     let clocks = || (clock::now(), Instant::now());
     let mut before = clocks();
+    let mut seconds = interval(Duration::from_secs(1));
     loop {
-        sleep(Duration::from_secs(1)).await;
+        seconds.tick().await;
         let now = clocks();
         let (by_the_clock, passed) = (now.0.duration_since(before.0), now.1.duration_since(before.1));
         let moved = by_the_clock.as_secs_f64() - passed.as_secs_f64();
@@ -174,8 +187,9 @@ fn run() -> anyhow::Result<ExitCode> {
         eprintln!("the lab's logs: {}", kept.join("logs").display());
         print_failures(&took);
     }
-    let held_in_the_end =
-        conclusion.num_filtered_out == 0 && conclusion.has_failed() && tell_again(&took, conclusion.num_failed)?;
+    let held_in_the_end = conclusion.num_filtered_out == 0
+        && conclusion.has_failed()
+        && tell_again(&runtime, &took, conclusion.num_failed)?;
     if held_in_the_end {
         eprintln!("some held only when they were told again: see above what they said first");
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::timeout};
 
 /// So many are told at once however busy the machine is …
 const AT_LEAST: usize = 4;
@@ -18,10 +18,15 @@ pub const AT_MOST: usize = 9;
 const LEFT_OVER: f64 = 0.2;
 /// … over so long, and so long after the one before: what a story costs shows once it has begun.
 const LOOK: Duration = Duration::from_secs(5);
+/// Who waits asks again after so long at the latest.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// Lets stories begin.
 #[derive(Debug, Default)]
-pub struct Gate(Mutex<Inside>);
+pub struct Gate {
+    inside: Mutex<Inside>,
+    ended: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Inside {
@@ -43,18 +48,20 @@ impl Gate {
             if self.lock().lets_in(Instant::now(), Spent::read)? {
                 return Ok(Turn(self));
             }
-            sleep(Duration::from_millis(250)).await;
+            // One that has ended makes room at once; time that is left over is told by nobody.
+            let _ = timeout(AGAIN, self.ended.notified()).await;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.lock().told -= 1;
+        self.0.ended.notify_one();
     }
 }
 
