@@ -38,6 +38,8 @@ fn rollout(name: &str) -> CanaryRollout {
             "phase": "Progressing", "step": "2/4", "weight": {"wanted": 25, "observed": 5}, "verdict": "inconclusive",
             "evidence": [{"metric": "success-rate", "arm": "canary", "bad": 10, "total": 100, "towardsFail": 61}],
             "conditions": [{"type": "Blind", "status": "True", "reason": "NoFreshScrape", "message": "",
+                            "lastTransitionTime": "2026-11-20T10:00:00Z"},
+                           {"type": "CanaryStale", "status": "False", "reason": "UpToDate", "message": "",
                             "lastTransitionTime": "2026-11-20T10:00:00Z"}],
         },
     }))
