@@ -2,6 +2,7 @@
 
 mod asked;
 mod command;
+mod condition;
 mod hooks;
 mod memory;
 mod metrics;
@@ -11,10 +12,12 @@ mod rollout;
 mod status;
 mod told;
 mod trial;
+mod word;
 mod wording;
 
 pub use asked::HookStatus;
 pub use command::{LONGEST_REASON, Order};
+pub use condition::Condition;
 pub use hooks::{HookCall, HookPointSpec, HookSpec, HookWay, HttpHookSpec, JobHookSpec, OnHookFailureSpec};
 pub use memory::Memory;
 pub use notify::{
@@ -34,6 +37,7 @@ pub use status::{
 };
 pub use told::{AnnouncementStatus, NotifyStatus, ThreadStatus};
 pub use trial::trial_id;
+pub use word::Word;
 pub use wording::{WORDS, Wording};
 
 /// The API group.

@@ -1,11 +1,11 @@
 //! The status of a `CanaryRollout`: what a person reads, and the state machine's own memory beside it.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::asked::HookStatus;
+use super::condition::{self, Condition};
 use super::memory::Memory;
 use super::told::NotifyStatus;
 
@@ -69,7 +69,7 @@ pub struct CanaryRolloutStatus {
     pub last_command: Option<CommandStatus>,
     /// Ready, SpecValid, PreflightFailed, MetricsReadable, TrafficNotFollowing, PodsLost, WeightContested, GitPending,
     /// RollbackBlocked, DeliveryBlocked, CanaryStale, Blind.
-    #[schemars(schema_with = "conditions")]
+    #[schemars(schema_with = "condition::list")]
     pub conditions: Vec<Condition>,
     /// What receivers of notifications still have to be told, and where it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -359,11 +359,6 @@ pub struct CommandStatus {
 
 fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
-}
-
-fn conditions(generator: &mut SchemaGenerator) -> Schema {
-    let item = generator.subschema_for::<Condition>();
-    json_schema!({ "type": "array", "items": item, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] })
 }
 
 #[cfg(test)]

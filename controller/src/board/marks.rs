@@ -1,12 +1,11 @@
 //! What a rollout looked like at each of its last changes: a bounded ring, for charts. It must not know what is drawn.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::api::CanaryRolloutStatus;
+use crate::api::{CanaryRolloutStatus, Word};
 
 /// An hour of ticks of 20 s. A rollout at rest does not change, so that of thousands only those on trial fill theirs.
 const MOST: usize = 180;
@@ -20,8 +19,7 @@ pub struct Mark {
     /// When.
     pub at: Timestamp,
     /// The phase.
-    #[serde(serialize_with = "text")]
-    pub phase: Arc<str>,
+    pub phase: Word,
     /// The canary's share that Serin wanted, in percent.
     pub wanted: i32,
     /// The one that the route had.
@@ -34,16 +32,11 @@ pub struct Mark {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leaning {
     /// Its name.
-    #[serde(serialize_with = "text")]
-    pub metric: Arc<str>,
+    pub metric: Word,
     /// Towards a failure.
     pub fail: i32,
     /// Towards passing the step.
     pub pass: i32,
-}
-
-fn text<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(text)
 }
 
 /// The last marks of a rollout.
@@ -53,7 +46,7 @@ pub(super) struct Marks(VecDeque<Mark>);
 impl Marks {
     /// Marks the present, if anything that is drawn changed.
     pub(super) fn add(&mut self, status: &CanaryRolloutStatus, now: Timestamp) {
-        let mark = self.mark(status, now);
+        let mark = mark(status, now);
         let same = |last: &Mark| {
             (&last.phase, last.wanted, last.observed, &last.evidence)
                 == (&mark.phase, mark.wanted, mark.observed, &mark.evidence)
@@ -64,41 +57,32 @@ impl Marks {
         if self.0.len() >= MOST {
             self.0.pop_front();
         }
+        if self.0.is_empty() {
+            // Most have one for as long as they are at rest.
+            self.0.reserve_exact(1);
+        }
         self.0.push_back(mark);
     }
 
     pub(super) fn all(&self) -> Vec<Mark> {
         self.0.iter().cloned().collect()
     }
+}
 
-    fn mark(&self, status: &CanaryRolloutStatus, now: Timestamp) -> Mark {
-        let weight = status.weight.unwrap_or_default();
-        let counted = status.evidence.iter().filter(|one| one.total > 0).take(MOST_METRICS);
-        let evidence = counted.map(|one| Leaning {
-            metric: self.name(&one.metric),
-            fail: one.towards_fail,
-            pass: one.towards_pass,
-        });
-        let phase = status.phase.as_deref().unwrap_or_default();
-        Mark {
-            at: now,
-            phase: self.known(|mark| &mark.phase, phase),
-            wanted: weight.wanted,
-            observed: weight.observed,
-            evidence: evidence.collect(),
-        }
-    }
-
-    /// The names of metrics are the same in every mark: they are kept once.
-    fn name(&self, metric: &str) -> Arc<str> {
-        let last = self.0.back();
-        let same = last.and_then(|mark| mark.evidence.iter().find(|one| &*one.metric == metric));
-        same.map_or_else(|| metric.into(), |one| one.metric.clone())
-    }
-
-    fn known(&self, of: fn(&Mark) -> &Arc<str>, text: &str) -> Arc<str> {
-        let last = self.0.back().map(of).filter(|known| &***known == text);
-        last.map_or_else(|| text.into(), Arc::clone)
+fn mark(status: &CanaryRolloutStatus, now: Timestamp) -> Mark {
+    let weight = status.weight.unwrap_or_default();
+    let counted = status.evidence.iter().filter(|one| one.total > 0).take(MOST_METRICS);
+    let evidence = counted.map(|one| Leaning {
+        metric: one.metric.as_str().into(),
+        fail: one.towards_fail,
+        pass: one.towards_pass,
+    });
+    Mark {
+        at: now,
+        phase: status.phase.as_deref().unwrap_or_default().into(),
+        wanted: weight.wanted,
+        observed: weight.observed,
+        evidence: evidence.collect(),
     }
 }
 
@@ -130,10 +114,7 @@ mod tests {
         let all = marks.all();
         assert_eq!(all.len(), MOST);
         assert_eq!(all.first().unwrap().at, at(MOST));
-        let [first, .., last] = all.as_slice() else {
-            unreachable!("there are {MOST}")
-        };
-        assert!(Arc::ptr_eq(&first.evidence[0].metric, &last.evidence[0].metric));
+        let last = all.last().unwrap();
         assert_eq!((last.wanted, last.observed, last.evidence.len()), (5, 0, 1));
     }
 }

@@ -1,10 +1,9 @@
 //! What happened between two statuses of a rollout that somebody may want to be told. Pure; it must not know who is told, nor how.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serin_core::rollout::{Ending, Phase, State, Trial, Way};
 
-use crate::api::{AnnouncementStatus, CanaryRolloutStatus, NotifyOn, NotifyStatus};
+use crate::api::{AnnouncementStatus, CanaryRolloutStatus, Condition, NotifyOn, NotifyStatus};
 
 /// Longer reasons are cut: all of it stands in the rollout's status.
 const LONGEST: usize = 300;

@@ -2,13 +2,14 @@
 //! status says.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serin_core::rollout::{
     Answer, Arm, FieldError, GitView, Lowered, NoteKind, Observation, PauseReason, Phase, Preflight, RestNote,
     Starting, State,
 };
 
 use super::desk::ON_ITS_WAY;
+use crate::api::Condition;
 use crate::gitops::ROLLBACK_BLOCKED;
 
 /// A commit is kept from the cluster, and waiting alone does not change that.
@@ -247,11 +248,11 @@ impl List {
         let since = known.as_ref().filter(|c| c.status == status);
         let condition = Condition {
             last_transition_time: since.map_or(Time(self.now), |c| c.last_transition_time.clone()),
-            message: message.chars().take(LONGEST).collect(),
+            message: message.chars().take(LONGEST).collect::<String>().as_str().into(),
             observed_generation: self.generation,
-            reason: reason.to_owned(),
-            status: status.to_owned(),
-            type_: kind.to_owned(),
+            reason: reason.into(),
+            status: status.into(),
+            type_: kind.into(),
         };
         match known {
             Some(slot) => *slot = condition,

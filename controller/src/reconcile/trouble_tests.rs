@@ -78,7 +78,7 @@ async fn is_told(mut trouble: Trouble) {
             pending.message
         );
         assert_eq!((kind, event.as_str()), (NoteKind::Warning, reason), "{what}: {message}");
-        assert_eq!(message, pending.message, "{what}");
+        assert_eq!(pending.message, message.as_str(), "{what}");
         let is_blocked = of(&conditions, ROLLBACK_BLOCKED).status == "True";
         assert_eq!(is_blocked, reason == ROLLBACK_BLOCKED, "{what}");
         assert_eq!(trouble.world.head(), head, "{what}: something was pushed");

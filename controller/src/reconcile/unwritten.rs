@@ -8,13 +8,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serin_core::rollout::State;
 
 use super::asked;
 use super::desk::Key;
 use super::pace::spread;
-use crate::api::{CanaryRollout, CanaryRolloutStatus, Memory};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, Condition, Memory, Word};
 
 /// The longest time for which counts are kept back …
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
@@ -115,7 +114,7 @@ pub(super) fn only_counts(
         let Condition {
             type_, status, reason, ..
         } = condition;
-        [type_, status, reason].map(String::clone)
+        [type_, status, reason].map(Word::clone)
     };
     let same_conditions = before.conditions.iter().map(told).eq(after.conditions.iter().map(told));
     let hooks = if asked::only_words(&before.hooks, &after.hooks) {

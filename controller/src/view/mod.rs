@@ -10,12 +10,12 @@ pub(crate) mod plan;
 pub(crate) mod timeline;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
 use crate::api::{
-    CanaryRollout, CanaryRolloutStatus, CommandStatus, HistoryEntry, LatencyStatus, SamplesStatus, WeightStatus,
+    CanaryRollout, CanaryRolloutStatus, CommandStatus, Condition, HistoryEntry, LatencyStatus, SamplesStatus,
+    WeightStatus,
 };
 use crate::board::{Lately, Mark};
 

@@ -73,7 +73,7 @@ fn remembered(status: &CanaryRolloutStatus) -> Vec<Happened> {
     }
     let trouble = status.conditions.iter().filter(|condition| is_trouble(condition));
     all.extend(trouble.map(|condition| {
-        let (at, message) = (condition.last_transition_time.0, condition.message.clone());
+        let (at, message) = (condition.last_transition_time.0, condition.message.to_string());
         one(at, true, &condition.reason, message)
     }));
     all

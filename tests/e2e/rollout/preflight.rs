@@ -648,7 +648,7 @@ pub(super) async fn refuses(lab: Arc<Lab>) -> anyhow::Result<()> {
     site.kubectl(&["apply", "-f", "-"], profile.as_bytes()).await?;
     environment.commit("1.1.0", None).await?;
     let refused = |s: &serin::api::CanaryRolloutStatus| {
-        let said = |c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+        let said = |c: &&serin::api::Condition| {
             c.type_ == "PreflightFailed"
                 && c.status == "True"
                 && c.message.contains("ServiceProfile user-service-inert/")

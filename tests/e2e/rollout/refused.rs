@@ -325,7 +325,7 @@ fn condition(status: &serin::api::CanaryRolloutStatus, kind: &str) -> Option<(bo
         .conditions
         .iter()
         .find(|c| c.type_ == kind)
-        .map(|c| (c.status == "True", c.message.clone()))
+        .map(|c| (c.status == "True", c.message.to_string()))
 }
 
 /// Condition and event name the field.

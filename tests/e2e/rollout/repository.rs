@@ -20,7 +20,7 @@ use super::{
 /// Whether Git is waited for, for this reason.
 fn waits_for(reason: &str) -> impl Fn(&CanaryRolloutStatus) -> bool {
     move |status| {
-        let is = |c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| c.type_ == "GitPending";
+        let is = |c: &&serin::api::Condition| c.type_ == "GitPending";
         status
             .conditions
             .iter()
@@ -31,7 +31,7 @@ fn waits_for(reason: &str) -> impl Fn(&CanaryRolloutStatus) -> bool {
 
 fn message(status: &CanaryRolloutStatus) -> String {
     let condition = status.conditions.iter().find(|c| c.type_ == "GitPending");
-    condition.map(|c| c.message.clone()).unwrap_or_default()
+    condition.map(|c| c.message.to_string()).unwrap_or_default()
 }
 
 async fn put_token(environment: &Environment, token: &str) -> anyhow::Result<()> {

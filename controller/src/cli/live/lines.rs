@@ -1,10 +1,9 @@
 //! What changed of a rollout, as lines for a log: pure. One line says one thing, so that a pipeline's log reads as a story.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
-use crate::api::{AnswerStatus, CanaryRollout, CanaryRolloutStatus, EvidenceStatus, HookStatus};
+use crate::api::{AnswerStatus, CanaryRollout, CanaryRolloutStatus, Condition, EvidenceStatus, HookStatus};
 use crate::view;
 
 /// The lines for what differs; all that is known if nothing was known before.

@@ -1,7 +1,7 @@
 //! What is news between two statuses.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serin_core::Weight;
 use serin_core::rollout::{
     Baseline, Ending, PauseReason, Paused, Phase, Preflight, Progressing, PromoteStage, Promoting, RestNote, Revision,
@@ -10,7 +10,7 @@ use serin_core::rollout::{
 
 use super::super::*;
 use super::stand::began;
-use crate::api::{AnnouncementStatus, CanaryRolloutStatus, NotifyStatus, parse};
+use crate::api::{AnnouncementStatus, CanaryRolloutStatus, Condition, NotifyStatus, parse};
 
 fn named(name: &str) -> Revision {
     Revision {
@@ -103,16 +103,16 @@ fn told(story: &[(Phase, &[Problem])]) -> Vec<AnnouncementStatus> {
         .iter()
         .map(|(phase, problems)| {
             let conditions = Problem::ALL.iter().map(|problem| Condition {
-                type_: problem.condition().to_owned(),
+                type_: problem.condition().into(),
                 // This one is said by its contrary.
                 status: if problems.contains(problem) ^ (*problem == Problem::SpecRefused) {
                     "True"
                 } else {
                     "False"
                 }
-                .to_owned(),
-                message: "why".to_owned(),
-                reason: "Reason".to_owned(),
+                .into(),
+                message: "why".into(),
+                reason: "Reason".into(),
                 last_transition_time: Time(began()),
                 observed_generation: None,
             });
@@ -242,10 +242,10 @@ fn a_spec_that_is_refused_is_news_in_any_phase() {
 /// What is told of a repository that did not answer since `began`, by what stands in the outbox.
 fn told_of_git(pending: bool, outbox: Option<&NotifyStatus>, seconds: i64) -> (Vec<String>, Option<NotifyStatus>) {
     let condition = |is: bool| Condition {
-        type_: "GitPending".to_owned(),
-        status: if is { "True" } else { "False" }.to_owned(),
-        message: "the host hangs".to_owned(),
-        reason: "HostTimedOut".to_owned(),
+        type_: "GitPending".into(),
+        status: if is { "True" } else { "False" }.into(),
+        message: "the host hangs".into(),
+        reason: "HostTimedOut".into(),
         last_transition_time: Time(began()),
         observed_generation: None,
     };
