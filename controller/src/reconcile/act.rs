@@ -156,7 +156,8 @@ async fn carry_out(
                 let commit = async move {
                     // Others' traffic comes before this one's commit.
                     order.calm(CALM).await;
-                    job.roll_back(revision, commit, promoted, reason).await
+                    // On the heap, and not before: a thousand wait for that at once.
+                    Box::pin(job.roll_back(revision, commit, promoted, reason)).await
                 };
                 commit.instrument(aside())
             };

@@ -217,7 +217,7 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
     let key = ObjectRef::from_obj(&*cached);
     let api: Api<CanaryRollout> = Api::namespaced(cx.client.clone(), &namespace);
-    let mut given = Given::default();
+    let (mut given, mut room) = (Given::default(), None);
     for _ in 0..DECISIONS {
         let kept = (given.reads == Reads::Kept).then(|| cx.rollouts.get(&key)).flatten();
         let rollout = match kept {
@@ -246,6 +246,19 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
         match measure::look(&cx.metrics, once.instrument(span)).await {
             Ok(Next::AtOnce) => {}
             Ok(Next::OnThePresent(sampled)) => {
+                // Not for one that watches tell too little of: its traffic may have to be taken away.
+                if sampled.is_some() && room.is_none() {
+                    let mut leadership = cx.leadership.clone();
+                    tokio::select! {
+                        found = cx.order.room_for_look() => room = found,
+                        // The next turn says so.
+                        () = leadership.yielding() => continue,
+                    }
+                    if room.is_none() {
+                        // Nothing was done: it is decided again on what is so by then.
+                        return Ok(Action::requeue(Duration::from_secs(1)));
+                    }
+                }
                 given = Given {
                     reads: Reads::Direct,
                     sampled,
@@ -404,12 +417,17 @@ async fn once(
     let changed = decision.state != state;
     let only_counted = only_counts((&state, &before), (&decision.state, after));
     let stands = rollout.status.as_ref();
-    let is_kept_back = only_counted && cx.unwritten.keep(&key, stands, &would_be, parsed.plan.interval, now);
+    let is_kept_back = only_counted
+        && (cx.unwritten.keep(&key, stands, &would_be, parsed.plan.interval, now)
+            || (cx.order.is_crowded() && cx.unwritten.put_off(&key, &would_be)));
+    let untold = after.notify.as_ref().is_some_and(|outbox| !outbox.pending.is_empty());
+    let turn = pace::turn(&key, &decision.state.phase, parsed.plan.interval, cx.unwritten.len());
+    let wake = pace::wake(&parsed, &world, (&decision, untold), (now, turn));
+    // Of thousands that wait to be written, each holds no more than what is written.
+    drop(world);
     if !is_kept_back && (changed || differs(&before, after)) {
         crash::here(Point::BeforeStatus);
-        write_status(cx, api, rollout, after)
-            .instrument(trace::writing())
-            .await?;
+        write_status(cx, api, &would_be).instrument(trace::writing()).await?;
         crash::here(Point::AfterStatus);
         telling.recorded(cx, trial.as_deref(), dropped).await;
         measure::recorded(&cx.metrics, &state.phase, &decision.state.phase);
@@ -435,13 +453,7 @@ async fn once(
     telling.send(&decision.state, after, now);
     // What a new state wants is decided on a new look; a tick that only counted wants nothing.
     let wants_a_look = outcome.wrote || (decision.state.phase != state.phase && !only_counted);
-    Ok(if wants_a_look {
-        Next::AtOnce
-    } else {
-        let untold = after.notify.as_ref().is_some_and(|outbox| !outbox.pending.is_empty());
-        let turn = pace::turn(&key, &decision.state.phase, parsed.plan.interval, cx.unwritten.len());
-        Next::At(pace::wake(&parsed, &world, (&decision, untold), (now, turn)))
-    })
+    Ok(if wants_a_look { Next::AtOnce } else { Next::At(wake) })
 }
 
 /// Whether effects are to be decided on what the API server says, and not on what watches told some time ago. Taking traffic

@@ -126,7 +126,11 @@ async fn refuse_now(
         events::tell(cx, events::About { rollout, trial: about }, what).await;
     }
     if differs(&before, &after) {
-        write_status(cx, api, rollout, &after).await?;
+        let written = CanaryRollout {
+            status: Some(after.clone()),
+            ..rollout.clone()
+        };
+        write_status(cx, api, &written).await?;
         cx.unwritten.forget(&key);
         telling.recorded(cx, about, dropped).await;
         if let (Some((was, _)), Some(paused)) = (states, &paused) {

@@ -78,6 +78,17 @@ impl Unwritten {
         kept
     }
 
+    /// Keeps what is due back once more, where there is no room to write it: a rollout must not wait for that, as its next tick may show
+    /// that its canary fails. `false` where nothing is known of the rollout.
+    pub(super) fn put_off(&self, key: &Key, after: &Arc<CanaryRollout>) -> bool {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(key) else {
+            return false;
+        };
+        entry.after = Some(after.clone());
+        true
+    }
+
     /// This status stands now.
     pub(super) fn written(&self, key: &Key, status: &CanaryRolloutStatus, now: Timestamp) {
         let entry = Entry {
@@ -191,6 +202,22 @@ mod tests {
         );
         unwritten.written(&key(), &due, at(60));
         assert!(unwritten.keep(&key(), Some(&due), &rollout(status(&state(80))), TICK, at(80)));
+    }
+
+    #[test]
+    fn what_is_due_is_kept_back_once_more_where_there_is_no_room() {
+        let unwritten = Unwritten::default();
+        let (stands, due) = (status(&state(0)), status(&state(60)));
+        assert!(
+            !unwritten.put_off(&key(), &rollout(due.clone())),
+            "nothing is known of it"
+        );
+        unwritten.written(&key(), &stands, at(0));
+        assert!(!unwritten.keep(&key(), Some(&stands), &rollout(due.clone()), TICK, at(60)));
+        assert!(unwritten.put_off(&key(), &rollout(due.clone())));
+        assert_eq!(unwritten.over(&key(), stands.clone()), due);
+        let next = rollout(status(&state(80)));
+        assert!(!unwritten.keep(&key(), Some(&stands), &next, TICK, at(80)), "it is due");
     }
 
     #[test]

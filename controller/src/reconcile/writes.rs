@@ -1,11 +1,16 @@
 //! What is written to a rollout itself: its status and its finalizer. It must not know why.
 
+use std::time::Duration;
+
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::{API_TIMEOUT, Context, Error, call};
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER};
+
+/// One who yields goes on for so long with statuses that wait.
+const YIELDING: Duration = Duration::from_secs(3);
 
 /// Whether a status is worth a write: times and estimates alone are not.
 pub(super) fn differs(before: &CanaryRolloutStatus, after: &CanaryRolloutStatus) -> bool {
@@ -15,24 +20,28 @@ pub(super) fn differs(before: &CanaryRolloutStatus, after: &CanaryRolloutStatus)
     before != *after
 }
 
-pub(super) async fn write_status(
-    cx: &Context,
-    api: &Api<CanaryRollout>,
-    rollout: &CanaryRollout,
-    status: &CanaryRolloutStatus,
-) -> Result<(), Error> {
+/// Writes the status that this rollout has, over the version that it has.
+pub(super) async fn write_status(cx: &Context, api: &Api<CanaryRollout>, rollout: &CanaryRollout) -> Result<(), Error> {
+    let mut leadership = cx.leadership.clone();
+    let yields = async {
+        leadership.yielding().await;
+        tokio::time::sleep(YIELDING).await;
+    };
+    let _room = tokio::select! {
+        room = cx.order.room_for_status() => room,
+        // Whoever leads next sees what was done.
+        () = yields => return Err(Error::NotLeading),
+    };
     fence(cx)?;
     let name = rollout.name_any();
     // Whole, as a merge would mix the memory of two phases; and a rollout that anybody has written since is a conflict.
-    let mut written = rollout.clone();
-    written.status = Some(status.clone());
     let params = PostParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     };
     let answer = call(
         || format!("writing the status of {name}"),
-        api.replace_status(&name, &params, &written),
+        api.replace_status(&name, &params, rollout),
     )
     .await?;
     cx.rollouts.put(answer);

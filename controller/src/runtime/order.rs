@@ -5,6 +5,8 @@
 //! - A request that is [`marked`] inside of [`first`] waits for others of its kind alone.
 //! - The others are held back while any of those waits or is on its way, but never for longer than [`HELD`]: they are late then,
 //!   and not lost.
+//! - Of thousands of statuses that are to be written, and of looks at what the API server says, so many are made ready as can be on
+//!   their way ([`Order::room_for_status`], [`Order::room_for_look`]).
 //! - Each ends in time, counted from its turn. Watches take no turn: they last. Nor do the lists that they begin with, which come page
 //!   by page: whoever does not find in them what it needs asks for it, and the last page must not stand behind all who do.
 //!
@@ -18,15 +20,17 @@ use std::time::Duration;
 
 use http::{Request, Uri};
 use kube::client::Body;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tower::{BoxError, Layer, Service};
 
 /// Requests at once that take traffic away …
 const FIRST: usize = 24;
 /// … and others.
 const OTHERS: usize = 16;
-/// The longest time for which others are held back.
-const HELD: Duration = Duration::from_secs(2);
+/// The longest time for which others are held back: a thousand weights take this long, as a loaded API server writes 200 a second.
+const HELD: Duration = Duration::from_secs(5);
+/// The longest wait for room.
+const CROWDED: Duration = Duration::from_secs(20);
 /// An answer comes within this time after the request's turn, or not at all.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -62,6 +66,8 @@ pub struct Order(Arc<Inner>);
 struct Inner {
     first: Semaphore,
     others: Semaphore,
+    statuses: Semaphore,
+    looks: Semaphore,
     /// How many go first now, waiting or on their way.
     pressing: AtomicUsize,
     /// Whether there are any.
@@ -81,6 +87,8 @@ impl Order {
         Self(Arc::new(Inner {
             first: Semaphore::new(FIRST),
             others: Semaphore::new(OTHERS),
+            statuses: Semaphore::new(OTHERS),
+            looks: Semaphore::new(OTHERS),
             pressing: AtomicUsize::new(0),
             pressed: watch::channel(false).0,
             held,
@@ -93,6 +101,26 @@ impl Order {
         let mut pressed = self.0.pressed.subscribe();
         // An error says that it took too long.
         drop(tokio::time::timeout(at_most, pressed.wait_for(|pressed| !pressed)).await);
+    }
+
+    /// Waits until a status can be on its way soon, as long as what is given lives: as a request it takes the room of many while it waits
+    /// for its turn.
+    pub async fn room_for_status(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.0.statuses.acquire().await.ok()
+    }
+
+    /// Waits, but not for ever, until all that a look reads can be asked for soon; the look holds it as long as what is given lives.
+    /// `None` when it took too long.
+    pub async fn room_for_look(&self) -> Option<SemaphorePermit<'_>> {
+        let room = tokio::time::timeout(CROWDED, self.0.looks.acquire()).await;
+        // It is never closed.
+        room.ok()?.ok()
+    }
+
+    /// Whether a status would have to wait for its room.
+    pub fn is_crowded(&self) -> bool {
+        self.0.statuses.available_permits() == 0
     }
 
     fn press(&self) -> Pressing {
@@ -337,6 +365,21 @@ mod tests {
         assert!(*order.0.pressed.borrow());
         drop(weight);
         assert!(!*order.0.pressed.borrow());
+    }
+
+    #[tokio::test]
+    async fn as_many_statuses_are_made_ready_as_can_be_on_their_way() {
+        let order = Order::default();
+        let mut rooms = Vec::new();
+        for _ in 0..OTHERS {
+            assert!(!order.is_crowded());
+            rooms.push(order.room_for_status().await);
+        }
+        assert!(order.is_crowded());
+        let next = order.clone();
+        let next = tokio::spawn(async move { next.room_for_status().await.is_some() });
+        drop(rooms.pop());
+        assert!(next.await.unwrap());
     }
 
     #[tokio::test]
