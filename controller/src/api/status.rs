@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::asked::HookStatus;
 use super::condition::{self, Condition};
 use super::memory::Memory;
+use super::rollout::CanaryRollout;
 use super::told::NotifyStatus;
 
 /// What is so, what happens next, and how past revisions ended.
@@ -78,6 +79,18 @@ pub struct CanaryRolloutStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "opaque")]
     pub machine: Option<Memory>,
+}
+
+impl CanaryRollout {
+    /// The same rollout with this status.
+    #[must_use]
+    pub fn with_status(&self, status: Option<CanaryRolloutStatus>) -> Self {
+        Self {
+            metadata: self.metadata.clone(),
+            spec: self.spec.clone(),
+            status,
+        }
+    }
 }
 
 /// A revision.

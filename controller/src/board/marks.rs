@@ -114,7 +114,11 @@ mod tests {
         let all = marks.all();
         assert_eq!(all.len(), MOST);
         assert_eq!(all.first().unwrap().at, at(MOST));
-        let last = all.last().unwrap();
+        let [first, .., last] = all.as_slice() else {
+            unreachable!("there are {MOST}")
+        };
+        let [one, other] = [first, last].map(|mark| mark.evidence[0].metric.as_str());
+        assert!(std::ptr::eq(one, other), "it is kept once");
         assert_eq!((last.wanted, last.observed, last.evidence.len()), (5, 0, 1));
     }
 }

@@ -128,11 +128,7 @@ impl Board {
         match entries.get_mut(&key) {
             Some(entry) => {
                 entry.rollout = if is_behind(rollout.status.as_ref(), entry.rollout.status.as_ref()) {
-                    Arc::new(CanaryRollout {
-                        metadata: rollout.metadata.clone(),
-                        spec: rollout.spec.clone(),
-                        status: entry.rollout.status.clone(),
-                    })
+                    Arc::new(rollout.with_status(entry.rollout.status.clone()))
                 } else {
                     rollout
                 };

@@ -403,11 +403,7 @@ async fn once(
     let telling = cx.teller.begin(rollout, &parsed.notify);
     let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
     // It is held once, for the page and until it is written.
-    let would_be = Arc::new(CanaryRollout {
-        metadata: rollout.metadata.clone(),
-        spec: rollout.spec.clone(),
-        status: Some(after),
-    });
+    let would_be = Arc::new(rollout.with_status(Some(after)));
     let after = would_be.status.as_ref().unwrap_or(&before);
     let board_key = BoardKey::of(rollout);
     cx.board.tell(&board_key, &would_be, now);

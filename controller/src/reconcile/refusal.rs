@@ -126,11 +126,7 @@ async fn refuse_now(
         events::tell(cx, events::About { rollout, trial: about }, what).await;
     }
     if differs(&before, &after) {
-        let written = CanaryRollout {
-            status: Some(after.clone()),
-            ..rollout.clone()
-        };
-        write_status(cx, api, &written).await?;
+        write_status(cx, api, &rollout.with_status(Some(after.clone()))).await?;
         cx.unwritten.forget(&key);
         telling.recorded(cx, about, dropped).await;
         if let (Some((was, _)), Some(paused)) = (states, &paused) {

@@ -74,9 +74,8 @@ async fn scrape(registry: Arc<Registry>) -> Response {
         let mut text = Pieces::default();
         prometheus_client::encoding::text::encode(&mut text, &registry).map(|()| text)
     });
-    match encoded.await {
-        Ok(Ok(text)) => (content, text.into_body()).into_response(),
-        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    match encoded.await.map_err(anyhow::Error::from).and_then(|text| Ok(text?)) {
+        Ok(text) => (content, text.into_body()).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
