@@ -86,7 +86,7 @@ generate: ## Write the files that are generated from code.
 	@mv target/canaryrollouts.serin.dev.yaml crds/
 	@cargo run --quiet -p serin-tests --bin lab -- reference >target/reference.md
 	@mv target/reference.md docs/
-	@deploy/render-install.sh "$$($(setup)/helm-kubectl.sh | head -n 1)" >target/install.yaml
+	@deploy/render-install.sh "$$($(setup)/helm-kubectl.sh | sed -n 1p)" >target/install.yaml
 	@mv target/install.yaml deploy/
 
 .PHONY: fmt

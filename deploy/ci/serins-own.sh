@@ -19,6 +19,8 @@ commits=$(git rev-list "$since..HEAD") || exit 2
 for commit in $commits; do
   # A person may write a trailer too; only together with what Serin changes it makes a commit of its.
   git show -s --format='%(trailers:key=Serin-Action,valueonly)' "$commit" | grep -Eq '^(canary|promote|rollback)$' || exit 1
-  ! git diff-tree -r --root -m --no-commit-id --name-only "$commit" | grep -qv '^deploy/environments/' || exit 1
+  # Not through a pipe: grep ends at the first name, Git may fail at the next, and a foreign file would be none.
+  changed=$(git diff-tree -r --root -m --no-commit-id --name-only "$commit") || exit 2
+  ! grep -qv '^deploy/environments/' <<<"$changed" || exit 1
 done
 say "all of $(wc -w <<<"$commits") new commits are Serin's own"

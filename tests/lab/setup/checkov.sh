@@ -15,7 +15,7 @@ install_it() {
 }
 
 once "$name" install_it
-helm=$("$here/helm-kubectl.sh" | head -n 1)
+helm=$("$here/helm-kubectl.sh" | sed -n 1p) # head would not wait for the second line, and that would fail
 cd "$here/../../.."
 rendered=$(mktemp -d)
 trap 'rm -rf "$rendered"; at_exit' EXIT
