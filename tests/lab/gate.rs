@@ -13,7 +13,7 @@ use tokio::{sync::Notify, time::timeout};
 /// So many are told at once however busy the machine is …
 const AT_LEAST: usize = 4;
 /// … and so many however idle, if no more threads than that ask here.
-pub const AT_MOST: usize = 9;
+pub const AT_MOST: usize = 12;
 /// Another begins where so much of the machine's time was left over …
 const LEFT_OVER: f64 = 0.2;
 /// … over so long, and so long after the one before: what a story costs shows once it has begun.

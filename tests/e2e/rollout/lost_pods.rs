@@ -27,6 +27,8 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
     ] });
     let values = json!({ "replicas": 4, "rollout": { "plan": plan } });
     let environment = environment(&lab, "lost-pods", values).await?;
+    // A pod that ends anyway is none to lose.
+    environment.until_idle().await?;
     environment.commit(REVISION, None).await?;
     until(&environment, "half is on the canary", "Progressing", (50, false)).await?;
 

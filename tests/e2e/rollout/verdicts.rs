@@ -179,6 +179,8 @@ pub(super) async fn finds_a_bad_pod(lab: Arc<Lab>) -> anyhow::Result<()> {
     let mut values = strict(100, &[25, 100]);
     set(&mut values, "/rollout/plan", "capacity", json!("Full"))?;
     let environment = environment(&lab, "one-pod", values).await?;
+    // The first pod of the revision is the bad one, for good: it has to be one of the two that are tried.
+    environment.until_idle().await?;
     environment.commit("1.2.5", None).await?;
     is_found(&environment, "fails in one pod", "1.2.5", " alone: ").await?;
     let status = environment.status().await?;

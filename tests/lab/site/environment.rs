@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Namespace, Secret},
+    core::v1::{Namespace, Pod, Secret},
     events::v1::Event,
 };
 use kube::{
@@ -28,7 +28,7 @@ use crate::{
     binary, clock,
     jenkins::Jenkins,
     process::{Output, Program},
-    project_root,
+    project_root, wait,
 };
 
 /// The rollout's, the apex Service's and the stable Deployment's name in the chart's defaults.
@@ -432,6 +432,22 @@ impl Environment {
             );
             sleep(LOOK).await;
         }
+    }
+
+    /// Waits until the canary has no pods, ending ones among them. It is applied with some, which Serin takes away where there is
+    /// nothing to try; a revision that is committed meanwhile gets a pod for that moment.
+    pub async fn until_idle(&self) -> anyhow::Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), &self.namespace());
+        let of_canary = ListParams::default().labels("serin.dev/track=canary");
+        wait::eventually("the canary has no pods", DEADLINE, || async {
+            let left = pods
+                .list_metadata(&of_canary)
+                .await
+                .context("listing the canary's pods")?;
+            ensure!(left.items.is_empty(), "{}: there are {}", self.name, left.items.len());
+            Ok(())
+        })
+        .await
     }
 
     async fn until_calls_succeed(&self) -> anyhow::Result<()> {
