@@ -171,7 +171,7 @@ fn layout(git: &GitSpec) -> Result<Layout, FieldError> {
             "spec.git.kustomize.canary",
             "stable and canary can't stand in the same file; give each an overlay or a patch of its own",
         )),
-        (None, Some(kustomize)) => Ok(Layout::Kustomize(kustomize.clone())),
+        (None, Some(kustomize)) => Ok(Layout::Kustomize(*kustomize.clone())),
         (Some(helm), None) if helm.stable == helm.canary => Err(FieldError::new(
             "spec.git.helm.canary",
             "stable and canary can't be the same subtree",
@@ -375,16 +375,16 @@ git: {repository: 'https://git.example.com/platform/config.git', path: deploy/en
     fn the_arms_stand_in_a_values_file_or_in_files_of_kustomize_and_never_in_both() {
         assert_eq!(parse(&spec(|_| {})).unwrap().layout, Layout::Helm(HelmSpec::default()));
         let kustomize: KustomizeSpec = serde_saphyr::from_str("{image: web}").unwrap();
-        let given = spec(|s| s.git.kustomize = Some(kustomize.clone()));
+        let given = spec(|s| s.git.kustomize = Some(Box::new(kustomize.clone())));
         assert_eq!(parse(&given).unwrap().layout, Layout::Kustomize(kustomize.clone()));
         let both = spec(|s| {
-            s.git.kustomize = Some(kustomize.clone());
+            s.git.kustomize = Some(Box::new(kustomize.clone()));
             s.git.helm = Some(HelmSpec::default());
         });
         assert_eq!(fields(&both), ["spec.git.kustomize"]);
         let one_file = spec(|s| {
             let canary = kustomize.stable.clone();
-            s.git.kustomize = Some(KustomizeSpec { canary, ..kustomize });
+            s.git.kustomize = Some(Box::new(KustomizeSpec { canary, ..kustomize }));
         });
         assert_eq!(fields(&one_file), ["spec.git.kustomize.canary"]);
     }

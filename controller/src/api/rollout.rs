@@ -60,7 +60,7 @@ pub struct CanaryRolloutSpec {
     pub argocd: Option<ArgocdSpec>,
     /// The objects of Flux that apply the config repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flux: Option<FluxSpec>,
+    pub flux: Option<Box<FluxSpec>>,
     /// Who is asked on the way, and told of its end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -122,7 +122,7 @@ pub struct RouteSpec {
     pub adopt: Option<String>,
     /// Calls with this header go to the canary while it exists, at weight 0 too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub testers: Option<TestersSpec>,
+    pub testers: Option<Box<TestersSpec>>,
 }
 
 /// Kinds of routes.
@@ -436,7 +436,7 @@ pub struct GitSpec {
     pub helm: Option<HelmSpec>,
     /// In which files of Kustomize the arms stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kustomize: Option<KustomizeSpec>,
+    pub kustomize: Option<Box<KustomizeSpec>>,
 }
 
 /// A Secret's name.

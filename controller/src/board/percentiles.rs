@@ -28,7 +28,7 @@ impl Percentiles {
         if self.seen.len() >= MOST {
             self.seen.pop_front();
         }
-        self.seen.push_back(latency.clone());
+        self.seen.push_back(*latency.clone());
     }
 
     /// All of them, oldest first.
@@ -72,6 +72,6 @@ mod tests {
         percentiles.add(&CanaryRolloutStatus::default());
         assert_eq!(percentiles.all().len(), 1, "it is over, and stays to be seen");
         percentiles.add(&read("b", 2));
-        assert_eq!(percentiles.all(), [read("b", 2).latency.unwrap()]);
+        assert_eq!(percentiles.all(), [*read("b", 2).latency.unwrap()]);
     }
 }

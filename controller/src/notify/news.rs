@@ -145,7 +145,7 @@ pub fn news(before: Moment<'_>, after: Moment<'_>, now: Timestamp) -> Vec<Announ
 pub fn problems(status: &CanaryRolloutStatus) -> impl Iterator<Item = (Problem, &Condition)> {
     Problem::ALL.into_iter().filter_map(|problem| {
         let condition = find(&status.conditions, problem)?;
-        let is_told = !problem.may_pass() || was_told(status.notify.as_ref(), problem);
+        let is_told = !problem.may_pass() || was_told(status.notify.as_deref(), problem);
         (is_told && problem.is_in(condition)).then_some((problem, condition))
     })
 }
@@ -183,7 +183,7 @@ fn turned<'a>(
         let is = find(&after.conditions, problem)?;
         let was = find(&before.conditions, problem);
         let (was_on, is_on) = if problem.may_pass() {
-            let told = was_told(before.notify.as_ref(), problem);
+            let told = was_told(before.notify.as_deref(), problem);
             let is_old = now.duration_since(is.last_transition_time.0) >= PATIENCE;
             (told, problem.is_in(is) && (told || is_old))
         } else {

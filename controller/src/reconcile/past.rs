@@ -77,8 +77,8 @@ pub(super) fn complete(status: &mut CanaryRolloutStatus, before: &CanaryRolloutS
         last.evidence = sentence.take(METRICS).map(short).collect();
     }
     let answer = match last.outcome.as_str() {
-        "RolledBack" => rollback.as_ref(),
-        "Promoted" => promotion.as_ref(),
+        "RolledBack" => rollback.as_deref(),
+        "Promoted" => promotion.as_deref(),
         _ => None,
     };
     let Some(answer) = answer.filter(|answer| (&answer.revision, &answer.commit) == (&last.revision, &last.commit))

@@ -188,7 +188,7 @@ fn history_has_the_way_of_the_commit_and_what_the_metrics_said() {
     };
     let mut status = CanaryRolloutStatus {
         history: vec![entry],
-        rollback: Some(rollback),
+        rollback: Some(Box::new(rollback)),
         ..CanaryRolloutStatus::default()
     };
     complete(&mut status, &before);

@@ -99,8 +99,8 @@ impl Telling<'_> {
         let is = Moment { state, status: after };
         let news = notify::news(was, is, now);
         let trial = state.phase.trial().map(|trial| trial.began);
-        let (outbox, dropped) = notify::next(before.notify.as_ref(), news, &self.receivers, &self.done, trial);
-        after.notify = outbox;
+        let (outbox, dropped) = notify::next(before.notify.as_deref(), news, &self.receivers, &self.done, trial);
+        after.notify = outbox.map(Box::new);
         dropped
     }
 

@@ -18,7 +18,7 @@ pub(super) fn follow(
     delivered: bool,
     now: Timestamp,
 ) {
-    let (rollback, promotion) = (before.rollback.as_ref(), before.promotion.as_ref());
+    let (rollback, promotion) = (before.rollback.as_deref(), before.promotion.as_deref());
     match phase {
         Phase::RollingBack(r) => {
             let reached = of_rollback(r, observation, delivered);
@@ -130,7 +130,7 @@ fn by(pushed: Option<&Pushed>) -> AnswerStatus {
 }
 
 /// With the times at which the cluster was seen to follow: each is told once.
-fn seen(answer: AnswerStatus, before: Option<&AnswerStatus>, reached: Reached, now: Timestamp) -> AnswerStatus {
+fn seen(answer: AnswerStatus, before: Option<&AnswerStatus>, reached: Reached, now: Timestamp) -> Box<AnswerStatus> {
     let is_same = |before: &&AnswerStatus| {
         let same_commit = before.commit.is_none() || before.commit == answer.commit;
         before.revision == answer.revision
@@ -149,11 +149,11 @@ fn seen(answer: AnswerStatus, before: Option<&AnswerStatus>, reached: Reached, n
         before.and_then(|before| before.healthy_at),
         reached.healthy && applied_at.is_some(),
     );
-    AnswerStatus {
+    Box::new(AnswerStatus {
         applied_at,
         healthy_at,
         ..answer
-    }
+    })
 }
 
 #[cfg(test)]

@@ -176,12 +176,12 @@ fn a_rollback_whose_place_another_revision_took_was_applied_by_nobody() {
 fn what_an_earlier_version_ended_gets_no_time_that_nobody_saw() {
     let restored = seen_of(arm("1.0.0", true), arm("1.0.0", true));
     let old = CanaryRolloutStatus {
-        rollback: Some(AnswerStatus {
+        rollback: Some(Box::new(AnswerStatus {
             revision: "1.1.0".to_owned(),
             commit: Some("answer".to_owned()),
             ended_at: Some(at(30)),
             ..AnswerStatus::default()
-        }),
+        })),
         ..CanaryRolloutStatus::default()
     };
     let now = step(&old, &Phase::RolledBack(end(Some(pushed()))), &restored, false, 99);

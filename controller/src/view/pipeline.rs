@@ -140,10 +140,10 @@ mod tests {
     fn the_first_stage_without_a_time_is_the_present_one() {
         let at = Some(Timestamp::UNIX_EPOCH);
         let mut status = CanaryRolloutStatus {
-            rollback: Some(AnswerStatus {
+            rollback: Some(Box::new(AnswerStatus {
                 traffic_at: at,
                 ..AnswerStatus::default()
-            }),
+            })),
             ..CanaryRolloutStatus::default()
         };
         let under_way = of("RollingBack", REPOSITORY, &status).unwrap();
@@ -162,7 +162,7 @@ mod tests {
             ended_at: at,
             ..AnswerStatus::default()
         };
-        status.rollback = Some(people_were_faster);
+        status.rollback = Some(Box::new(people_were_faster));
         let ended = of("RolledBack", REPOSITORY, &status).unwrap();
         assert_eq!(states(&ended), [Reached::Done; 5]);
         assert!(
@@ -175,7 +175,7 @@ mod tests {
             pushed_at: at,
             ..AnswerStatus::default()
         };
-        status.rollback = Some(of_an_earlier_version);
+        status.rollback = Some(Box::new(of_an_earlier_version));
         let unseen = of("RollingBack", REPOSITORY, &status).unwrap();
         assert_eq!(
             states(&unseen)[..4],

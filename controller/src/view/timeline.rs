@@ -50,13 +50,16 @@ pub(crate) fn of(status: &CanaryRolloutStatus, told: &VecDeque<Told>) -> Vec<Hap
 
 fn remembered(status: &CanaryRolloutStatus) -> Vec<Happened> {
     let mut all: Vec<_> = status.history.iter().flat_map(past).collect();
-    let answers = [("rollback", &status.rollback), ("promotion", &status.promotion)];
+    let answers = [
+        ("rollback", status.rollback.as_deref()),
+        ("promotion", status.promotion.as_deref()),
+    ];
     for (what, answer) in answers {
         let is_past = |answer: &&AnswerStatus| {
             let mut past = status.history.iter();
             past.any(|past| (&past.revision, &past.commit) == (&answer.revision, &answer.commit))
         };
-        if let Some(answer) = answer.as_ref().filter(|answer| !is_past(answer)) {
+        if let Some(answer) = answer.filter(|answer| !is_past(answer)) {
             let stages = [
                 answer.traffic_at,
                 answer.pushed_at,

@@ -54,8 +54,16 @@ pub(super) fn between(old: Option<&CanaryRollout>, new: &CanaryRollout, now: Tim
         }
     }
     let repository = &new.spec.git.repository;
-    said.extend(way("rollback", repository, (&was.rollback, &is.rollback)));
-    said.extend(way("promotion", repository, (&was.promotion, &is.promotion)));
+    said.extend(way(
+        "rollback",
+        repository,
+        (was.rollback.as_deref(), is.rollback.as_deref()),
+    ));
+    said.extend(way(
+        "promotion",
+        repository,
+        (was.promotion.as_deref(), is.promotion.as_deref()),
+    ));
     if let Some(answer) = &is.last_command
         && was.last_command.as_ref() != Some(answer)
         && old.is_some()
@@ -105,9 +113,9 @@ fn changed(before: Option<&Condition>, now: &Condition) -> Option<String> {
     Some(format!("{} ({}){over}: {}", now.type_, now.reason, now.message))
 }
 
-fn way(what: &str, repository: &str, (before, now): (&Option<AnswerStatus>, &Option<AnswerStatus>)) -> Vec<String> {
+fn way(what: &str, repository: &str, (before, now): (Option<&AnswerStatus>, Option<&AnswerStatus>)) -> Vec<String> {
     let Some(now) = now else { return vec![] };
-    let before = before.as_ref().filter(|before| before.revision == now.revision);
+    let before = before.filter(|before| before.revision == now.revision);
     let is_new = |of: fn(&AnswerStatus) -> Option<Timestamp>| of(now).is_some() && before.and_then(of).is_none();
     let mut said = vec![];
     if is_new(|answer| answer.traffic_at) {

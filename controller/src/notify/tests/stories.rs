@@ -251,7 +251,7 @@ fn told_of_git(pending: bool, outbox: Option<&NotifyStatus>, seconds: i64) -> (V
     };
     let status = |is| CanaryRolloutStatus {
         conditions: vec![condition(is)],
-        notify: outbox.cloned(),
+        notify: outbox.cloned().map(Box::new),
         ..CanaryRolloutStatus::default()
     };
     let state = State {
