@@ -5,7 +5,7 @@
 //! While a Deployment's status is behind its spec nobody can tell what it runs. In that time the bench writes the rollout's memory, as
 //! if Serin had begun the trial itself, and the route's weight; then the status catches up.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -136,6 +136,8 @@ async fn scaled(deployments: Api<Deployment>, jobs: mpsc::UnboundedSender<Job>) 
             .default_backoff()
             .touched_objects()
     );
+    // Until the status has followed, each change of the Deployment tells the same.
+    let mut followed = HashMap::new();
     while let Some(told) = told.next().await {
         let Ok(deployment) = told else { continue };
         let name = deployment.name_any();
@@ -146,6 +148,7 @@ async fn scaled(deployments: Api<Deployment>, jobs: mpsc::UnboundedSender<Job>) 
             && name.ends_with("-canary")
             && replicas == Some(0)
             && observed < Some(generation)
+            && followed.insert(of, generation) != Some(generation)
         {
             drop(jobs.send(Job::Follow(of, generation)));
         }
@@ -174,13 +177,15 @@ fn deployment(of: Rollout) -> String {
 }
 
 async fn begin(client: &Client, of: Rollout, repositories: &Repositories, done: &Done) -> anyhow::Result<()> {
-    // Another number of pods, so that the status is behind; at the first turn there was a pod already.
-    let spec = |replicas: i32| json!({ "metadata": { "annotations": { REVISION: ON_TRIAL } }, "spec": { "replicas": replicas } });
+    let spec = |replicas: i32| json!({ "spec": { "replicas": replicas } });
     let place = deployment(of);
-    fill::patch(client, &place, &json!({ "spec": { "replicas": 2 } })).await?;
-    let behind = fill::patch(client, &place, &spec(1)).await?;
-    let generation = behind.pointer("/metadata/generation").and_then(Value::as_i64);
-    let generation = generation.context("the Deployment has no generation")?;
+    let mut scaled = fill::patch(client, &place, &spec(1)).await?;
+    if !is_behind(&scaled) {
+        // At the first turn there was a pod already.
+        fill::patch(client, &place, &spec(2)).await?;
+        scaled = fill::patch(client, &place, &spec(1)).await?;
+    }
+    let generation = number(&scaled, "/metadata/generation").context("the Deployment has no generation")?;
     let status = memory::status(of, &repositories.url(of), repositories.commit(of), now())?;
     let rollout = format!("{SERIN}/namespaces/{}/canaryrollouts/{}", of.namespace(), of.name());
     // Whole, as a merge would mix the memory of two phases.
@@ -190,16 +195,34 @@ async fn begin(client: &Client, of: Rollout, repositories: &Repositories, done: 
     let weights = json!({ "spec": objects::route_spec(of)? });
     fill::patch(client, &format!("{route}?fieldManager={WRITER}"), &weights).await?;
     done.on_trial.lock().unwrap_or_else(PoisonError::into_inner).insert(of);
-    let caught_up = objects::caught_up(1, generation);
-    fill::patch(client, &format!("{place}/status"), &caught_up).await?;
+    catches_up(client, &place, (1, ON_TRIAL), generation).await
+}
+
+fn number(object: &Value, at: &str) -> Option<i64> {
+    object.pointer(at).and_then(Value::as_i64)
+}
+
+/// Whether the Deployment's status is of an earlier generation.
+fn is_behind(deployment: &Value) -> bool {
+    number(deployment, "/status/observedGeneration") < number(deployment, "/metadata/generation")
+}
+
+/// The Deployment's status says so many pods of this ReplicaSet. The API server takes annotations with a status.
+async fn catches_up(
+    client: &Client,
+    deployment: &str,
+    (pods, set): (usize, &str),
+    generation: i64,
+) -> anyhow::Result<()> {
+    let mut status = objects::caught_up(pods, generation);
+    if let Some(fields) = status.as_object_mut() {
+        fields.insert("metadata".to_owned(), json!({ "annotations": { REVISION: set } }));
+    }
+    fill::patch(client, &format!("{deployment}/status"), &status).await?;
     Ok(())
 }
 
 /// The canary has no pods any more, and Git says of it what it says of stable.
 async fn follow(client: &Client, of: Rollout, generation: i64) -> anyhow::Result<()> {
-    let place = deployment(of);
-    let rests = json!({ "metadata": { "annotations": { REVISION: AT_REST } } });
-    fill::patch(client, &place, &rests).await?;
-    fill::patch(client, &format!("{place}/status"), &objects::caught_up(0, generation)).await?;
-    Ok(())
+    catches_up(client, &deployment(of), (0, AT_REST), generation).await
 }
