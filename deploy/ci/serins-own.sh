@@ -21,6 +21,6 @@ for commit in $commits; do
   git show -s --format='%(trailers:key=Serin-Action,valueonly)' "$commit" | grep -Eq '^(canary|promote|rollback)$' || exit 1
   # Not through a pipe: grep ends at the first name, Git may fail at the next, and a foreign file would be none.
   changed=$(git diff-tree -r --root -m --no-commit-id --name-only "$commit") || exit 2
-  ! grep -qv '^deploy/environments/' <<<"$changed" || exit 1
+  ! grep -Eqv '^(deploy/environments/|$)' <<<"$changed" || exit 1
 done
 say "all of $(wc -w <<<"$commits") new commits are Serin's own"

@@ -171,7 +171,7 @@ fn layout(git: &GitSpec) -> Result<Layout, FieldError> {
             "spec.git.kustomize.canary",
             "stable and canary can't stand in the same file; give each an overlay or a patch of its own",
         )),
-        (None, Some(kustomize)) => Ok(Layout::Kustomize(*kustomize.clone())),
+        (None, Some(kustomize)) => Ok(Layout::Kustomize(kustomize.as_ref().clone())),
         (Some(helm), None) if helm.stable == helm.canary => Err(FieldError::new(
             "spec.git.helm.canary",
             "stable and canary can't be the same subtree",

@@ -12,7 +12,7 @@ use super::told::NotifyStatus;
 
 /// What is so, what happens next, and how past revisions ended.
 // What `kubectl get` shows is left out where there is none: for a null the API server's table says `<no value>`.
-// What most rollouts at rest have none of is in a box: its room would be kept for it in each of thousands.
+// What many rollouts have none of is in a box, here and in the spec: its room would be kept for it in each of thousands.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CanaryRolloutStatus {

@@ -28,7 +28,7 @@ impl Percentiles {
         if self.seen.len() >= MOST {
             self.seen.pop_front();
         }
-        self.seen.push_back(*latency.clone());
+        self.seen.push_back(latency.as_ref().clone());
     }
 
     /// All of them, oldest first.

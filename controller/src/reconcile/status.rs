@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
-use serin_core::rollout::{Decision, FieldError, Observation, Phase, Plan, State, Trial, Way};
+use serin_core::rollout::{CommandAnswer, Decision, FieldError, Observation, Phase, Plan, State, Trial, Way};
 
 use super::{asked, conditions, forecast, past, streams, ticks, way};
 use crate::api::{
@@ -98,16 +98,7 @@ pub(super) fn after(
         rollback: None,
         promotion: None,
         history: before.history.clone(),
-        last_command: state.last_command.as_ref().map(|c| {
-            Box::new(CommandStatus {
-                id: c.id.clone(),
-                verb: c.verb.clone(),
-                by: c.by.clone(),
-                reason: c.reason.clone(),
-                accepted: c.accepted,
-                message: c.message.clone(),
-            })
-        }),
+        last_command: state.last_command.as_ref().map(command).map(Box::new),
         conditions: vec![],
         notify: before.notify.clone(),
         machine: Some(Memory::of(state)?),
@@ -199,6 +190,17 @@ fn step(phase: &Phase, plan: &Plan) -> Option<String> {
         _ => return None,
     };
     Some(format!("{}/{}", index + 1, plan.steps().len()))
+}
+
+fn command(answer: &CommandAnswer) -> CommandStatus {
+    CommandStatus {
+        id: answer.id.clone(),
+        verb: answer.verb.clone(),
+        by: answer.by.clone(),
+        reason: answer.reason.clone(),
+        accepted: answer.accepted,
+        message: answer.message.clone(),
+    }
 }
 
 fn revision(trial: Trial<'_>) -> RevisionStatus {

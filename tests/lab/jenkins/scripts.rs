@@ -411,6 +411,13 @@ fn only_commits_of_serin_that_change_environments_are_passed_over() {
     assert_eq!(is_own(&own), Some(1), "a person's change of an environment");
     commit(folder, "service/main.rs", promotion);
     assert_eq!(is_own(&by_hand), Some(1), "a trailer that a person wrote onto code");
+    let newest = git(folder, &["rev-parse", "HEAD"]);
+    // More names than a pipe holds.
+    for nth in 0..3_000 {
+        fs::write(folder.join(format!("service/generated_code_number_{nth:04}.rs")), "").unwrap();
+    }
+    commit(folder, values, promotion);
+    assert_eq!(is_own(&newest), Some(1), "a trailer that a person wrote onto much code");
     assert_eq!(
         is_own("0123456789012345678901234567890123456789"),
         Some(1),
