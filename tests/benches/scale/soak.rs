@@ -10,6 +10,7 @@
 mod report;
 mod turns;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -23,8 +24,11 @@ use crate::{number, say};
 use report::{Report, Window};
 use turns::Turns;
 
-/// How often the process is looked at.
+/// How often what it uses is written down.
 const WINDOW: Duration = Duration::from_secs(10);
+/// So often its tasks are counted in a window. A turn takes about as long as a window, and many are in step: one count in each would tell
+/// where in the turn it fell, and slowly wander through it.
+const COUNTS: u32 = 10;
 /// Nothing is logged: what the controller writes is not judged here.
 const NO_AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n  - level: None\n";
 
@@ -56,13 +60,28 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What it tells at the end of a window, and how many tasks it had on average of the times that it told.
+async fn watched(controller: &Controller) -> (HashMap<String, f64>, Option<f64>) {
+    let (mut tasks, mut told, mut last) = (0.0, 0.0, HashMap::new());
+    for _ in 0..COUNTS {
+        sleep(WINDOW / COUNTS).await;
+        let scraped = controller.scraped().await;
+        if let Some(count) = scraped.get("serin_tasks") {
+            tasks += count;
+            told += 1.0;
+            last = scraped;
+        }
+    }
+    (last, (told > 0.0).then(|| tasks / told))
+}
+
 async fn soak(controller: &Controller, turns: &Turns, longest: Duration, most: usize) -> anyhow::Result<Report> {
     let began = Instant::now();
     let mut windows: Vec<Window> = Vec::new();
     let mut before = controller.scraped().await;
     while began.elapsed() < longest && turns.finished() < most {
-        sleep(WINDOW).await;
-        let (usage, scraped) = (controller.usage()?, controller.scraped().await);
+        let (scraped, tasks) = watched(controller).await;
+        let usage = controller.usage()?;
         let since = |name: &str| scraped.get(name).unwrap_or(&0.0) - before.get(name).unwrap_or(&0.0);
         let ended = since("serin_traffic_away_seconds_count");
         let window = Window {
@@ -70,7 +89,7 @@ async fn soak(controller: &Controller, turns: &Turns, longest: Duration, most: u
             finished: turns.finished(),
             memory_mb: usage.rss_mb,
             files: usage.files,
-            tasks: scraped.get("serin_tasks").copied().unwrap_or_default(),
+            tasks,
             latency_ms: (ended > 0.0).then(|| 1_000.0 * since("serin_traffic_away_seconds_sum") / ended),
             cpu: usage.cpu,
         };

@@ -14,7 +14,8 @@ pub(crate) struct Window {
     pub(crate) finished: usize,
     pub(crate) memory_mb: f64,
     pub(crate) files: usize,
-    pub(crate) tasks: f64,
+    /// On average; none if it told nothing.
+    pub(crate) tasks: Option<f64>,
     /// From the end of a sample that failed a canary until its traffic was seen to be gone, on average; none if none failed.
     pub(crate) latency_ms: Option<f64>,
     /// Seconds of processor time so far.
@@ -34,16 +35,20 @@ type Watched = (&'static str, fn(&Window) -> Option<f64>, f64);
 const WATCHED: [Watched; 4] = [
     ("memory, MB", |window| Some(window.memory_mb), 1.1),
     ("file handles", |window| Some(as_f64(window.files)), 1.1),
-    ("tasks", |window| Some(window.tasks), 1.1),
+    ("tasks", |window| window.tasks, 1.1),
     ("latency, ms", |window| window.latency_ms, 1.25),
 ];
 
 impl Window {
     pub(crate) fn line(&self) -> String {
-        let latency = self.latency_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"));
+        let number = |of: Option<f64>| of.map_or_else(|| "-".to_owned(), |number| format!("{number:.0}"));
         format!(
-            "{} finished, {:.1} MB, {} files, {:.0} tasks, {latency} ms",
-            self.finished, self.memory_mb, self.files, self.tasks
+            "{} finished, {:.1} MB, {} files, {} tasks, {} ms",
+            self.finished,
+            self.memory_mb,
+            self.files,
+            number(self.tasks),
+            number(self.latency_ms)
         )
     }
 }
