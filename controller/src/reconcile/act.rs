@@ -9,15 +9,18 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
 use serin_core::Weight;
-use serin_core::rollout::{Effect, Note, Phase};
+use serin_core::rollout::{Effect, Phase};
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
 use super::arms;
 use super::delivered;
 use super::desk::{Question, Reply};
+use super::events::Noted;
 use super::facts::Sources;
 use super::git::Job;
-use super::observe::{World, past, route};
+use super::observe::{World, route};
+use super::samples::past;
 use super::{Context, Error, call, events, fence, floor, trace};
 use crate::api::{CanaryRollout, FIELD_MANAGER};
 use crate::linkerd::preflight;
@@ -29,21 +32,39 @@ use crate::traffic::{self, ArmService, RouteSpec};
 /// The longest time for which a commit waits for traffic that is on its way.
 const CALM: Duration = Duration::from_secs(10);
 
-/// What was done.
+/// What was done, or is still to be told.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Something in the cluster was written: the next decision wants a new look.
     pub(super) wrote: bool,
     /// The core lets go of the rollout.
     pub(super) released: bool,
+    /// Events. They are told by whoever has let go of all else: each waits until nobody's traffic is on its way.
+    pub(super) noted: Vec<Noted>,
 }
 
-/// Carries out the effects in their order. The first one that fails ends it: the decision is made again.
-pub(super) async fn act(cx: &Context, about: About<'_>, world: &World, effects: &[Effect]) -> Result<Outcome, Error> {
+/// Carries out the effects in their order, but for what is told. The first one that fails ends it: the decision is made again, and what
+/// came before is told. `room` is what the decision was made in.
+pub(super) async fn act(
+    cx: &Context,
+    about: About<'_>,
+    world: &World,
+    effects: &[Effect],
+    mut room: Option<SemaphorePermit<'_>>,
+) -> Result<Outcome, Error> {
     let mut done = Done::default();
     for effect in effects {
         let doing = carry_out(cx, about, world, effect, &mut done);
-        doing.instrument(trace::effect(effect)).await?;
+        if let Err(error) = doing.instrument(trace::effect(effect)).await {
+            drop(room);
+            let About { rollout, trial, .. } = about;
+            events::tell_all(cx, events::About { rollout, trial }, &done.outcome.noted).await;
+            return Err(error);
+        }
+        if matches!(effect, Effect::SetWeight(_)) {
+            // Whatever else is to be done, nobody's weight waits for it.
+            room = None;
+        }
     }
     cx.desk.keep_only(&ObjectRef::from_obj(about.rollout), &done.asked);
     Ok(done.outcome)
@@ -64,8 +85,6 @@ pub(super) struct About<'a> {
 struct Done {
     outcome: Outcome,
     asked: Vec<Question>,
-    /// Events.
-    told: usize,
 }
 
 async fn carry_out(
@@ -73,7 +92,7 @@ async fn carry_out(
     about: About<'_>,
     world: &World,
     effect: &Effect,
-    Done { outcome, asked, told }: &mut Done,
+    Done { outcome, asked }: &mut Done,
 ) -> Result<(), Error> {
     let About { rollout, trial, phase } = about;
     let key = ObjectRef::from_obj(rollout);
@@ -183,16 +202,10 @@ async fn carry_out(
             cx.hooks.ask(rollout, &cx.cluster_name, phase, &world.parsed, occasion);
         }
         Effect::Refresh => delivered::refresh(cx, rollout).await,
-        Effect::Note(Note { kind, reason, message }) => {
-            let what = events::What {
-                kind: *kind,
-                reason,
-                message,
-                nth: *told,
-            };
-            *told += 1;
-            let around = (phase, [&*world.stable, &*world.canary]);
-            events::tell_all(cx, events::About { rollout, trial }, around, what).await;
+        Effect::Note(note) => {
+            let nth = outcome.noted.len();
+            let noted = events::noted(note, nth, phase, [&world.stable, &world.canary]);
+            outcome.noted.push(noted);
         }
         Effect::RemoveRoute => {
             fence(cx)?;

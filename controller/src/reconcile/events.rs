@@ -17,11 +17,12 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Resource as _, ResourceExt as _};
-use serin_core::rollout::{NoteKind, Phase};
+use kube::{Resource, ResourceExt as _};
+use serin_core::rollout::{Note, NoteKind, Phase};
+use tracing::Instrument as _;
 
 use super::error::is_conflict;
-use super::{Context, call};
+use super::{Context, call, trace};
 use crate::api::{CanaryRollout, FIELD_MANAGER, TRIAL_ANNOTATION};
 use crate::board::{Key, Told};
 use crate::runtime::clock;
@@ -62,22 +63,41 @@ pub(super) async fn tell(cx: &Context, about: About<'_>, what: What<'_>) {
     tell_of(cx, about, what, &[]).await;
 }
 
-/// Tells what a decision did, of the rollout and of the Deployments that it concerns. `phase` is what stands in status.
-pub(super) async fn tell_all(
-    cx: &Context,
-    about: About<'_>,
-    (phase, [stable, canary]): (&Phase, [&Deployment; 2]),
-    what: What<'_>,
-) {
-    let of = |arm: &Arm| match arm {
-        Arm::Stable => stable,
-        Arm::Canary => canary,
-    };
-    let arms: Vec<_> = concerned(what.reason, has_promoted(phase)).iter().map(of).collect();
-    tell_of(cx, about, what, &arms).await;
+/// What a decision did, and the Deployments that it concerns.
+#[derive(Debug)]
+pub(super) struct Noted {
+    note: Note,
+    nth: usize,
+    arms: Vec<ObjectReference>,
 }
 
-async fn tell_of(cx: &Context, about: About<'_>, what: What<'_>, arms: &[&Deployment]) {
+/// What is to be told as the `nth` that a decision did. `phase` is what stands in status.
+pub(super) fn noted(note: &Note, nth: usize, phase: &Phase, [stable, canary]: [&Deployment; 2]) -> Noted {
+    let of = |arm: &Arm| match arm {
+        Arm::Stable => reference(stable),
+        Arm::Canary => reference(canary),
+    };
+    Noted {
+        note: note.clone(),
+        nth,
+        arms: concerned(note.reason, has_promoted(phase)).iter().map(of).collect(),
+    }
+}
+
+/// Tells what a decision did, of the rollout and of the Deployments that it concerns.
+pub(super) async fn tell_all(cx: &Context, about: About<'_>, noted: &[Noted]) {
+    for Noted { note, nth, arms } in noted {
+        let what = What {
+            kind: note.kind,
+            reason: note.reason,
+            message: &note.message,
+            nth: *nth,
+        };
+        tell_of(cx, about, what, arms).instrument(trace::note()).await;
+    }
+}
+
+async fn tell_of(cx: &Context, about: About<'_>, what: What<'_>, arms: &[ObjectReference]) {
     let (rollout, now) = (about.rollout, clock::now());
     tracing::info!(reason = what.reason, "{}", what.message);
     let key = ObjectRef::from_obj(rollout);
@@ -151,18 +171,20 @@ fn has_promoted(phase: &Phase) -> bool {
 }
 
 /// The event of the rollout, and those of its Deployments.
-fn events(about: About<'_>, what: What<'_>, arms: &[&Deployment], now: Timestamp) -> Vec<Event> {
-    let rollout = ObjectReference {
-        resource_version: None,
-        ..about.rollout.object_ref(&())
-    };
-    let arms = arms.iter().map(|arm| ObjectReference {
-        resource_version: None,
-        ..arm.object_ref(&())
-    });
+fn events(about: About<'_>, what: What<'_>, arms: &[ObjectReference], now: Timestamp) -> Vec<Event> {
+    let rollout = reference(about.rollout);
     let mut all = vec![event(about, what, (rollout.clone(), None), now)];
-    all.extend(arms.map(|arm| event(about, what, (arm, Some(&rollout)), now)));
+    let of_arm = |arm: &ObjectReference| event(about, what, (arm.clone(), Some(&rollout)), now);
+    all.extend(arms.iter().map(of_arm));
     all
+}
+
+/// The object, whatever its version.
+fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
+    ObjectReference {
+        resource_version: None,
+        ..object.object_ref(&())
+    }
 }
 
 fn event(

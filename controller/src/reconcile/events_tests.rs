@@ -31,7 +31,7 @@ fn what(reason: &'static str, message: &'static str, nth: usize) -> What<'static
     }
 }
 
-fn names(rollout: &CanaryRollout, what: What<'_>, arms: &[&Deployment]) -> Vec<String> {
+fn names(rollout: &CanaryRollout, what: What<'_>, arms: &[ObjectReference]) -> Vec<String> {
     let about = About { rollout, trial: None };
     let events = events(about, what, arms, clock::now());
     events.into_iter().filter_map(|event| event.metadata.name).collect()
@@ -39,8 +39,7 @@ fn names(rollout: &CanaryRollout, what: What<'_>, arms: &[&Deployment]) -> Vec<S
 
 #[test]
 fn what_is_decided_again_on_the_same_status_makes_no_second_event() {
-    let canary = deployment("web-canary");
-    let (stands, arms) = (rollout("step 1"), [&canary]);
+    let (stands, arms) = (rollout("step 1"), [reference(&deployment("web-canary"))]);
     let first = names(&stands, what("RollingBack", "1 of 9 calls failed", 0), &arms);
     let again = names(&stands, what("RollingBack", "2 of 10 calls failed", 0), &arms);
     assert_eq!(first, again);
@@ -55,12 +54,12 @@ fn what_is_decided_again_on_the_same_status_makes_no_second_event() {
 
 #[test]
 fn an_event_of_a_deployment_is_found_by_its_uid_and_names_the_rollout() {
-    let (stands, canary) = (rollout("step 1"), deployment("web-canary"));
+    let (stands, canary) = (rollout("step 1"), reference(&deployment("web-canary")));
     let about = About {
         rollout: &stands,
         trial: Some("0a1b2c"),
     };
-    let told = events(about, what("PodsLost", "two are left", 0), &[&canary], clock::now());
+    let told = events(about, what("PodsLost", "two are left", 0), &[canary], clock::now());
     let [own, of_canary] = <[Event; 2]>::try_from(told).unwrap();
     let uid = |of: &Option<ObjectReference>| of.as_ref().and_then(|of| of.uid.clone());
     assert_eq!((uid(&own.regarding).as_deref(), own.related), (Some("u-rollout"), None));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serin_core::rollout::{PauseReason, Phase, RollbackReason, Way};
+use serin_core::rollout::{PauseReason, Phase, PhaseName, RollbackReason, Way};
 
 use super::Error;
 use crate::metrics::{DONE, Metrics};
@@ -26,14 +26,33 @@ fn word(error: &Error) -> &'static str {
     }
 }
 
-/// Counts what stands in status now.
-pub(super) fn recorded(metrics: &Metrics, before: &Phase, after: &Phase) {
-    let (from, to) = (before.name(), after.name());
-    if from != to {
-        metrics.transition(from.word(), to.word(), reason(after));
+/// What of a decision is counted once it stands in status.
+#[derive(Debug)]
+pub(super) struct Step {
+    from: PhaseName,
+    to: PhaseName,
+    reason: &'static str,
+    traffic_away: Option<Duration>,
+}
+
+impl Step {
+    pub(super) fn between(before: &Phase, after: &Phase) -> Self {
+        Self {
+            from: before.name(),
+            to: after.name(),
+            reason: reason(after),
+            traffic_away: traffic_away(before, after),
+        }
     }
-    if let Some(took) = traffic_away(before, after) {
-        metrics.traffic_away(took);
+
+    /// It stands.
+    pub(super) fn count(&self, metrics: &Metrics) {
+        if self.from != self.to {
+            metrics.transition(self.from.word(), self.to.word(), self.reason);
+        }
+        if let Some(took) = self.traffic_away {
+            metrics.traffic_away(took);
+        }
     }
 }
 
@@ -140,13 +159,10 @@ mod tests {
     #[test]
     fn a_change_of_phase_is_counted_once_with_its_kind_of_reason() {
         let metrics = Metrics::default();
-        recorded(&metrics, &Phase::default(), &paused());
-        recorded(&metrics, &paused(), &paused());
-        recorded(
-            &metrics,
-            &paused(),
-            &rolling_back(RollbackReason::Aborted("in words".to_owned()), None),
-        );
+        let aborted = rolling_back(RollbackReason::Aborted("in words".to_owned()), None);
+        for (before, after) in [(Phase::default(), paused()), (paused(), paused()), (paused(), aborted)] {
+            Step::between(&before, &after).count(&metrics);
+        }
         let text = metrics.text();
         let counted: Vec<_> = text
             .lines()

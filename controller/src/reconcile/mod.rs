@@ -1,4 +1,4 @@
-//! Observe → decide → act → status, for one rollout at a time. `decide` is one call of the core; [`act`] is the only place
+//! Samples → observe → decide → act → status, for one rollout at a time. To decide is one call of the core; [`act`] is the only place
 //! that matches on effects.
 //!
 //! # Guarantees
@@ -41,11 +41,13 @@ mod pace;
 mod past;
 mod places;
 mod quota;
+mod record;
 mod refusal;
 mod repository;
 mod rollouts;
 mod rooms;
 mod run;
+mod samples;
 mod secrets;
 mod speeds;
 mod start;
@@ -67,20 +69,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
-use serin_core::rollout::{Effect, LiveWeight, Observation, PhaseName, transition};
+use serin_core::rollout::{Effect, LiveWeight, PhaseName, transition};
 
-use crate::api::{CanaryRollout, FINALIZER, parse};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, FINALIZER, parse};
 use crate::board::{Board, Deployed, Key as BoardKey, Scaler};
 use crate::gitops::GitOps;
 use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
 use crate::runtime::clock;
-use crate::runtime::crash::{self, Point};
 use crate::runtime::lease::Leadership;
 use crate::runtime::order::Order;
 use crate::runtime::shards::{Count, Shard};
@@ -89,16 +89,20 @@ use cluster::{Cluster, Reads};
 use desk::Desk;
 use error::{API_TIMEOUT, call, is_conflict, is_forbidden};
 use hooks::Hooks;
-use observe::{Look, Sampled};
+use measure::Step;
+use observe::Look;
 use quota::Quota;
+use record::{Made, News};
 use refusal::{Refusal, may_make_jobs, may_write, refuse};
 use rollouts::Rollouts;
 use rooms::Rooms;
+use samples::Sampled;
 use speeds::Speeds;
 use tell::Teller;
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 use unwritten::{Unwritten, only_counts};
-use writes::{differs, fence, hold, release, write_status};
+use writes::{differs, fence, hold, release};
 
 pub use access::Access;
 pub use error::Error;
@@ -144,6 +148,15 @@ impl Context {
     fn has(&self, rollout: &CanaryRollout) -> bool {
         let (count, shard) = self.shard;
         shard_of(count, rollout) == shard
+    }
+
+    /// What is waited for, or `None` when this process leads no more, or is to lead no more, before it comes.
+    async fn unless_yielding<T>(&self, awaited: impl Future<Output = T>) -> Option<T> {
+        let mut leadership = self.leadership.clone();
+        tokio::select! {
+            come = awaited => Some(come),
+            () = leadership.yielding() => None,
+        }
     }
 
     /// Forgets a rollout that is gone.
@@ -248,15 +261,12 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
             Ok(Next::OnThePresent(sampled)) => {
                 // Not for one that watches tell too little of: its traffic may have to be taken away.
                 if sampled.is_some() && room.is_none() {
-                    let mut leadership = cx.leadership.clone();
-                    tokio::select! {
-                        found = cx.order.room_for_look() => room = found,
+                    match cx.unless_yielding(cx.order.room_for_look()).await {
                         // The next turn says so.
-                        () = leadership.yielding() => continue,
-                    }
-                    if room.is_none() {
+                        None => continue,
                         // Nothing was done: it is decided again on what is so by then.
-                        return Ok(Action::requeue(Duration::from_secs(1)));
+                        Some(None) => return Ok(Action::requeue(Duration::from_secs(1))),
+                        Some(found) => room = found,
                     }
                 }
                 given = Given {
@@ -279,8 +289,8 @@ async fn reconcile(cached: Arc<CanaryRollout>, cx: Arc<Context>) -> Result<Actio
 /// What a decision is made on.
 struct Given {
     reads: Reads,
-    /// What an earlier look for the same decision got, and since when: Prometheus is asked once.
-    sampled: Option<(Option<Timestamp>, Sampled)>,
+    /// What an earlier look for the same decision got: Prometheus is asked once.
+    sampled: Option<Sampled>,
 }
 
 impl Default for Given {
@@ -295,74 +305,109 @@ impl Default for Given {
 enum Next {
     AtOnce,
     /// Nothing was done: it is decided again on what the API server says, and on these samples.
-    OnThePresent(Option<(Option<Timestamp>, Sampled)>),
+    OnThePresent(Option<Sampled>),
     At(Action),
 }
 
-/// One decision: observe, decide, act, status.
+/// What a decision came to, and when the next one is to be made.
+enum Decided<'a> {
+    /// All of it is done.
+    Done(Next),
+    /// This is to be written and told yet.
+    Made(Box<Made<'a>>, Next),
+}
+
+/// One decision: samples, then observe, decide, act on what is so by then, and status. Each part is on the heap, and gone when the next
+/// one begins: thousands may wait in each.
 async fn once(
     cx: &Context,
     api: &Api<CanaryRollout>,
-    rollout: &CanaryRollout,
+    rollout: &Arc<CanaryRollout>,
     Given { reads, sampled }: Given,
 ) -> Result<Next, Error> {
+    let sampled = Box::pin(samples::samples(cx, rollout, (reads, sampled))).await?;
+    // A thousand may have their samples at once. Looks at the API server have a room of their own.
+    let room = if sampled.since.is_some() && reads == Reads::Kept {
+        match cx.unless_yielding(cx.order.room_for_decision()).await {
+            // The next turn says so.
+            None => return Ok(Next::AtOnce),
+            Some(found) => found,
+        }
+    } else {
+        None
+    };
+    match Box::pin(decide(cx, api, rollout, (reads, sampled), room)).await? {
+        Decided::Done(next) => Ok(next),
+        Decided::Made(made, next) => Box::pin(record::record(cx, api, rollout, *made)).await.map(|()| next),
+    }
+}
+
+/// Observes, decides and acts. `room` is given up as soon as no traffic is to be taken away.
+async fn decide<'a>(
+    cx: &'a Context,
+    api: &Api<CanaryRollout>,
+    rollout: &'a Arc<CanaryRollout>,
+    (reads, sampled): (Reads, Sampled),
+    room: Option<SemaphorePermit<'_>>,
+) -> Result<Decided<'a>, Error> {
     let deleted = rollout.metadata.deletion_timestamp.is_some();
     let ours = rollout.finalizers().iter().any(|f| f == FINALIZER);
     if deleted && !ours {
-        return Ok(Next::At(Action::await_change()));
+        return Ok(Decided::Done(Next::At(Action::await_change())));
     }
+    let refused = async |why, errors: &[_]| refuse(cx, api, rollout, why, errors).await.map(Decided::Done);
     let parsed = match parse(&rollout.spec) {
         Ok(parsed) => parsed,
-        Err(errors) => return refuse(cx, api, rollout, Refusal::InvalidField, &errors).await,
+        Err(errors) => return refused(Refusal::InvalidField, &errors).await,
     };
     if let Err((why, error)) = may_write(cx, rollout, &parsed) {
-        return refuse(cx, api, rollout, why, &[error]).await;
+        return refused(why, &[error]).await;
     }
-    let key = ObjectRef::from_obj(rollout);
-    let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
-    let state = status::memory(Some(&before)).map_err(Error::Memory)?;
+    let key = ObjectRef::from_obj(&**rollout);
+    let (stands, nothing) = (cx.unwritten.over(&key, rollout), CanaryRolloutStatus::default());
+    let before = stands.status.as_ref().unwrap_or(&nothing);
+    let state = status::memory(Some(before)).map_err(Error::Memory)?;
     let trial_before = trace::trial(rollout, &state.phase);
     trace::begins_with(trial_before.as_deref());
     // Once a revision is on trial it goes on, and such a hook says no.
     if let (false, Err(error)) = (deleted || state.phase.run().is_some(), may_make_jobs(cx, &parsed)) {
-        return refuse(cx, api, rollout, Refusal::NotAllowed, &[error]).await;
+        return refused(Refusal::NotAllowed, &[error]).await;
     }
 
     if !deleted && rollout.spec.route.adopt.is_some() {
         adopt::stand_arms(cx, rollout).await?;
     }
-    let now = clock::now();
-    let since = state.phase.samples_since();
-    // Of another time they are of no use.
-    let sampled = sampled.filter(|(of, _)| *of == since).map(|(_, sampled)| sampled);
-    let look = observe::observe(cx, rollout, &parsed, &state, (reads, sampled), now);
+    let look = observe::observe(cx, rollout, &parsed, &state, (reads, sampled));
     let seen = look.instrument(trace::looking()).await?;
     let world = match seen {
         // That something is not there is no matter for a memory.
-        Look::Refused(_) | Look::Gone if reads == Reads::Kept => return Ok(Next::OnThePresent(None)),
-        Look::Refused(errors) => return refuse(cx, api, rollout, Refusal::InvalidField, &errors).await,
+        Look::Refused(_) | Look::Gone if reads == Reads::Kept => return Ok(Decided::Done(Next::OnThePresent(None))),
+        Look::Refused(errors) => return refused(Refusal::InvalidField, &errors).await,
         Look::Gone => {
             act::stop(cx, rollout).await?;
             release(cx, api, rollout).await?;
-            return Ok(Next::At(Action::await_change()));
+            return Ok(Decided::Done(Next::At(Action::await_change())));
         }
         Look::Seen(world) => *world,
     };
     if !ours {
         // From here on something may be written that a deletion has to undo.
         hold(cx, api, rollout).await?;
-        return Ok(Next::AtOnce);
+        return Ok(Decided::Done(Next::AtOnce));
     }
 
+    let now = clock::now();
     let decision = transition(&parsed.plan, &state, &world.observation, now);
-    if reads == Reads::Kept && want_the_present(&decision.effects, world.observation.weight) {
-        let Observation {
-            ticks,
-            sampling_problem,
-            ..
-        } = world.observation;
-        return Ok(Next::OnThePresent(Some((since, (ticks, sampling_problem)))));
+    let live = world.observation.weight;
+    if reads == Reads::Kept && want_the_present(&decision.effects, live) {
+        let sampled = Sampled {
+            since: state.phase.samples_since(),
+            ticks: world.observation.ticks,
+            problem: world.observation.sampling_problem,
+        };
+        return Ok(Decided::Done(Next::OnThePresent(Some(sampled))));
     }
+    let room = room.filter(|_| takes_away(&decision.effects, live));
     let trial = trace::trial(rollout, &decision.state.phase);
     trace::led_to(trial_before.as_deref(), trial.as_deref(), &decision.state.phase);
     tracing::debug!(effects = ?decision.effects, "decided");
@@ -372,18 +417,20 @@ async fn once(
         trial: trial.as_deref(),
         phase: &state.phase,
     };
-    let outcome = act::act(cx, about, &world, &decision.effects).await?;
+    let outcome = act::act(cx, about, &world, &decision.effects, room).await?;
     delivered::ask(cx, rollout, &decision.state);
     cx.hooks
         .keep_only(rollout, &cx.cluster_name, [&state.phase, &decision.state.phase]);
     if outcome.released {
+        let trial = trial.as_deref();
+        events::tell_all(cx, events::About { rollout, trial }, &outcome.noted).await;
         release(cx, api, rollout).await?;
         cx.forget(&key);
-        return Ok(Next::At(Action::await_change()));
+        return Ok(Decided::Done(Next::At(Action::await_change())));
     }
 
     let delivery = cx.desk.delivery(&key);
-    match observe::arms_on_trial(rollout, &world, &decision.state.phase) {
+    match samples::arms_on_trial(rollout, &world, &decision.state.phase) {
         Some(arms) => cx.speeds.want(&key, arms),
         None => cx.speeds.forget(&key),
     }
@@ -392,7 +439,7 @@ async fn once(
         delivery: delivery.as_ref(),
         delivered: (decision.state.phase.run()).is_some_and(|run| cx.desk.is_delivered(&key, &run.revision)),
         latency: cx.speeds.of(&key),
-        status: &before,
+        status: before,
         memory: &state,
         generation: rollout.metadata.generation,
         plan: &parsed.plan,
@@ -401,17 +448,17 @@ async fn once(
     };
     let mut after = status::after(basis, &decision, now).map_err(Error::Memory)?;
     let telling = cx.teller.begin(rollout, &parsed.notify);
-    let dropped = telling.record((&state, &before), (&decision.state, &mut after), now);
+    let dropped = telling.record((&state, before), (&decision.state, &mut after), now);
     // It is held once, for the page and until it is written.
     let would_be = Arc::new(rollout.with_status(Some(after)));
-    let after = would_be.status.as_ref().unwrap_or(&before);
+    let after = would_be.status.as_ref().unwrap_or(before);
     let board_key = BoardKey::of(rollout);
     cx.board.tell(&board_key, &would_be, now);
     let (stable, canary) = (Deployed::of(&world.stable), Deployed::of(&world.canary));
     let scaler = world.autoscaler.as_deref().and_then(Scaler::of);
     cx.board.surround(&board_key, stable, canary, scaler);
     let changed = decision.state != state;
-    let only_counted = only_counts((&state, &before), (&decision.state, after));
+    let only_counted = only_counts((&state, before), (&decision.state, after));
     let stands = rollout.status.as_ref();
     let is_kept_back = only_counted
         && (cx.unwritten.keep(&key, stands, &would_be, parsed.plan.interval, now)
@@ -419,44 +466,33 @@ async fn once(
     let untold = after.notify.as_ref().is_some_and(|outbox| !outbox.pending.is_empty());
     let turn = pace::turn(&key, &decision.state.phase, parsed.plan.interval, cx.unwritten.len());
     let wake = pace::wake(&parsed, &world, (&decision, untold), (now, turn));
-    // Of thousands that wait to be written, each holds no more than what is written.
-    drop(world);
-    if !is_kept_back && (changed || differs(&before, after)) {
-        crash::here(Point::BeforeStatus);
-        write_status(cx, api, &would_be).instrument(trace::writing()).await?;
-        crash::here(Point::AfterStatus);
-        telling.recorded(cx, trial.as_deref(), dropped).await;
-        measure::recorded(&cx.metrics, &state.phase, &decision.state.phase);
-        if decision.state.phase.run().is_some() {
-            cx.unwritten.written(&key, after, now);
-        } else {
-            cx.unwritten.forget(&key);
-        }
-        if let Some((kind, reason, message)) = conditions::news(&before.conditions, &after.conditions) {
-            let about = events::About {
-                rollout,
-                trial: trial.as_deref(),
-            };
-            let what = events::What {
-                kind,
-                reason,
-                message,
-                nth: 0,
-            };
-            events::tell(cx, about, what).await;
-        }
-    }
-    telling.send(&decision.state, after, now);
+    let news = conditions::news(&before.conditions, &after.conditions).map(|(kind, reason, message)| News {
+        kind,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    });
     // What a new state wants is decided on a new look; a tick that only counted wants nothing.
     let wants_a_look = outcome.wrote || (decision.state.phase != state.phase && !only_counted);
-    Ok(if wants_a_look { Next::AtOnce } else { Next::At(wake) })
+    let made = Made {
+        is_due: !is_kept_back && (changed || differs(before, after)),
+        on_trial: decision.state.phase.run().is_some(),
+        news,
+        step: Step::between(&state.phase, &decision.state.phase),
+        trial,
+        noted: outcome.noted,
+        would_be,
+        telling,
+        dropped,
+        now,
+    };
+    let next = if wants_a_look { Next::AtOnce } else { Next::At(wake) };
+    Ok(Decided::Made(Box::new(made), next))
 }
 
 /// Whether effects are to be decided on what the API server says, and not on what watches told some time ago. Taking traffic
 /// away waits for no second look, and rollback commits are decided on status and Git. A promotion is asked for again: a person
 /// may have said no.
 fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
-    let lowers = |effect: &Effect| matches!(effect, Effect::SetWeight(weight) if *weight < live.canary());
     let depends = |effect: &Effect| match effect {
         Effect::SetWeight(weight) => *weight > live.canary(),
         Effect::EnsureObjects { .. }
@@ -474,7 +510,13 @@ fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
         | Effect::Refresh
         | Effect::Note(_) => false,
     };
-    effects.iter().any(depends) && !effects.iter().any(lowers)
+    effects.iter().any(depends) && !takes_away(effects, live)
+}
+
+/// Whether traffic is taken away from the canary.
+fn takes_away(effects: &[Effect], live: LiveWeight) -> bool {
+    let lowers = |effect: &Effect| matches!(effect, Effect::SetWeight(weight) if *weight < live.canary());
+    effects.iter().any(lowers)
 }
 
 #[cfg(test)]

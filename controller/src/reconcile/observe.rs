@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
-use serin_core::analysis::{Sides, Tick};
-use serin_core::rollout::{Arm, Command, FieldError, LiveWeight, Observation, Phase, PhaseName, State};
+use serin_core::analysis::Sides;
+use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, State};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::cluster::Reads;
-use super::desk::Reply;
-use super::speeds::Arms;
-use super::{Context, Error, floor, own, repository};
+use super::samples::Sampled;
+use super::{Context, Error, floor, repository};
 use crate::api::{COMMAND_ANNOTATION, CanaryRollout, Order, Parsed, RouteKindSpec};
-use crate::linkerd::latency::LATENCY_BOUNDS_MS;
-use crate::prometheus::{ArmTarget, Prometheus, SpeedOf, Target, Turn, ticks_between};
 use crate::traffic::{self, Known, LiveRoute, RouteSpec, Testers};
 
 /// What a look saw.
@@ -49,17 +45,13 @@ pub(super) struct World {
     pub(super) waiting: bool,
 }
 
-/// What Prometheus told: the ticks that are new, or why there are none.
-pub(super) type Sampled = (Vec<Tick>, Option<String>);
-
-/// `sampled` is what an earlier look for the same decision got, so that Prometheus is asked once.
+/// Looks, but for the samples, which are there already.
 pub(super) async fn observe(
     cx: &Context,
     rollout: &CanaryRollout,
     parsed: &Parsed,
     state: &State,
-    (reads, sampled): (Reads, Option<Sampled>),
-    now: Timestamp,
+    (reads, sampled): (Reads, Sampled),
 ) -> Result<Look, Error> {
     let namespace = rollout.namespace().unwrap_or_default();
     let deleted = rollout.metadata.deletion_timestamp.is_some();
@@ -111,27 +103,6 @@ pub(super) async fn observe(
         None
     };
 
-    let (ticks, sampling_problem) = match (sampled, state.phase.samples_since(), state.phase.run()) {
-        (Some(sampled), _, _) => sampled,
-        (None, Some(since), Some(run)) => {
-            let arms = arm_targets(rollout, &run.revision.hash);
-            let target = Target {
-                thresholds_ms: run.analysis.bounds_ms(),
-                extra_failure_codes: run.analysis.failure_codes().to_vec(),
-                codes_apart: vec![],
-                custom: own::targets(rollout, parsed, run.analysis.custom(), &own::revisions(run)),
-                began: run.began,
-                ..target(rollout, parsed, &apex, &canary, arms, now)
-            };
-            let turn = if run.analysis.may_fail_next() {
-                Turn::First
-            } else {
-                Turn::Later
-            };
-            sample(cx, &target, (parsed.plan.interval, turn), (since, now)).await
-        }
-        _ => (vec![], None),
-    };
     let observation = Observation {
         stable: stable_arm,
         canary: canary_arm,
@@ -142,8 +113,8 @@ pub(super) async fn observe(
         causes: cx.desk.causes(&ObjectRef::from_obj(rollout)),
         route_accepted: live.as_ref().and_then(|live| live.accepted),
         pinned,
-        ticks,
-        sampling_problem,
+        ticks: sampled.ticks,
+        sampling_problem: sampled.problem,
         preflight: cx.desk.preflight(&ObjectRef::from_obj(rollout)),
         baseline: cx.desk.baseline(&ObjectRef::from_obj(rollout)),
         git: cx.desk.view(&ObjectRef::from_obj(rollout)),
@@ -289,130 +260,6 @@ async fn pinned(cx: &Context, namespace: &str, route: &RouteSpec, reads: Reads) 
         .as_ref()
         .and_then(|service| service.spec.as_ref()?.selector.as_ref());
     Ok(selector.and_then(|labels| labels.get(POD_TEMPLATE_HASH).cloned()))
-}
-
-/// What to sample of these arms: from now on, at all bounds, unless the trial says otherwise.
-fn target(
-    rollout: &CanaryRollout,
-    parsed: &Parsed,
-    apex: &Service,
-    deployment: &Deployment,
-    (canary, stable): (ArmTarget, ArmTarget),
-    began: Timestamp,
-) -> Target {
-    Target {
-        namespace: rollout.namespace().unwrap_or_default(),
-        port: container_port(rollout, apex, deployment),
-        canary,
-        stable,
-        thresholds_ms: LATENCY_BOUNDS_MS.to_vec(),
-        extra_failure_codes: vec![],
-        codes_apart: parsed.plan.objectives.failure_codes.all().to_vec(),
-        services: services(&rollout.spec.service.name),
-        scrape_interval: parsed.scrape_interval,
-        began,
-        custom: vec![],
-    }
-}
-
-/// The Services through which clients reach the arms.
-fn services(apex: &str) -> Vec<String> {
-    vec![
-        apex.to_owned(),
-        traffic::stable_service(apex),
-        traffic::canary_service(apex),
-    ]
-}
-
-/// The pods of this revision of the canary, and all of stable's.
-fn arm_targets(rollout: &CanaryRollout, hash: &str) -> (ArmTarget, ArmTarget) {
-    let arm = |deployment: &str, hash: Option<&str>| ArmTarget {
-        deployment: deployment.to_owned(),
-        pod_template_hash: hash.map(str::to_owned),
-    };
-    let spec = &rollout.spec;
-    (
-        arm(&spec.canary.deployment, Some(hash)),
-        arm(&spec.stable.deployment, None),
-    )
-}
-
-/// The arms whose calls are counted in a phase.
-pub(super) fn arms_on_trial(rollout: &CanaryRollout, world: &World, phase: &Phase) -> Option<Arms> {
-    phase.samples_since()?;
-    let (canary, stable) = arm_targets(rollout, &phase.run()?.revision.hash);
-    let port = container_port(rollout, &world.apex, &world.canary);
-    let of = |arm: ArmTarget| SpeedOf {
-        namespace: rollout.namespace().unwrap_or_default(),
-        deployment: arm.deployment,
-        pod_template_hash: arm.pod_template_hash,
-        port,
-    };
-    Some(Arms {
-        canary: of(canary),
-        stable: of(stable),
-    })
-}
-
-/// The time before a trial, as it is to be looked at.
-pub(super) struct Past {
-    target: Target,
-    ticks: Vec<(Timestamp, Timestamp)>,
-    prometheus: Prometheus,
-    interval: SignedDuration,
-    now: Timestamp,
-}
-
-impl Past {
-    /// What stable did in it, once every query of the user's own gives what it should.
-    pub(super) async fn baseline(self) -> anyhow::Result<Reply> {
-        self.prometheus.check(&self.target, self.interval, self.now).await?;
-        Ok(Reply::Baseline(
-            self.prometheus.baseline(&self.target, &self.ticks).await?,
-        ))
-    }
-}
-
-/// The last `spec.analysis.baseline` of stable.
-pub(super) fn past(cx: &Context, rollout: &CanaryRollout, world: &World, now: Timestamp) -> Past {
-    let parsed = &world.parsed;
-    let since = now.checked_sub(parsed.baseline).unwrap_or(Timestamp::UNIX_EPOCH);
-    let arms = arm_targets(rollout, "");
-    let revision = |arm: &Arm| arm.revision.as_ref().map_or_else(String::new, |r| r.name.clone());
-    let revisions = own::Revisions {
-        canary: Some(revision(&world.observation.canary)),
-        canary_hash: world.observation.canary.revision.as_ref().map(|r| r.hash.clone()),
-        stable: Some(revision(&world.observation.stable)),
-        stable_hash: None,
-    };
-    Past {
-        target: Target {
-            custom: own::targets(rollout, parsed, &parsed.plan.objectives.custom, &revisions),
-            ..target(rollout, parsed, &world.apex, &world.stable, arms, since)
-        },
-        interval: parsed.plan.interval,
-        now,
-        ticks: ticks_between(since, now, parsed.plan.interval, parsed.scrape_interval),
-        prometheus: cx.prometheus.clone(),
-    }
-}
-
-/// The port on which the app's containers listen: the Service's target, by number or by the container's name for it.
-fn container_port(rollout: &CanaryRollout, apex: &Service, deployment: &Deployment) -> u16 {
-    let port = u16::try_from(rollout.spec.service.port).unwrap_or_default();
-    let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    pod.and_then(|pod| traffic::container_port(apex, port, pod))
-        .unwrap_or(port)
-}
-
-async fn sample(cx: &Context, target: &Target, how: (SignedDuration, Turn), span: (Timestamp, Timestamp)) -> Sampled {
-    match cx.prometheus.ticks_since(target, span, how).await {
-        Ok(ticks) => (ticks, None),
-        Err(error) => {
-            tracing::warn!(namespace = target.namespace, "no samples: {error}");
-            (vec![], Some(error.to_string()))
-        }
-    }
 }
 
 /// The command of the rollout's annotation, unless it was answered.

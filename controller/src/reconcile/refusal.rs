@@ -1,5 +1,6 @@
 //! Rollouts that can't be worked on: why, and what becomes of them. It must not know how a decision is made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -9,9 +10,10 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use serin_core::rollout::{FieldError, NoteKind, PhaseName, State, refused};
 
-use super::writes::{differs, release, write_status};
-use super::{Context, Error, Next, access, act, events, measure, status};
-use crate::api::{CanaryRollout, HookWay, Parsed, parse_receivers};
+use super::measure::Step;
+use super::writes::{self, differs, release, write_status};
+use super::{Context, Error, Next, access, act, events, status};
+use crate::api::{CanaryRollout, CanaryRolloutStatus, HookWay, Parsed, parse_receivers};
 use crate::runtime::clock;
 
 /// Why a rollout is not worked on: the reason of its condition and of its event.
@@ -69,7 +71,7 @@ pub(super) fn may_make_jobs(cx: &Context, parsed: &Parsed) -> Result<(), FieldEr
 pub(super) fn refuse<'a>(
     cx: &'a Context,
     api: &'a Api<CanaryRollout>,
-    rollout: &'a CanaryRollout,
+    rollout: &'a Arc<CanaryRollout>,
     why: Refusal,
     errors: &'a [FieldError],
 ) -> BoxFuture<'a, Result<Next, Error>> {
@@ -79,14 +81,15 @@ pub(super) fn refuse<'a>(
 async fn refuse_now(
     cx: &Context,
     api: &Api<CanaryRollout>,
-    rollout: &CanaryRollout,
+    rollout: &Arc<CanaryRollout>,
     why: Refusal,
     errors: &[FieldError],
 ) -> Result<Next, Error> {
-    let (key, now) = (ObjectRef::from_obj(rollout), clock::now());
-    let before = cx.unwritten.over(&key, rollout.status.clone().unwrap_or_default());
+    let (key, now) = (ObjectRef::from_obj(&**rollout), clock::now());
+    let (stands, nothing) = (cx.unwritten.over(&key, rollout), CanaryRolloutStatus::default());
+    let before = stands.status.as_ref().unwrap_or(&nothing);
     let deleted = rollout.metadata.deletion_timestamp.is_some();
-    let memory = status::memory(Some(&before)).ok();
+    let memory = status::memory(Some(before)).ok();
     let on_trial = |state: &State| {
         matches!(
             state.phase.name(),
@@ -101,7 +104,7 @@ async fn refuse_now(
     let paused = memory.as_ref().filter(|_| !deleted);
     let paused = paused.and_then(|memory| refused(memory, now));
     let after = status::refused(
-        &before,
+        before,
         rollout.metadata.generation,
         (why.reason(), &message),
         paused.as_ref(),
@@ -110,11 +113,13 @@ async fn refuse_now(
     let mut after = after.map_err(Error::Memory)?;
     let states = memory.as_ref().filter(|_| !deleted);
     let states = states.map(|memory| (memory, paused.as_ref().unwrap_or(memory)));
-    let is_news = differs(&before, &after);
+    let is_news = differs(before, &after);
     let own = parse_receivers("spec.notify", &rollout.spec.notify).unwrap_or_default();
     let telling = cx.teller.begin(rollout, &own);
-    let dropped = states.map_or(0, |(was, is)| telling.record((was, &before), (is, &mut after), now));
+    let dropped = states.map_or(0, |(was, is)| telling.record((was, before), (is, &mut after), now));
     let about = before.trial.as_deref();
+    let is_due = differs(before, &after);
+    let _room = if is_due { writes::room(cx).await? } else { None };
     if is_news {
         tracing::warn!("the rollout is refused: {message}");
         let what = events::What {
@@ -125,17 +130,17 @@ async fn refuse_now(
         };
         events::tell(cx, events::About { rollout, trial: about }, what).await;
     }
-    if differs(&before, &after) {
+    if is_due {
         write_status(cx, api, &rollout.with_status(Some(after.clone()))).await?;
         cx.unwritten.forget(&key);
         telling.recorded(cx, about, dropped).await;
         if let (Some((was, _)), Some(paused)) = (states, &paused) {
-            measure::recorded(&cx.metrics, &was.phase, &paused.phase);
+            Step::between(&was.phase, &paused.phase).count(&cx.metrics);
         }
     }
     // What stands since before a restart may not have been told to all.
-    if let Some((_, is)) = states {
-        telling.send(is, &after, now);
+    if states.is_some() {
+        telling.send(&after, now);
     }
     if deleted {
         release(cx, api, rollout).await?;

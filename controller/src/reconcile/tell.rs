@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::matches;
 use super::desk::{Desk, Key};
-use super::{Context, events};
+use super::{Context, events, status};
 use crate::api::{AnnouncementStatus, CanaryRollout, CanaryRolloutStatus, Receiver};
 use crate::callout::Secrets;
 use crate::notify::{self, Config, Done, Letter, Moment, Notifier, Patience, Setup};
@@ -131,7 +131,7 @@ impl Telling<'_> {
     }
 
     /// Offers what waits. Nothing waits for it.
-    pub(super) fn send(&self, state: &State, status: &CanaryRolloutStatus, now: Timestamp) {
+    pub(super) fn send(&self, status: &CanaryRolloutStatus, now: Timestamp) {
         let notifier = &self.teller.notifier;
         if let Some(outbox) = &status.notify {
             notifier.offer(&self.uid, outbox, |announcement, receiver| {
@@ -139,8 +139,16 @@ impl Telling<'_> {
                 self.letter(index, announcement.clone())
             });
         }
-        let moment = Moment { state, status };
-        for (problem, condition) in notify::problems(status) {
+        let mut problems = notify::problems(status).peekable();
+        if problems.peek().is_none() || self.receivers.is_empty() {
+            return;
+        }
+        // What this process has made of it is read, or the decision would have come to nothing.
+        let Ok(state) = status::memory(Some(status)) else {
+            return;
+        };
+        let moment = Moment { state: &state, status };
+        for (problem, condition) in problems {
             for (index, receiver) in self.receivers.iter().enumerate() {
                 if notify::is_told_of_problems_again(receiver)
                     && let Some(letter) = self.letter(index, notify::standing(problem, condition, moment, now))

@@ -2,7 +2,7 @@
 //! not know what is decided.
 //!
 //! # Guarantees
-//! One trace for each decision: looking (with the questions to Prometheus), each effect in its order, and the write of status. What
+//! One trace for each decision: looking (at samples, then at all else), each effect in its order, and the write of status. What
 //! Git is asked goes on when the decision is made; it is a trace of its own, which links to that of the decision.
 
 use kube::ResourceExt as _;
@@ -40,7 +40,7 @@ pub(super) fn led_to(before: Option<&str>, trial: Option<&str>, phase: &Phase) {
     }
 }
 
-/// Looking at the world.
+/// Looking at samples, or at all else.
 pub(super) fn looking() -> Span {
     tracing::info_span!(target: TRACE, "look")
 }
@@ -52,6 +52,11 @@ pub(super) fn effect(effect: &Effect) -> Span {
         span.record("weight", display(weight));
     }
     span
+}
+
+/// An event that is told: the effect that comes last.
+pub(super) fn note() -> Span {
+    tracing::info_span!(target: TRACE, "effect", otel.name = "Note")
 }
 
 /// Writing status.

@@ -35,12 +35,13 @@ struct Entry {
 }
 
 impl Unwritten {
-    /// The status to go on from: the one that stands, or what this process would have made of it.
-    pub(super) fn over(&self, key: &Key, stands: CanaryRolloutStatus) -> CanaryRolloutStatus {
+    /// The rollout with the status to go on from: the one that stands, or what this process would have made of it.
+    pub(super) fn over(&self, key: &Key, stands: &Arc<CanaryRollout>) -> Arc<CanaryRollout> {
+        let memory = stands.status.as_ref().and_then(|status| status.machine.as_ref());
         let entries = self.lock();
-        let entry = entries.get(key).filter(|entry| entry.stands == stands.machine);
-        let after = entry.and_then(|entry| entry.after.as_ref()?.status.clone());
-        after.unwrap_or(stands)
+        let entry = entries.get(key).filter(|entry| entry.stands.as_ref() == memory);
+        let after = entry.and_then(|entry| entry.after.as_ref());
+        after.unwrap_or(stands).clone()
     }
 
     /// Keeps `after` back and says so, if it may wait.
@@ -183,6 +184,12 @@ mod tests {
         Arc::new(rollout)
     }
 
+    /// The status to go on from over this one.
+    fn over(unwritten: &Unwritten, stands: &CanaryRolloutStatus) -> CanaryRolloutStatus {
+        let over = unwritten.over(&key(), &rollout(stands.clone()));
+        over.status.clone().unwrap()
+    }
+
     #[test]
     fn counts_are_kept_back_for_a_minute() {
         let unwritten = Unwritten::default();
@@ -191,12 +198,12 @@ mod tests {
         for seconds in [20, 40] {
             let after = status(&state(seconds));
             assert!(unwritten.keep(&key(), Some(&stands), &rollout(after.clone()), TICK, at(seconds)));
-            assert_eq!(unwritten.over(&key(), stands.clone()), after);
+            assert_eq!(over(&unwritten, &stands), after);
         }
         let due = status(&state(60));
         assert!(!unwritten.keep(&key(), Some(&stands), &rollout(due.clone()), TICK, at(60)));
         assert_eq!(
-            unwritten.over(&key(), stands.clone()),
+            over(&unwritten, &stands),
             status(&state(40)),
             "as long as it is not written"
         );
@@ -215,7 +222,7 @@ mod tests {
         unwritten.written(&key(), &stands, at(0));
         assert!(!unwritten.keep(&key(), Some(&stands), &rollout(due.clone()), TICK, at(60)));
         assert!(unwritten.put_off(&key(), &rollout(due.clone())));
-        assert_eq!(unwritten.over(&key(), stands.clone()), due);
+        assert_eq!(over(&unwritten, &stands), due);
         let next = rollout(status(&state(80)));
         assert!(!unwritten.keep(&key(), Some(&stands), &next, TICK, at(80)), "it is due");
     }
@@ -248,7 +255,7 @@ mod tests {
         let stands = status(&state(0));
         assert!(unwritten.keep(&key(), Some(&stands), &rollout(status(&state(20))), TICK, at(20)));
         let theirs = status(&state(10));
-        assert_eq!(unwritten.over(&key(), theirs.clone()), theirs);
+        assert_eq!(over(&unwritten, &theirs), theirs);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
 
 use super::{API_TIMEOUT, Context, Error, call};
 use crate::api::{CanaryRollout, CanaryRolloutStatus, FIELD_MANAGER, FINALIZER};
@@ -20,18 +21,24 @@ pub(super) fn differs(before: &CanaryRolloutStatus, after: &CanaryRolloutStatus)
     before != *after
 }
 
-/// Writes the status that this rollout has, over the version that it has.
-pub(super) async fn write_status(cx: &Context, api: &Api<CanaryRollout>, rollout: &CanaryRollout) -> Result<(), Error> {
+/// Waits until a status, and the events that come with it, can be on their way soon.
+///
+/// # Errors
+/// When this process is to lead no more before: whoever leads next sees what was done.
+pub(super) async fn room(cx: &Context) -> Result<Option<SemaphorePermit<'_>>, Error> {
     let mut leadership = cx.leadership.clone();
     let yields = async {
         leadership.yielding().await;
         tokio::time::sleep(YIELDING).await;
     };
-    let _room = tokio::select! {
-        room = cx.order.room_for_status() => room,
-        // Whoever leads next sees what was done.
-        () = yields => return Err(Error::NotLeading),
-    };
+    tokio::select! {
+        room = cx.order.room_for_status() => Ok(room),
+        () = yields => Err(Error::NotLeading),
+    }
+}
+
+/// Writes the status that this rollout has, over the version that it has. There is to be [`room`] for it.
+pub(super) async fn write_status(cx: &Context, api: &Api<CanaryRollout>, rollout: &CanaryRollout) -> Result<(), Error> {
     fence(cx)?;
     let name = rollout.name_any();
     // Whole, as a merge would mix the memory of two phases; and a rollout that anybody has written since is a conflict.

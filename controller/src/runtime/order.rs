@@ -6,7 +6,8 @@
 //! - The others are held back while any of those waits or is on its way, but never for longer than [`HELD`]: they are late then,
 //!   and not lost.
 //! - Of thousands of statuses that are to be written, and of looks at what the API server says, so many are made ready as can be on
-//!   their way ([`Order::room_for_status`], [`Order::room_for_look`]).
+//!   their way ([`Order::room_for_status`], [`Order::room_for_look`]), and a few more of decisions that may take traffic away
+//!   ([`Order::room_for_decision`]).
 //! - Each ends in time, counted from its turn. Watches take no turn: they last. Nor do the lists that they begin with, which come page
 //!   by page: whoever does not find in them what it needs asks for it, and the last page must not stand behind all who do.
 //!
@@ -27,6 +28,9 @@ use tower::{BoxError, Layer, Service};
 const FIRST: usize = 24;
 /// … and others.
 const OTHERS: usize = 16;
+/// Decisions on samples that are made at once, until they have written their weights: more than can be on their way, so that none of
+/// those is late for them.
+const DECISIONS: usize = 2 * FIRST;
 /// The longest time for which others are held back: a thousand weights take this long, as a loaded API server writes 200 a second.
 const HELD: Duration = Duration::from_secs(5);
 /// The longest wait for room.
@@ -68,6 +72,7 @@ struct Inner {
     others: Semaphore,
     statuses: Semaphore,
     looks: Semaphore,
+    decisions: Semaphore,
     /// How many go first now, waiting or on their way.
     pressing: AtomicUsize,
     /// Whether there are any.
@@ -89,6 +94,7 @@ impl Order {
             others: Semaphore::new(OTHERS),
             statuses: Semaphore::new(OTHERS),
             looks: Semaphore::new(OTHERS),
+            decisions: Semaphore::new(DECISIONS),
             pressing: AtomicUsize::new(0),
             pressed: watch::channel(false).0,
             held,
@@ -116,6 +122,13 @@ impl Order {
         let room = tokio::time::timeout(CROWDED, self.0.looks.acquire()).await;
         // It is never closed.
         room.ok()?.ok()
+    }
+
+    /// Waits until what is decided on samples can be written soon if it takes traffic away, as long as what is given lives. Whoever has
+    /// something else to write, or nothing, must let go of it before: nobody's weight waits for that.
+    pub async fn room_for_decision(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.0.decisions.acquire().await.ok()
     }
 
     /// Whether a status would have to wait for its room.
@@ -378,6 +391,22 @@ mod tests {
         assert!(order.is_crowded());
         let next = order.clone();
         let next = tokio::spawn(async move { next.room_for_status().await.is_some() });
+        drop(rooms.pop());
+        assert!(next.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_decides_on_samples_waits_for_the_weights_of_others_and_for_nothing_else() {
+        let order = Order::default();
+        let mut rooms = Vec::new();
+        for _ in 0..DECISIONS {
+            rooms.push(order.room_for_decision().await);
+        }
+        assert!(!order.is_crowded(), "statuses have rooms of their own");
+        let next = order.clone();
+        let next = tokio::spawn(async move { next.room_for_decision().await.is_some() });
+        tokio::task::yield_now().await;
+        assert!(!next.is_finished());
         drop(rooms.pop());
         assert!(next.await.unwrap());
     }
