@@ -10,9 +10,10 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use serin_core::rollout::{FieldError, NoteKind, PhaseName, State, refused};
 
+use super::decide::Next;
 use super::measure::Step;
 use super::writes::{self, differs, release, write_status};
-use super::{Context, Error, Next, access, act, events, status};
+use super::{Context, Error, access, act, events, status};
 use crate::api::{CanaryRollout, CanaryRolloutStatus, HookWay, Parsed, parse_receivers};
 use crate::runtime::clock;
 
