@@ -74,6 +74,10 @@ pub(crate) fn stories() -> Vec<Story> {
             faults::loses_sight,
         ),
         Story::new(
+            "an_abort_does_not_wait_for_a_prometheus_that_does_not_answer",
+            faults::aborts_without_an_answer,
+        ),
+        Story::new(
             "a_follower_takes_over_from_a_leader_that_sleeps_stops_or_dies_and_no_leader_writes_late",
             replicas::follow,
         ),

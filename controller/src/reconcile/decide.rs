@@ -64,7 +64,10 @@ pub(super) async fn once(
     rollout: &Arc<CanaryRollout>,
     Given { reads, sampled }: Given,
 ) -> Result<Next, Error> {
-    let sampled = Box::pin(samples::samples(cx, rollout, (reads, sampled))).await?;
+    let Some(sampled) = Box::pin(samples::samples(cx, rollout, (reads, sampled))).await? else {
+        // It is decided on the rollout as it is now.
+        return Ok(Next::AtOnce);
+    };
     // A thousand may have their samples at once. Looks at the API server have a room of their own.
     let room = if sampled.since.is_some() && reads == Reads::Kept {
         match cx.unless_yielding(cx.order.room_for_decision()).await {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serin_core::analysis::Sides;
-use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, State};
+use serin_core::rollout::{Command, FieldError, LiveWeight, Observation, PhaseName, State, Verb};
 
 use super::arms::{self, POD_TEMPLATE_HASH};
 use super::cluster::Reads;
@@ -260,6 +260,12 @@ async fn pinned(cx: &Context, namespace: &str, route: &RouteSpec, reads: Reads) 
         .as_ref()
         .and_then(|service| service.spec.as_ref()?.selector.as_ref());
     Ok(selector.and_then(|labels| labels.get(POD_TEMPLATE_HASH).cloned()))
+}
+
+/// Whether people want the trial to end here, which nothing that Prometheus says can change: it was aborted, or is to be deleted.
+pub(super) fn is_to_end(rollout: &CanaryRollout) -> bool {
+    let aborted = || command(rollout).is_some_and(|command| command.verb == Verb::Abort);
+    rollout.metadata.deletion_timestamp.is_some() || aborted()
 }
 
 /// The command of the rollout's annotation, unless it was answered.

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use super::access;
 use super::cluster::{slim, watching};
 use super::desk::Key;
-use super::observe::route_name;
+use super::observe::{is_to_end, route_name};
 use crate::api::{CanaryRollout, parse};
 use crate::board::{Board, Key as BoardKey};
 use crate::runtime::clock;
@@ -39,6 +39,8 @@ pub(super) struct Rollouts {
     kept: Arc<RwLock<Kept>>,
     /// Whether they were listed once.
     known: Arc<watch::Sender<bool>>,
+    /// Counts what was told that may have one in it that [is to end](is_to_end).
+    ending: Arc<watch::Sender<u64>>,
 }
 
 impl Default for Rollouts {
@@ -46,6 +48,7 @@ impl Default for Rollouts {
         Self {
             kept: Arc::default(),
             known: Arc::new(watch::channel(false).0),
+            ending: Arc::new(watch::channel(0).0),
         }
     }
 }
@@ -98,6 +101,18 @@ impl Rollouts {
     pub(super) async fn known(&self) {
         // The sender is this one's.
         drop(self.known.subscribe().wait_for(|known| *known).await);
+    }
+
+    /// Waits until people want the rollout's trial to end.
+    pub(super) async fn is_to_end(&self, key: &Key) {
+        let wanted = |_: &u64| {
+            self.read()
+                .all
+                .get(&place_of(key))
+                .is_some_and(|entry| is_to_end(&entry.rollout))
+        };
+        // The sender is this one's.
+        drop(self.ending.subscribe().wait_for(wanted).await);
     }
 
     /// The rollout; `None` where the API server has to be asked.
@@ -159,6 +174,7 @@ impl Rollouts {
 
     fn take(&self, event: Option<&Event<CanaryRollout>>, objects: &Store<CanaryRollout>) {
         let mut kept = self.write();
+        let mut may_be_to_end = false;
         match event {
             // After an error the watch may have missed something, until it tells something again.
             None => kept.whole = false,
@@ -179,9 +195,11 @@ impl Rollouts {
                     kept.insert(rollout);
                 }
                 kept.whole = true;
+                may_be_to_end = true;
                 self.known.send_replace(true);
             }
             Some(Event::Apply(rollout)) => {
+                may_be_to_end = is_to_end(rollout);
                 // The very object of the store: it is kept once.
                 let rollout = objects.get(&ObjectRef::from_obj(rollout));
                 if let Some(rollout) = rollout {
@@ -193,6 +211,11 @@ impl Rollouts {
                 kept.remove(&place(rollout));
                 kept.whole = true;
             }
+        }
+        // Whoever is woken reads.
+        drop(kept);
+        if may_be_to_end {
+            self.ending.send_modify(|told| *told = told.wrapping_add(1));
         }
     }
 

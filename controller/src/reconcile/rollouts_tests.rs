@@ -81,3 +81,38 @@ fn a_rollout_is_found_by_what_it_names_now() {
     assert!(rollouts.beside(&files).is_empty() && of("other").is_empty());
     assert!(rollouts.read().by_file.is_empty() && rollouts.read().by_route.is_empty());
 }
+
+#[tokio::test]
+async fn whoever_waits_for_samples_hears_of_an_abort_and_of_a_deletion() {
+    let ends = [
+        json!({ "annotations": { "serin.dev/command": r#"{"id":"abort-1","verb":"abort","reason":""}"# } }),
+        json!({ "deletionTimestamp": "2026-05-01T10:00:00Z" }),
+    ];
+    let by_a_list = |rollout| vec![Event::Init, Event::InitApply(rollout), Event::InitDone];
+    let ways = [|rollout| vec![Event::Apply(rollout)], by_a_list];
+    for (end, way) in ends.into_iter().flat_map(|end| ways.map(|way| (end.clone(), way))) {
+        let (rollouts, (reader, mut writer)) = (Rollouts::default(), store());
+        let mut tell = |rollout: CanaryRollout| {
+            for event in way(rollout) {
+                writer.apply_watcher_event(&event);
+                rollouts.take(Some(&event), &reader);
+            }
+        };
+        tell(rollout("9", "web"));
+        let waiting = rollouts.clone();
+        let waiting = tokio::spawn(async move { waiting.is_to_end(&key()).await });
+        let with = |version, metadata: serde_json::Value| {
+            let mut told = serde_json::to_value(rollout(version, "web")).unwrap();
+            let fields = told["metadata"].as_object_mut().unwrap();
+            fields.extend(metadata.as_object().unwrap().clone());
+            serde_json::from_value::<CanaryRollout>(told).unwrap()
+        };
+        let pause = r#"{"id":"pause-1","verb":"pause","reason":""}"#;
+        tell(with("10", json!({ "annotations": { "serin.dev/command": pause } })));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "a pause can wait for samples");
+        tell(with("11", end));
+        waiting.await.unwrap();
+        rollouts.is_to_end(&key()).await;
+    }
+}

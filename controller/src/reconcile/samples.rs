@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 
 use super::cluster::Reads;
 use super::desk::Reply;
-use super::observe::World;
+use super::observe::{World, is_to_end};
 use super::refusal::may_write;
 use super::speeds::Arms;
 use super::{Context, Error, is_at_rest, own, status, trace};
@@ -36,14 +36,14 @@ pub(super) struct Sampled {
 }
 
 /// The samples that the core wants for its next decision. `earlier` is what an earlier look for the same decision got, so that Prometheus is
-/// asked once.
+/// asked once. `None` where people want the trial to end before Prometheus has answered: they do not wait for that.
 pub(super) async fn samples(
     cx: &Context,
     rollout: &Arc<CanaryRollout>,
     (reads, earlier): (Reads, Option<Sampled>),
-) -> Result<Sampled, Error> {
+) -> Result<Option<Sampled>, Error> {
     match question(cx, rollout, (reads, earlier)).await? {
-        Question::Answered(sampled) => Ok(sampled),
+        Question::Answered(sampled) => Ok(Some(sampled)),
         Question::Asked {
             target,
             since,
@@ -51,18 +51,23 @@ pub(super) async fn samples(
             how,
         } => {
             let asked = cx.prometheus.ticks_since(&target, (since, now), how);
-            let (ticks, problem) = match asked.instrument(trace::looking()).await {
+            let key = ObjectRef::from_obj(&**rollout);
+            let answered = tokio::select! {
+                answered = asked.instrument(trace::looking()) => answered,
+                () = cx.rollouts.is_to_end(&key) => return Ok(None),
+            };
+            let (ticks, problem) = match answered {
                 Ok(ticks) => (ticks, None),
                 Err(error) => {
                     tracing::warn!(namespace = target.namespace, "no samples: {error}");
                     (vec![], Some(error.to_string()))
                 }
             };
-            Ok(Sampled {
+            Ok(Some(Sampled {
                 since: Some(since),
                 ticks,
                 problem,
-            })
+            }))
         }
     }
 }
@@ -85,7 +90,7 @@ async fn question(
     (reads, earlier): (Reads, Option<Sampled>),
 ) -> Result<Question, Error> {
     let nothing = Ok(Question::Answered(Sampled::default()));
-    if is_at_rest(rollout) {
+    if is_at_rest(rollout) || is_to_end(rollout) {
         return nothing;
     }
     let before = cx.unwritten.over(&ObjectRef::from_obj(&**rollout), rollout);

@@ -80,6 +80,35 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
     alerted::has(&alertmanager, &environment, Problem::Blind, "1.1.0", false).await
 }
 
+/// Prometheus takes questions and answers none: whoever aborts does not wait for it.
+pub(super) async fn aborts_without_an_answer(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let plan = json!({ "steps": [{ "weight": 10, "hold": "5m", "atMost": "10m" }, { "weight": 100, "hold": "2s" }] });
+    let setup = Setup {
+        values: json!({ "rollout": { "plan": plan } }),
+        own_serin: true,
+    };
+    let site = site(&lab).await?;
+    let environment = Environment::start_with(&site, "unanswered", setup, &json!({}), Detours::default()).await?;
+    let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
+    environment.commit("1.1.0", None).await?;
+    let ten = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 10);
+    environment.until("10 % on the canary", ROLLBACK, ten).await?;
+    eventually("a call meets it", SOON, async || {
+        let calls = environment.calls()?;
+        let met = calls.iter().any(|call| call.revision.as_deref() == Some("1.1.0"));
+        ensure!(met, "none of {} did", calls.len());
+        Ok(())
+    })
+    .await?;
+    serin.to_prometheus.silence();
+    environment.order("abort").await?;
+    environment.until_phase("RolledBack", "1.1.0", ROLLBACK).await?;
+    nobody_meets(&environment, "1.1.0")?;
+    let rollbacks = commits(&environment, "rollback", "1.1.0").await?;
+    ensure!(rollbacks == 1, "{rollbacks} rollback commits");
+    Ok(())
+}
+
 /// Has a Prometheus scrape the pods of one namespace only.
 #[derive(Debug)]
 struct Only {
