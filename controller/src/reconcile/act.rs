@@ -1,4 +1,4 @@
-//! Carries out effects: the only place that matches on them. Each may be carried out twice.
+//! Carries out effects, and says what kind of effects they are: the only place that matches on them. Each may be carried out twice.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
 use serin_core::Weight;
-use serin_core::rollout::{Effect, Phase};
+use serin_core::rollout::{Effect, LiveWeight, Phase};
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
@@ -32,38 +32,36 @@ use crate::traffic::{self, ArmService, RouteSpec};
 /// The longest time for which a commit waits for traffic that is on its way.
 const CALM: Duration = Duration::from_secs(10);
 
-/// What was done, or is still to be told.
+/// What was done.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Something in the cluster was written: the next decision wants a new look.
     pub(super) wrote: bool,
     /// The core lets go of the rollout.
     pub(super) released: bool,
-    /// Events. They are told by whoever has let go of all else: each waits until nobody's traffic is on its way.
-    pub(super) noted: Vec<Noted>,
 }
 
-/// Carries out the effects in their order, but for what is told. The first one that fails ends it: the decision is made again, and what
-/// came before is told. `room` is what the decision was made in.
+/// Carries out the effects in their order. The first one that fails ends it: the decision is made again. `room` is what the decision was
+/// made in. Events are only `noted`, of what came before an error as well: they are told by whoever has let go of all else, as each waits
+/// until nobody's traffic is on its way.
 pub(super) async fn act(
     cx: &Context,
     about: About<'_>,
     world: &World,
     effects: &[Effect],
-    mut room: Option<SemaphorePermit<'_>>,
+    (mut room, noted): (Option<SemaphorePermit<'_>>, &mut Vec<Noted>),
 ) -> Result<Outcome, Error> {
-    let mut done = Done::default();
+    let mut done = Done {
+        outcome: Outcome::default(),
+        asked: Vec::new(),
+        noted,
+    };
     for effect in effects {
         let doing = carry_out(cx, about, world, effect, &mut done);
-        if let Err(error) = doing.instrument(trace::effect(effect)).await {
-            drop(room);
-            let About { rollout, trial, .. } = about;
-            events::tell_all(cx, events::About { rollout, trial }, &done.outcome.noted).await;
-            return Err(error);
-        }
+        doing.instrument(trace::effect(effect)).await?;
         if matches!(effect, Effect::SetWeight(_)) {
             // Whatever else is to be done, nobody's weight waits for it.
-            room = None;
+            drop(room.take());
         }
     }
     cx.desk.keep_only(&ObjectRef::from_obj(about.rollout), &done.asked);
@@ -81,10 +79,10 @@ pub(super) struct About<'a> {
 }
 
 /// What was done of several effects.
-#[derive(Default)]
-struct Done {
+struct Done<'a> {
     outcome: Outcome,
     asked: Vec<Question>,
+    noted: &'a mut Vec<Noted>,
 }
 
 async fn carry_out(
@@ -92,7 +90,7 @@ async fn carry_out(
     about: About<'_>,
     world: &World,
     effect: &Effect,
-    Done { outcome, asked }: &mut Done,
+    Done { outcome, asked, noted }: &mut Done<'_>,
 ) -> Result<(), Error> {
     let About { rollout, trial, phase } = about;
     let key = ObjectRef::from_obj(rollout);
@@ -102,7 +100,7 @@ async fn carry_out(
             fence(cx)?;
             crash::here(Point::BeforeWeight);
             let write = set_weight(cx, world, *weight);
-            outcome.wrote |= if *weight < world.observation.weight.canary() {
+            outcome.wrote |= if lowers(effect, world.observation.weight) {
                 first(write).await?
             } else {
                 write.await?
@@ -203,9 +201,8 @@ async fn carry_out(
         }
         Effect::Refresh => delivered::refresh(cx, rollout).await,
         Effect::Note(note) => {
-            let nth = outcome.noted.len();
-            let noted = events::noted(note, nth, phase, [&world.stable, &world.canary]);
-            outcome.noted.push(noted);
+            let nth = noted.len();
+            noted.push(events::noted(note, nth, phase, [&world.stable, &world.canary]));
         }
         Effect::RemoveRoute => {
             fence(cx)?;
@@ -309,4 +306,54 @@ async fn scale(cx: &Context, canary: &Deployment, replicas: i32) -> Result<(), E
     )
     .await?;
     Ok(())
+}
+
+/// Whether effects are to be decided on what the API server says, and not on what watches told some time ago. Taking traffic
+/// away waits for no second look, and rollback commits are decided on status and Git. A promotion is asked for again: a person
+/// may have said no.
+pub(super) fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
+    let depends = |effect: &Effect| match effect {
+        Effect::SetWeight(weight) => *weight > live.canary(),
+        Effect::EnsureObjects { .. }
+        | Effect::ScaleCanary(_)
+        | Effect::SetMinimum { .. }
+        | Effect::RemoveRoute
+        | Effect::CommitPromotion { .. }
+        | Effect::Release => true,
+        Effect::AskPreflight(_)
+        | Effect::AskCauses(_)
+        | Effect::AskBaseline(_)
+        | Effect::AskOrigin(_)
+        | Effect::CommitRollback { .. }
+        | Effect::RunHook(_)
+        | Effect::Refresh
+        | Effect::Note(_) => false,
+    };
+    effects.iter().any(depends) && !take_away(effects, live)
+}
+
+/// Whether traffic is taken away from the canary.
+pub(super) fn take_away(effects: &[Effect], live: LiveWeight) -> bool {
+    effects.iter().any(|effect| lowers(effect, live))
+}
+
+fn lowers(effect: &Effect, live: LiveWeight) -> bool {
+    matches!(effect, Effect::SetWeight(weight) if *weight < live.canary())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_traffic_away_waits_for_no_second_look_and_what_raises_it_does() {
+        let percent = |percent: i64| Weight::try_from(percent).unwrap();
+        let live = LiveWeight::At(percent(10));
+        let set = |to: i64| Effect::SetWeight(percent(to));
+        assert!(want_the_present(&[set(25)], live));
+        assert!(want_the_present(&[set(25)], LiveWeight::Absent));
+        assert!(want_the_present(&[Effect::ScaleCanary(0)], live));
+        assert!(!want_the_present(&[set(0), Effect::ScaleCanary(0)], live));
+        assert!(!want_the_present(&[Effect::Refresh], live));
+    }
 }

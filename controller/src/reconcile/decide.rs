@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use serin_core::rollout::{Effect, LiveWeight, transition};
+use serin_core::rollout::transition;
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
@@ -20,7 +20,7 @@ use super::samples::Sampled;
 use super::unwritten::only_counts;
 use super::writes::{differs, hold, release};
 use super::{Context, Error, act, adopt, conditions, delivered, events, observe, pace, record, samples, status, trace};
-use crate::api::{CanaryRollout, CanaryRolloutStatus, FINALIZER, parse};
+use crate::api::{CanaryRollout, FINALIZER, parse};
 use crate::board::{Deployed, Key as BoardKey, Scaler};
 use crate::runtime::clock;
 
@@ -106,8 +106,8 @@ async fn decide<'a>(
         return refused(why, &[error]).await;
     }
     let key = ObjectRef::from_obj(&**rollout);
-    let (stands, nothing) = (cx.unwritten.over(&key, rollout), CanaryRolloutStatus::default());
-    let before = stands.status.as_ref().unwrap_or(&nothing);
+    let stands = cx.unwritten.over(&key, rollout);
+    let before = status::of(&stands);
     let state = status::memory(Some(before)).map_err(Error::Memory)?;
     let trial_before = trace::trial(rollout, &state.phase);
     trace::begins_with(trial_before.as_deref());
@@ -119,6 +119,7 @@ async fn decide<'a>(
     if !deleted && rollout.spec.route.adopt.is_some() {
         adopt::stand_arms(cx, rollout).await?;
     }
+    let since = sampled.since;
     let look = observe::observe(cx, rollout, &parsed, &state, (reads, sampled));
     let seen = look.instrument(trace::looking()).await?;
     let world = match seen {
@@ -141,15 +142,15 @@ async fn decide<'a>(
     let now = clock::now();
     let decision = transition(&parsed.plan, &state, &world.observation, now);
     let live = world.observation.weight;
-    if reads == Reads::Kept && want_the_present(&decision.effects, live) {
+    if reads == Reads::Kept && act::want_the_present(&decision.effects, live) {
         let sampled = Sampled {
-            since: state.phase.samples_since(),
+            since,
             ticks: world.observation.ticks,
             problem: world.observation.sampling_problem,
         };
         return Ok(Decided::Done(Next::OnThePresent(Some(sampled))));
     }
-    let room = room.filter(|_| takes_away(&decision.effects, live));
+    let room = room.filter(|_| act::take_away(&decision.effects, live));
     let trial = trace::trial(rollout, &decision.state.phase);
     trace::led_to(trial_before.as_deref(), trial.as_deref(), &decision.state.phase);
     tracing::debug!(effects = ?decision.effects, "decided");
@@ -159,13 +160,18 @@ async fn decide<'a>(
         trial: trial.as_deref(),
         phase: &state.phase,
     };
-    let outcome = act::act(cx, about, &world, &decision.effects, room).await?;
+    let mut noted = Vec::new();
+    let acted = act::act(cx, about, &world, &decision.effects, (room, &mut noted)).await;
+    if acted.as_ref().map_or(true, |outcome| outcome.released) {
+        // Nothing is recorded of it.
+        let trial = trial.as_deref();
+        events::tell_all(cx, events::About { rollout, trial }, &noted).await;
+    }
+    let outcome = acted?;
     delivered::ask(cx, rollout, &decision.state);
     cx.hooks
         .keep_only(rollout, &cx.cluster_name, [&state.phase, &decision.state.phase]);
     if outcome.released {
-        let trial = trial.as_deref();
-        events::tell_all(cx, events::About { rollout, trial }, &outcome.noted).await;
         release(cx, api, rollout).await?;
         cx.forget(&key);
         return Ok(Decided::Done(Next::At(Action::await_change())));
@@ -193,7 +199,7 @@ async fn decide<'a>(
     let dropped = telling.record((&state, before), (&decision.state, &mut after), now);
     // It is held once, for the page and until it is written.
     let would_be = Arc::new(rollout.with_status(Some(after)));
-    let after = would_be.status.as_ref().unwrap_or(before);
+    let after = status::of(&would_be);
     let board_key = BoardKey::of(rollout);
     cx.board.tell(&board_key, &would_be, now);
     let (stable, canary) = (Deployed::of(&world.stable), Deployed::of(&world.canary));
@@ -201,9 +207,10 @@ async fn decide<'a>(
     cx.board.surround(&board_key, stable, canary, scaler);
     let changed = decision.state != state;
     let only_counted = only_counts((&state, before), (&decision.state, after));
-    let stands = rollout.status.as_ref();
     let is_kept_back = only_counted
-        && (cx.unwritten.keep(&key, stands, &would_be, parsed.plan.interval, now)
+        && (cx
+            .unwritten
+            .keep(&key, rollout.status.as_ref(), &would_be, parsed.plan.interval, now)
             || (cx.order.is_crowded() && cx.unwritten.put_off(&key, &would_be)));
     let untold = after.notify.as_ref().is_some_and(|outbox| !outbox.pending.is_empty());
     let turn = pace::turn(&key, &decision.state.phase, parsed.plan.interval, cx.unwritten.len());
@@ -221,7 +228,7 @@ async fn decide<'a>(
         news,
         step: Step::between(&state.phase, &decision.state.phase),
         trial,
-        noted: outcome.noted,
+        noted,
         would_be,
         telling,
         dropped,
@@ -229,53 +236,4 @@ async fn decide<'a>(
     };
     let next = if wants_a_look { Next::AtOnce } else { Next::At(wake) };
     Ok(Decided::Made(Box::new(made), next))
-}
-
-/// Whether effects are to be decided on what the API server says, and not on what watches told some time ago. Taking traffic
-/// away waits for no second look, and rollback commits are decided on status and Git. A promotion is asked for again: a person
-/// may have said no.
-fn want_the_present(effects: &[Effect], live: LiveWeight) -> bool {
-    let depends = |effect: &Effect| match effect {
-        Effect::SetWeight(weight) => *weight > live.canary(),
-        Effect::EnsureObjects { .. }
-        | Effect::ScaleCanary(_)
-        | Effect::SetMinimum { .. }
-        | Effect::RemoveRoute
-        | Effect::CommitPromotion { .. }
-        | Effect::Release => true,
-        Effect::AskPreflight(_)
-        | Effect::AskCauses(_)
-        | Effect::AskBaseline(_)
-        | Effect::AskOrigin(_)
-        | Effect::CommitRollback { .. }
-        | Effect::RunHook(_)
-        | Effect::Refresh
-        | Effect::Note(_) => false,
-    };
-    effects.iter().any(depends) && !takes_away(effects, live)
-}
-
-/// Whether traffic is taken away from the canary.
-fn takes_away(effects: &[Effect], live: LiveWeight) -> bool {
-    let lowers = |effect: &Effect| matches!(effect, Effect::SetWeight(weight) if *weight < live.canary());
-    effects.iter().any(lowers)
-}
-
-#[cfg(test)]
-mod tests {
-    use serin_core::Weight;
-
-    use super::*;
-
-    #[test]
-    fn what_takes_traffic_away_waits_for_no_second_look_and_what_raises_it_does() {
-        let percent = |percent: i64| Weight::try_from(percent).unwrap();
-        let live = LiveWeight::At(percent(10));
-        let set = |to: i64| Effect::SetWeight(percent(to));
-        assert!(want_the_present(&[set(25)], live));
-        assert!(want_the_present(&[set(25)], LiveWeight::Absent));
-        assert!(want_the_present(&[Effect::ScaleCanary(0)], live));
-        assert!(!want_the_present(&[set(0), Effect::ScaleCanary(0)], live));
-        assert!(!want_the_present(&[Effect::Refresh], live));
-    }
 }

@@ -11,7 +11,7 @@
 //! - The rollout and its route are never older than what this process wrote last ([`rollouts`], [`crate::traffic`]): the answer of
 //!   a write is kept at once. So no decision forgets a verdict, or a weight, that was written.
 //! - A decision that does more than count, or take traffic away, is made again on what the API server says now
-//!   ([`decide`]): what others did, and no watch has told yet, is not gone past. Taking traffic away never waits for that.
+//!   ([`act::want_the_present`]): what others did, and no watch has told yet, is not gone past. Taking traffic away never waits for that.
 //! - Each write names the version that it was decided on: whatever was written meanwhile is a conflict, and decided on anew.
 //!
 //! So a watch that is behind can delay a decision, by a minute where a connection hangs, and cannot make one rise.

@@ -15,7 +15,7 @@ use super::events::{self, Noted};
 use super::measure::Step;
 use super::tell::Telling;
 use super::writes::{self, write_status};
-use super::{Context, Error, trace};
+use super::{Context, Error, status, trace};
 use crate::api::CanaryRollout;
 use crate::runtime::crash::{self, Point};
 
@@ -67,9 +67,7 @@ pub(super) async fn record(
         None
     };
     events::tell_all(cx, about, &made.noted).await;
-    let Some(after) = &made.would_be.status else {
-        return Ok(());
-    };
+    let after = status::of(&made.would_be);
     if made.is_due {
         crash::here(Point::BeforeStatus);
         write_status(cx, api, &made.would_be)

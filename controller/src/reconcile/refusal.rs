@@ -14,7 +14,7 @@ use super::decide::Next;
 use super::measure::Step;
 use super::writes::{self, differs, release, write_status};
 use super::{Context, Error, access, act, events, status};
-use crate::api::{CanaryRollout, CanaryRolloutStatus, HookWay, Parsed, parse_receivers};
+use crate::api::{CanaryRollout, HookWay, Parsed, parse_receivers};
 use crate::runtime::clock;
 
 /// Why a rollout is not worked on: the reason of its condition and of its event.
@@ -87,8 +87,8 @@ async fn refuse_now(
     errors: &[FieldError],
 ) -> Result<Next, Error> {
     let (key, now) = (ObjectRef::from_obj(&**rollout), clock::now());
-    let (stands, nothing) = (cx.unwritten.over(&key, rollout), CanaryRolloutStatus::default());
-    let before = stands.status.as_ref().unwrap_or(&nothing);
+    let stands = cx.unwritten.over(&key, rollout);
+    let before = status::of(&stands);
     let deleted = rollout.metadata.deletion_timestamp.is_some();
     let memory = status::memory(Some(before)).ok();
     let on_trial = |state: &State| {

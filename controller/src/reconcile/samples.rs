@@ -1,4 +1,4 @@
-//! What Prometheus is asked for a decision. It must not know what is decided, nor anything that a decision needs beside it.
+//! What Prometheus is asked about a rollout, and how it is found there. It must not know what is decided.
 //!
 //! Ticks of a thousand rollouts end at the same instant, and their answers take a while: who waits for its samples holds what they are
 //! asked with, and nothing else.

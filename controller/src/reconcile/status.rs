@@ -1,5 +1,7 @@
 //! From the state machine's memory to the status that a person reads. Pure.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use serin_core::Weight;
 use serin_core::analysis::{Evidence, Outcome};
@@ -7,8 +9,15 @@ use serin_core::rollout::{CommandAnswer, Decision, FieldError, Observation, Phas
 
 use super::{asked, conditions, forecast, past, streams, ticks, way};
 use crate::api::{
-    CanaryRolloutStatus, CommandStatus, EvidenceStatus, LatencyStatus, Memory, PodStatus, RevisionStatus, WeightStatus,
+    CanaryRollout, CanaryRolloutStatus, CommandStatus, EvidenceStatus, LatencyStatus, Memory, PodStatus,
+    RevisionStatus, WeightStatus,
 };
+
+/// The rollout's status, or that of one that has none yet.
+pub(super) fn of(rollout: &CanaryRollout) -> &CanaryRolloutStatus {
+    static NONE: LazyLock<CanaryRolloutStatus> = LazyLock::new(CanaryRolloutStatus::default);
+    rollout.status.as_ref().unwrap_or(&NONE)
+}
 
 /// The memory in a status; empty for a rollout that was never looked at.
 ///

@@ -78,7 +78,7 @@ async fn a_request_that_is_too_large_is_the_callers_fault() {
     create(&mut client, "ada@example.com").await.unwrap();
 }
 
-/// Without retries: to be asked to connect again costs no call, and what is in flight may end.
+/// Without retries of what was sent: to be asked to connect again costs no call, and what is in flight may end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_of_age_takes_no_new_calls_and_ends_those_in_flight() {
     let service = start(&[
