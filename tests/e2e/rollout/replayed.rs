@@ -54,11 +54,16 @@ pub(super) async fn finished(lab: Arc<Lab>) -> anyhow::Result<()> {
     // By itself it finds the trial and its pods, and about when they got their first calls.
     let replayed = replay(&lab, url, &of).await?;
     let began: Timestamp = serde_json::from_value(at(&replayed, "/replay/began")?.clone())?;
-    let apart = began.duration_since(first.at).abs();
+    let calls = environment.calls()?;
+    let met = calls
+        .iter()
+        .filter(|call| call.revision.as_deref() == Some("1.2.0"))
+        .map(|call| call.start);
+    let met = met.min().context("no call met the canary")?;
+    let apart = began.duration_since(met).abs();
     ensure!(
         apart <= SignedDuration::from_secs(4),
-        "the first weight was written at {}, in the replay at {began}",
-        first.at
+        "the first call met the canary at {met}, in the replay it had its weight at {began}"
     );
 
     // From the very instant of the first weight it judges the very calls that the controller judged.
