@@ -78,6 +78,10 @@ pub(crate) fn stories() -> Vec<Story> {
             faults::aborts_without_an_answer,
         ),
         Story::new(
+            "pods_that_are_lost_take_their_traffic_with_them_while_prometheus_does_not_answer",
+            faults::loses_pods_without_an_answer,
+        ),
+        Story::new(
             "a_follower_takes_over_from_a_leader_that_sleeps_stops_or_dies_and_no_leader_writes_late",
             replicas::follow,
         ),

@@ -1,7 +1,14 @@
 //! A TCP forwarder that tests can cut and heal: what stands between the controller and a part that is to fail. It must not
 //! know what is said on the wire.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::{
@@ -26,6 +33,7 @@ pub enum Line {
 pub struct Forward {
     address: SocketAddr,
     line: Arc<watch::Sender<Line>>,
+    held: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -37,10 +45,16 @@ impl Forward {
             .with_context(|| format!("listening on {address}"))?;
         let address = listener.local_addr()?;
         let (line, watched) = watch::channel(Line::Open);
+        let held = Arc::default();
+        let watched = Watched {
+            line: watched,
+            held: Arc::clone(&held),
+        };
         let task = tokio::spawn(run(listener, address, target, watched));
         Ok(Self {
             address,
             line: Arc::new(line),
+            held,
             task,
         })
     }
@@ -60,6 +74,11 @@ impl Forward {
         self.line.send_replace(Line::Silent);
     }
 
+    /// On how many connections something was sent since the line is silent, and is held back.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Forwards again.
     pub fn heal(&self) {
         self.line.send_replace(Line::Open);
@@ -72,7 +91,30 @@ impl Drop for Forward {
     }
 }
 
-async fn run(listener: TcpListener, address: SocketAddr, target: SocketAddr, mut line: watch::Receiver<Line>) {
+/// The line as connections see it.
+#[derive(Debug, Clone)]
+struct Watched {
+    line: watch::Receiver<Line>,
+    /// How many wait for it to be open.
+    held: Arc<AtomicUsize>,
+}
+
+impl Watched {
+    /// Waits until the line is open; an error when there is no forwarder any more.
+    async fn open(&mut self) -> Result<(), watch::error::RecvError> {
+        let is_open = |line: &Line| *line == Line::Open;
+        if is_open(&self.line.borrow()) {
+            return Ok(());
+        }
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let opened = self.line.wait_for(is_open).await.map(drop);
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        opened
+    }
+}
+
+async fn run(listener: TcpListener, address: SocketAddr, target: SocketAddr, watched: Watched) {
+    let mut line = watched.line.clone();
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
     loop {
@@ -95,7 +137,7 @@ async fn run(listener: TcpListener, address: SocketAddr, target: SocketAddr, mut
         tokio::select! {
             changed = line.changed() => if changed.is_err() { return },
             accepted = accepted => match accepted {
-                Ok((client, _)) => { connections.spawn(serve(client, target, line.clone())); }
+                Ok((client, _)) => { connections.spawn(serve(client, target, watched.clone())); }
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -103,8 +145,8 @@ async fn run(listener: TcpListener, address: SocketAddr, target: SocketAddr, mut
     }
 }
 
-async fn serve(mut client: TcpStream, target: SocketAddr, mut line: watch::Receiver<Line>) {
-    if line.wait_for(|line| *line == Line::Open).await.is_err() {
+async fn serve(mut client: TcpStream, target: SocketAddr, mut line: Watched) {
+    if line.open().await.is_err() {
         return;
     }
     let Ok(mut server) = TcpStream::connect(target).await else {
@@ -120,7 +162,7 @@ async fn serve(mut client: TcpStream, target: SocketAddr, mut line: watch::Recei
 }
 
 /// Copies one direction until its end; holds while the line is silent.
-async fn pump<R, W>(from: &mut R, to: &mut W, mut line: watch::Receiver<Line>)
+async fn pump<R, W>(from: &mut R, to: &mut W, mut line: Watched)
 where
     R: tokio::io::AsyncRead + Unpin,
     W: tokio::io::AsyncWrite + Unpin,
@@ -128,7 +170,7 @@ where
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(count) = from.read(&mut buffer).await {
-        if count == 0 || line.wait_for(|line| *line == Line::Open).await.is_err() {
+        if count == 0 || line.open().await.is_err() {
             break;
         }
         if to.write_all(buffer.get(..count).unwrap_or_default()).await.is_err() {
@@ -202,11 +244,13 @@ mod tests {
         let mut stream = TcpStream::connect(forward.address()).await.unwrap();
         exchange(&mut stream).await.unwrap();
         forward.silence();
+        assert_eq!(forward.held(), 0);
         assert!(
             timeout(Duration::from_millis(100), exchange(&mut stream))
                 .await
                 .is_err()
         );
+        assert_eq!(forward.held(), 1);
         forward.heal();
         let mut answer = [0; 4];
         timeout(Duration::from_secs(5), stream.read_exact(&mut answer))

@@ -82,7 +82,7 @@ pub(super) fn after(
         ("OneWriter", "nobody else writes the weights"),
     );
     let blind = matches!(phase, Phase::Paused(p) if p.reason == PauseReason::Blind);
-    let problem = observation.sampling_problem.as_deref();
+    let problem = observation.sampling.problem();
     list.either(
         "Blind",
         blind.then_some((

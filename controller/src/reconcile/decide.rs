@@ -19,7 +19,9 @@ use super::refusal::{Refusal, may_make_jobs, may_write, refuse};
 use super::samples::Sampled;
 use super::unwritten::only_counts;
 use super::writes::{differs, hold, release};
-use super::{Context, Error, act, adopt, conditions, delivered, events, observe, pace, record, samples, status, trace};
+use super::{
+    Context, Error, act, adopt, conditions, delivered, events, meanwhile, observe, pace, record, samples, status, trace,
+};
 use crate::api::{CanaryRollout, FINALIZER, parse};
 use crate::board::{Deployed, Key as BoardKey, Scaler};
 use crate::runtime::clock;
@@ -48,6 +50,17 @@ pub(super) enum Next {
     At(Action),
 }
 
+impl Next {
+    /// What comes after a decision that was made before its samples were there: they are asked for, and what else there is to be done is
+    /// decided on them.
+    fn with_samples(self) -> Self {
+        match self {
+            Self::At(_) | Self::OnThePresent(Some(_)) => Self::AtOnce,
+            Self::AtOnce | Self::OnThePresent(None) => self,
+        }
+    }
+}
+
 /// What a decision came to, and when the next one is to be made.
 enum Decided<'a> {
     /// All of it is done.
@@ -64,10 +77,24 @@ pub(super) async fn once(
     rollout: &Arc<CanaryRollout>,
     Given { reads, sampled }: Given,
 ) -> Result<Next, Error> {
-    let Some(sampled) = Box::pin(samples::samples(cx, rollout, (reads, sampled))).await? else {
-        // It is decided on the rollout as it is now.
-        return Ok(Next::AtOnce);
-    };
+    tokio::select! {
+        biased;
+        sampled = Box::pin(samples::samples(cx, rollout, (reads, sampled))) => {
+            on_samples(cx, api, rollout, (reads, sampled?)).await
+        }
+        (now, unanswered) = meanwhile::pressing(cx, rollout) => {
+            on_samples(cx, api, &now, (reads, unanswered)).await.map(Next::with_samples)
+        }
+    }
+}
+
+/// Observe, decide, act on what is so by then, and status.
+async fn on_samples(
+    cx: &Context,
+    api: &Api<CanaryRollout>,
+    rollout: &Arc<CanaryRollout>,
+    (reads, sampled): (Reads, Sampled),
+) -> Result<Next, Error> {
     // A thousand may have their samples at once. Looks at the API server have a room of their own.
     let room = if sampled.since.is_some() && reads == Reads::Kept {
         match cx.unless_yielding(cx.order.room_for_decision()).await {
@@ -146,7 +173,7 @@ async fn decide<'a>(
         let sampled = Sampled {
             since,
             ticks: world.observation.ticks,
-            problem: world.observation.sampling_problem,
+            sampling: world.observation.sampling,
         };
         return Ok(Decided::Done(Next::OnThePresent(Some(sampled))));
     }

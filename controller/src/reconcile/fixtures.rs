@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 use serin_core::analysis::Sides;
-use serin_core::rollout::{Arm, GitView, LiveWeight, Observation, Phase, Progressing, Revision, Run, State};
+use serin_core::rollout::{Arm, GitView, LiveWeight, Observation, Phase, Progressing, Revision, Run, Sampling, State};
 
 use crate::api::parse;
 
@@ -60,7 +60,7 @@ pub(super) fn seen_of(stable: Arm, canary: Arm) -> Observation {
         causes: None,
         pinned: None,
         ticks: vec![],
-        sampling_problem: None,
+        sampling: Sampling::Answered,
         preflight: None,
         baseline: None,
         git: GitView::default(),

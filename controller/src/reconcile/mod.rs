@@ -35,6 +35,7 @@ mod forecast;
 pub mod fuzz;
 mod git;
 mod hooks;
+mod meanwhile;
 mod measure;
 mod observe;
 pub(crate) mod own;

@@ -114,7 +114,7 @@ pub(super) async fn observe(
         route_accepted: live.as_ref().and_then(|live| live.accepted),
         pinned,
         ticks: sampled.ticks,
-        sampling_problem: sampled.problem,
+        sampling: sampled.sampling,
         preflight: cx.desk.preflight(&ObjectRef::from_obj(rollout)),
         baseline: cx.desk.baseline(&ObjectRef::from_obj(rollout)),
         git: cx.desk.view(&ObjectRef::from_obj(rollout)),

@@ -19,7 +19,7 @@ use kube::api::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
 use kube::runtime::watcher::{self, Event, watcher};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::access;
 use super::cluster::{slim, watching};
@@ -39,8 +39,6 @@ pub(super) struct Rollouts {
     kept: Arc<RwLock<Kept>>,
     /// Whether they were listed once.
     known: Arc<watch::Sender<bool>>,
-    /// Counts what was told that may have one in it that [is to end](is_to_end).
-    ending: Arc<watch::Sender<u64>>,
 }
 
 impl Default for Rollouts {
@@ -48,7 +46,6 @@ impl Default for Rollouts {
         Self {
             kept: Arc::default(),
             known: Arc::new(watch::channel(false).0),
-            ending: Arc::new(watch::channel(0).0),
         }
     }
 }
@@ -70,6 +67,24 @@ struct Entry {
     /// A write of this process may have come later.
     unsure: bool,
     files: Box<[Arc<access::File>]>,
+    news: News,
+}
+
+/// Whether there is anything new about a rollout that others told.
+#[derive(Default)]
+struct News {
+    is_untold: bool,
+    /// Whoever waits for it.
+    ear: Option<Arc<Notify>>,
+}
+
+impl News {
+    fn come(&mut self) {
+        self.is_untold = true;
+        if let Some(ear) = &self.ear {
+            ear.notify_one();
+        }
+    }
 }
 
 impl Rollouts {
@@ -103,16 +118,33 @@ impl Rollouts {
         drop(self.known.subscribe().wait_for(|known| *known).await);
     }
 
-    /// Waits until people want the rollout's trial to end.
-    pub(super) async fn is_to_end(&self, key: &Key) {
-        let wanted = |_: &u64| {
-            self.read()
-                .all
-                .get(&place_of(key))
-                .is_some_and(|entry| is_to_end(&entry.rollout))
-        };
-        // The sender is this one's.
-        drop(self.ending.subscribe().wait_for(wanted).await);
+    /// Waits until there is something new about the rollout since this was last waited for: it [is to end](is_to_end), or what it names
+    /// has [changed](Self::stir). One waits at a time.
+    pub(super) async fn stirred(&self, key: &Key) {
+        let place = place_of(key);
+        loop {
+            let ear = self.write().all.get_mut(&place).map(|entry| {
+                let news = &mut entry.news;
+                let ear = news.ear.get_or_insert_default().clone();
+                (std::mem::take(&mut news.is_untold), ear)
+            });
+            match ear {
+                Some((true, _)) => return,
+                Some((false, ear)) => ear.notified().await,
+                // Nothing is told of one that is gone.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What these rollouts name has changed.
+    pub(super) fn stir(&self, keys: &[Key]) {
+        let mut kept = self.write();
+        for key in keys {
+            if let Some(entry) = kept.all.get_mut(&place_of(key)) {
+                entry.news.come();
+            }
+        }
     }
 
     /// The rollout; `None` where the API server has to be asked.
@@ -174,7 +206,6 @@ impl Rollouts {
 
     fn take(&self, event: Option<&Event<CanaryRollout>>, objects: &Store<CanaryRollout>) {
         let mut kept = self.write();
-        let mut may_be_to_end = false;
         match event {
             // After an error the watch may have missed something, until it tells something again.
             None => kept.whole = false,
@@ -195,11 +226,9 @@ impl Rollouts {
                     kept.insert(rollout);
                 }
                 kept.whole = true;
-                may_be_to_end = true;
                 self.known.send_replace(true);
             }
             Some(Event::Apply(rollout)) => {
-                may_be_to_end = is_to_end(rollout);
                 // The very object of the store: it is kept once.
                 let rollout = objects.get(&ObjectRef::from_obj(rollout));
                 if let Some(rollout) = rollout {
@@ -211,11 +240,6 @@ impl Rollouts {
                 kept.remove(&place(rollout));
                 kept.whole = true;
             }
-        }
-        // Whoever is woken reads.
-        drop(kept);
-        if may_be_to_end {
-            self.ending.send_modify(|told| *told = told.wrapping_add(1));
         }
     }
 
@@ -231,17 +255,20 @@ impl Rollouts {
 impl Kept {
     fn insert(&mut self, rollout: Arc<CanaryRollout>) {
         let (place, version) = (place(&rollout), version(&rollout));
-        let mut unsure = false;
+        let (mut unsure, mut news) = (false, News::default());
         if let Some(known) = self.all.get_mut(&place) {
             if known.version > version && version.is_some() {
                 return;
+            }
+            if is_to_end(&rollout) {
+                known.news.come();
             }
             // Most that is told is a status: what a rollout names stays.
             if known.rollout.spec == rollout.spec {
                 (known.rollout, known.version) = (rollout, version);
                 return;
             }
-            unsure = known.unsure;
+            (unsure, news) = (known.unsure, std::mem::take(&mut known.news));
         }
         self.remove(&place);
         let place = Arc::new(place);
@@ -251,6 +278,7 @@ impl Kept {
             version,
             unsure,
             files,
+            news,
         };
         self.all.insert(place, entry);
     }

@@ -83,14 +83,20 @@ fn a_rollout_is_found_by_what_it_names_now() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_samples_hears_of_an_abort_and_of_a_deletion() {
+async fn whoever_waits_for_samples_hears_of_an_abort_of_a_deletion_and_of_what_is_named() {
+    let with = |version, metadata: serde_json::Value| {
+        let mut told = serde_json::to_value(rollout(version, "web")).unwrap();
+        let fields = told["metadata"].as_object_mut().unwrap();
+        fields.extend(metadata.as_object().unwrap().clone());
+        serde_json::from_value::<CanaryRollout>(told).unwrap()
+    };
+    let by_a_list = |rollout| vec![Event::Init, Event::InitApply(rollout), Event::InitDone];
     let ends = [
         json!({ "annotations": { "serin.dev/command": r#"{"id":"abort-1","verb":"abort","reason":""}"# } }),
         json!({ "deletionTimestamp": "2026-05-01T10:00:00Z" }),
     ];
-    let by_a_list = |rollout| vec![Event::Init, Event::InitApply(rollout), Event::InitDone];
     let ways = [|rollout| vec![Event::Apply(rollout)], by_a_list];
-    for (end, way) in ends.into_iter().flat_map(|end| ways.map(|way| (end.clone(), way))) {
+    for (end, way) in ends.iter().flat_map(|end| ways.map(|way| (end, way))) {
         let (rollouts, (reader, mut writer)) = (Rollouts::default(), store());
         let mut tell = |rollout: CanaryRollout| {
             for event in way(rollout) {
@@ -98,21 +104,31 @@ async fn whoever_waits_for_samples_hears_of_an_abort_and_of_a_deletion() {
                 rollouts.take(Some(&event), &reader);
             }
         };
-        tell(rollout("9", "web"));
-        let waiting = rollouts.clone();
-        let waiting = tokio::spawn(async move { waiting.is_to_end(&key()).await });
-        let with = |version, metadata: serde_json::Value| {
-            let mut told = serde_json::to_value(rollout(version, "web")).unwrap();
-            let fields = told["metadata"].as_object_mut().unwrap();
-            fields.extend(metadata.as_object().unwrap().clone());
-            serde_json::from_value::<CanaryRollout>(told).unwrap()
+        let is_stirred = async || {
+            let waiting = rollouts.clone();
+            let mut waiting = tokio::spawn(async move { waiting.stirred(&key()).await });
+            // It has come as far as it can.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            let is_stirred = waiting.is_finished();
+            waiting.abort();
+            let _ = (&mut waiting).await;
+            is_stirred
         };
-        let pause = r#"{"id":"pause-1","verb":"pause","reason":""}"#;
-        tell(with("10", json!({ "annotations": { "serin.dev/command": pause } })));
+        tell(with("9", json!({})));
+        assert!(!is_stirred().await);
+        let pause = json!({ "serin.dev/command": r#"{"id":"pause-1","verb":"pause","reason":""}"# });
+        tell(with("10", json!({ "annotations": pause })));
+        assert!(!is_stirred().await, "a pause can wait for samples");
+        rollouts.stir(&rollouts.of_deployment(Some("prod"), "web"));
+        assert!(is_stirred().await, "also when it waits only later");
+        assert!(!is_stirred().await, "once");
+
+        let waiting = rollouts.clone();
+        let waiting = tokio::spawn(async move { waiting.stirred(&key()).await });
         tokio::task::yield_now().await;
-        assert!(!waiting.is_finished(), "a pause can wait for samples");
-        tell(with("11", end));
+        tell(with("11", end.clone()));
         waiting.await.unwrap();
-        rollouts.is_to_end(&key()).await;
     }
 }

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster;
-use super::desk::Desk;
+use super::desk::{Desk, Key};
 use super::rollouts::Rollouts;
 use super::rooms::Rooms;
 use super::{Access, Error, reconcile_apart};
@@ -90,14 +90,18 @@ pub async fn run(
         .watches_stream(
             cluster.deployments.watch(scoped(&client, scope)),
             move |deployment: Deployment| {
-                of_deployment.of_deployment(deployment.metadata.namespace.as_deref(), &deployment.name_any())
+                stirred(&of_deployment, |rollouts| {
+                    rollouts.of_deployment(deployment.metadata.namespace.as_deref(), &deployment.name_any())
+                })
             },
         )
         // Their pods are counted there before the Deployment knows.
         .watches_stream(
             cluster.replica_sets.watch(scoped(&client, scope)),
             move |set: ReplicaSet| match cluster::owner(&set) {
-                Some(deployment) => of_set.of_deployment(set.metadata.namespace.as_deref(), &deployment),
+                Some(deployment) => stirred(&of_set, |rollouts| {
+                    rollouts.of_deployment(set.metadata.namespace.as_deref(), &deployment)
+                }),
                 None => Vec::new(),
             },
         )
@@ -119,7 +123,11 @@ pub async fn run(
         // By name: an adopted route does not say whose it is.
         controller = controller.watches_stream_with(
             told,
-            move |route: DynamicObject| of_route.of_route(route.metadata.namespace.as_deref(), &route.name_any()),
+            move |route: DynamicObject| {
+                stirred(&of_route, |rollouts| {
+                    rollouts.of_route(route.metadata.namespace.as_deref(), &route.name_any())
+                })
+            },
             resource,
         );
     }
@@ -146,6 +154,13 @@ pub async fn run(
     if let Err(error) = sending.await {
         tracing::error!("sending notifications ended in a panic, which is a bug of Serin's: {error}");
     }
+}
+
+/// Those that a change is about: whoever waits for one of them hears of it, and all are woken.
+fn stirred(rollouts: &Rollouts, about: impl FnOnce(&Rollouts) -> Vec<Key>) -> Vec<Key> {
+    let keys = about(rollouts);
+    rollouts.stir(&keys);
+    keys
 }
 
 /// The kind as the cluster serves it. The Gateway API's kinds are watched in any case: their CRDs may come later.

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use serin_core::analysis::Tick;
-use serin_core::rollout::{Arm, Phase};
+use serin_core::rollout::{Arm, Phase, Sampling};
 use tracing::Instrument as _;
 
 use super::cluster::Reads;
@@ -32,18 +32,29 @@ pub(super) struct Sampled {
     /// Since when the core wants them; `None` where it wants none.
     pub(super) since: Option<Timestamp>,
     pub(super) ticks: Vec<Tick>,
-    pub(super) problem: Option<String>,
+    pub(super) sampling: Sampling,
+}
+
+impl Sampled {
+    /// What there is before Prometheus has answered.
+    pub(super) fn unanswered(since: Timestamp) -> Self {
+        Self {
+            since: Some(since),
+            ticks: Vec::new(),
+            sampling: Sampling::Awaited,
+        }
+    }
 }
 
 /// The samples that the core wants for its next decision. `earlier` is what an earlier look for the same decision got, so that Prometheus is
-/// asked once. `None` where people want the trial to end before Prometheus has answered: they do not wait for that.
+/// asked once.
 pub(super) async fn samples(
     cx: &Context,
     rollout: &Arc<CanaryRollout>,
     (reads, earlier): (Reads, Option<Sampled>),
-) -> Result<Option<Sampled>, Error> {
+) -> Result<Sampled, Error> {
     match question(cx, rollout, (reads, earlier)).await? {
-        Question::Answered(sampled) => Ok(Some(sampled)),
+        Question::Answered(sampled) => Ok(sampled),
         Question::Asked {
             target,
             since,
@@ -51,23 +62,18 @@ pub(super) async fn samples(
             how,
         } => {
             let asked = cx.prometheus.ticks_since(&target, (since, now), how);
-            let key = ObjectRef::from_obj(&**rollout);
-            let answered = tokio::select! {
-                answered = asked.instrument(trace::looking()) => answered,
-                () = cx.rollouts.is_to_end(&key) => return Ok(None),
-            };
-            let (ticks, problem) = match answered {
-                Ok(ticks) => (ticks, None),
+            let (ticks, sampling) = match asked.instrument(trace::looking()).await {
+                Ok(ticks) => (ticks, Sampling::Answered),
                 Err(error) => {
                     tracing::warn!(namespace = target.namespace, "no samples: {error}");
-                    (vec![], Some(error.to_string()))
+                    (vec![], Sampling::Failed(error.to_string()))
                 }
             };
-            Ok(Some(Sampled {
+            Ok(Sampled {
                 since: Some(since),
                 ticks,
-                problem,
-            }))
+                sampling,
+            })
         }
     }
 }

@@ -3,19 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use jiff::{SignedDuration, Timestamp};
 use lab::{
     Lab,
     alertmanager::Alertmanager,
     faults::{Behind, Fault, Proxy},
     kubelet::sidecar::{PodInfo, Sidecar},
     prometheus::{Prometheus, Targets},
-    site::{Detours, Environment, Setup},
+    site::{CANARY, Detours, Environment, Setup},
 };
 use serde_json::json;
 use serin::{api::CanaryRolloutStatus, notify::Problem, runtime::crash::Point};
 
 use super::{
     alerted,
+    lost_pods::lose_one,
     report::report,
     site::{environment, environment_beside, site},
     trail,
@@ -82,31 +84,75 @@ pub(super) async fn loses_sight(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 /// Prometheus takes questions and answers none: whoever aborts does not wait for it.
 pub(super) async fn aborts_without_an_answer(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let environment = unanswered(&lab, "unanswered", "1.1.0").await?;
+    let aborted = lab::clock::now();
+    environment.order("abort").await?;
+    environment.until_phase("RolledBack", "1.1.0", ROLLBACK).await?;
+    nobody_meets(&environment, "1.1.0")?;
+    gone_soon_after(&environment, aborted)?;
+    let rollbacks = commits(&environment, "rollback", "1.1.0").await?;
+    ensure!(rollbacks == 1, "{rollbacks} rollback commits");
+    Ok(())
+}
+
+/// The same: pods that are lost take their traffic with them before any question was given up.
+pub(super) async fn loses_pods_without_an_answer(lab: Arc<Lab>) -> anyhow::Result<()> {
+    /// Its image goes away.
+    const REVISION: &str = "1.1.8";
+    site(&lab).await?.push_image(REVISION, &[])?;
+    let environment = unanswered(&lab, "lost-unanswered", REVISION).await?;
+    lose_one(&environment, REVISION).await?;
+    eventually("no canary pod is ready", SOON, async || {
+        let status = environment.deployment(CANARY).await?.status.unwrap_or_default();
+        ensure!(status.ready_replicas.is_none_or(|ready| ready == 0));
+        Ok(())
+    })
+    .await?;
+    let lost = lab::clock::now();
+    let zero = |s: &CanaryRolloutStatus| s.weight.is_some_and(|weight| weight.observed == 0);
+    environment.until("nothing on the canary", SOON, zero).await?;
+    gone_soon_after(&environment, lost)
+}
+
+/// Nobody waited for a question that had just begun to hang: it is given up after 10 s, and asked again in parts.
+fn gone_soon_after(environment: &Environment, instant: Timestamp) -> anyhow::Result<()> {
+    let later = traffic_away(environment)?.duration_since(instant);
+    ensure!(
+        later < SignedDuration::from_secs(5),
+        "the weight was 0 only {later:#} later"
+    );
+    Ok(())
+}
+
+/// A canary with traffic, in the midst of a step, whose Prometheus has begun to answer nothing.
+async fn unanswered(lab: &Arc<Lab>, name: &str, revision: &str) -> anyhow::Result<Environment> {
     let plan = json!({ "steps": [{ "weight": 10, "hold": "5m", "atMost": "10m" }, { "weight": 100, "hold": "2s" }] });
     let setup = Setup {
         values: json!({ "rollout": { "plan": plan } }),
         own_serin: true,
     };
-    let site = site(&lab).await?;
-    let environment = Environment::start_with(&site, "unanswered", setup, &json!({}), Detours::default()).await?;
-    let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
-    environment.commit("1.1.0", None).await?;
+    let site = site(lab).await?;
+    let environment = Environment::start_with(&site, name, setup, &json!({}), Detours::default()).await?;
+    environment.commit(revision, None).await?;
     let ten = |s: &CanaryRolloutStatus| s.weight.is_some_and(|w| w.observed == 10);
     environment.until("10 % on the canary", ROLLBACK, ten).await?;
     eventually("a call meets it", SOON, async || {
         let calls = environment.calls()?;
-        let met = calls.iter().any(|call| call.revision.as_deref() == Some("1.1.0"));
+        let met = calls.iter().any(|call| call.revision.as_deref() == Some(revision));
         ensure!(met, "none of {} did", calls.len());
         Ok(())
     })
     .await?;
+    let serin = environment.serin.as_ref().context("it has no Serin of its own")?;
     serin.to_prometheus.silence();
-    environment.order("abort").await?;
-    environment.until_phase("RolledBack", "1.1.0", ROLLBACK).await?;
-    nobody_meets(&environment, "1.1.0")?;
-    let rollbacks = commits(&environment, "rollback", "1.1.0").await?;
-    ensure!(rollbacks == 1, "{rollbacks} rollback commits");
-    Ok(())
+    // One may be about how fast calls are, which is asked for once between many ticks.
+    eventually("two questions hang", SOON, async || {
+        let held = serin.to_prometheus.held();
+        ensure!(held >= 2, "{held} hang");
+        Ok(())
+    })
+    .await?;
+    Ok(environment)
 }
 
 /// Has a Prometheus scrape the pods of one namespace only.

@@ -33,7 +33,7 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
     until(&environment, "half is on the canary", "Progressing", (50, false)).await?;
 
     // In the step: down to what one pod carries, and up again when the other one is back and was seen.
-    lose_one(&environment).await?;
+    lose_one(&environment, REVISION).await?;
     let status = until(&environment, "one pod has its part", "Progressing", (25, true)).await?;
     ensure!(
         status.weight.is_some_and(|weight| weight.wanted == 25),
@@ -50,7 +50,7 @@ pub(super) async fn story(lab: Arc<Lab>) -> anyhow::Result<()> {
 
     // While a person is waited for: down, and not up again before that person's word.
     until(&environment, "an approval is waited for", "Paused", (50, false)).await?;
-    lose_one(&environment).await?;
+    lose_one(&environment, REVISION).await?;
     until(&environment, "one pod has its part", "Paused", (25, true)).await?;
     give_back(&environment).await?;
     environment.order("approve").await?;
@@ -80,8 +80,8 @@ async fn until(
 }
 
 /// One canary pod is deleted, and the one in its place has no image.
-async fn lose_one(environment: &Environment) -> anyhow::Result<()> {
-    environment.site.lab.images.remove(&format!("{IMAGE}:{REVISION}"));
+pub(super) async fn lose_one(environment: &Environment, revision: &str) -> anyhow::Result<()> {
+    environment.site.lab.images.remove(&format!("{IMAGE}:{revision}"));
     let namespace = environment.namespace();
     let list = [
         "get",

@@ -18,7 +18,7 @@ pub use effect::{Decision, Effect, Note, NoteKind};
 pub use hooks::{Hook, HookAnswer, HookPoint, HookRun, HookView, Occasion, OnHookFailure, first_line};
 pub use observation::{
     Answer, Arm, Autoscaler, Command, GitView, LiveWeight, Observation, Origin, PriorAnswer, PromotionOutcome,
-    RollbackOutcome, Verb,
+    RollbackOutcome, Sampling, Verb,
 };
 pub use outlook::{Outlook, StepOutlook};
 pub use plan::{Capacity, FieldError, OnInconclusive, Plan, PlanDraft, RouteOrigin, Step, StepDraft, Testers};

@@ -30,8 +30,8 @@ pub struct Observation {
     pub pinned: Option<String>,
     /// Ticks since [`super::Phase::samples_since`], in order.
     pub ticks: Vec<Tick>,
-    /// Why ticks could not be had, if so.
-    pub sampling_problem: Option<String>,
+    /// Whether these are all that there are.
+    pub sampling: Sampling,
     /// The answer to [`super::Effect::AskPreflight`]: warnings, or what stands in the way of a start.
     pub preflight: Option<Answer<Vec<String>>>,
     /// The answer to [`super::Effect::AskBaseline`]: what stable did before the trial.
@@ -44,6 +44,28 @@ pub struct Observation {
     pub command: Option<Command>,
     /// Whether the rollout is being deleted.
     pub deleted: bool,
+}
+
+/// What Prometheus said when it was asked for ticks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Sampling {
+    /// It answered, or nothing was to be asked.
+    #[default]
+    Answered,
+    /// It could not be asked, or its answer could not be used: why.
+    Failed(String),
+    /// It has not answered yet. Nothing is decided that its answer could contradict.
+    Awaited,
+}
+
+impl Sampling {
+    /// Why there is no answer, if it will not come.
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Failed(why) => Some(why),
+            Self::Answered | Self::Awaited => None,
+        }
+    }
 }
 
 /// One arm.

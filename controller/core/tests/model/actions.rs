@@ -27,6 +27,8 @@ pub(crate) enum Action {
     // Faults.
     Crash,
     HoldUp,
+    /// Something is new while Prometheus takes its time.
+    Glance,
     JobPlans(usize),
     JobUnheard(usize),
     JobFails(usize),
@@ -70,6 +72,7 @@ impl Action {
             Self::Act(fate) => fate != Fate::Done,
             Self::Crash
             | Self::HoldUp
+            | Self::Glance
             | Self::JobPlans(_)
             | Self::JobUnheard(_)
             | Self::JobFails(_)
@@ -118,7 +121,7 @@ fn candidates(world: &World, kinds: &[Kind]) -> Vec<Action> {
     all.extend(kinds.iter().copied().map(Action::Tick));
     if world.budget.faults > 0 {
         all.extend([Action::Act(Fate::Unheard), Action::Act(Fate::Refused)]);
-        all.extend([Action::Crash, Action::HoldUp]);
+        all.extend([Action::Crash, Action::HoldUp, Action::Glance]);
         all.extend(jobs.clone().map(Action::JobPlans));
         all.extend(jobs.clone().map(Action::JobUnheard));
         all.extend(jobs.map(Action::JobFails));
@@ -189,6 +192,10 @@ impl Model<'_> {
                     Some(self.decide(&next, seen)?.unwrap_or(next))
                 }
                 Process::Acting(_) => None,
+            },
+            Action::Glance => match (&world.process, world.glance()) {
+                (Process::Idle, Some(seen)) => self.decide(world, seen)?,
+                _ => None,
             },
             Action::Act(fate) => self.act(world, fate)?,
             Action::Job(job) => self.run(world, job, Heard::Yes)?,
@@ -391,7 +398,12 @@ fn changed(next: &mut World, action: Action) -> bool {
             }
             by_hand
         }
-        Action::Look | Action::Act(_) | Action::Job(_) | Action::JobPlans(_) | Action::JobUnheard(_) => false,
+        Action::Look
+        | Action::Glance
+        | Action::Act(_)
+        | Action::Job(_)
+        | Action::JobPlans(_)
+        | Action::JobUnheard(_) => false,
     }
 }
 

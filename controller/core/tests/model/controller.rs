@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serin_core::analysis::{Baseline, Sides};
-use serin_core::rollout::{Answer, Decision, Effect, LiveWeight, Observation, Plan, State};
+use serin_core::rollout::{Answer, Decision, Effect, LiveWeight, Observation, Plan, Sampling, State};
 use serin_core::{Weight, rollout};
 
 use super::fingerprint::{self, Worth};
@@ -82,7 +82,7 @@ impl World {
             preflight: Some(Answer::Is(vec![])),
             pinned: self.pinned.map(|rev| Side::Canary.revision(rev).hash),
             ticks: self.ticks_for(&state),
-            sampling_problem: None,
+            sampling: Sampling::Answered,
             baseline: self.desk.baseline.then(|| Answer::Is(Baseline::default())),
             git: self.desk.view(),
             hooks: self.heard(),
@@ -96,6 +96,15 @@ impl World {
             rollout_changed: false,
             route_changed: false,
         }
+    }
+
+    /// The same, before Prometheus has answered; `None` where it is not asked.
+    pub(crate) fn glance(&self) -> Option<Seen> {
+        self.status.state.phase.samples_since()?;
+        let mut seen = self.look();
+        seen.observation.ticks.clear();
+        seen.observation.sampling = Sampling::Awaited;
+        Some(seen)
     }
 
     pub(crate) fn wrote_rollout(&mut self) {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serin_core::analysis::Outcome;
 use serin_core::rollout::{
     Decision, Effect, Ending, Footing, HookRun, HookView, LiveWeight, Observation, Paused, Phase, Plan, Preflight,
-    Progressing, PromoteStage, Promoting, RollbackGit, RollbackReason, RollingBack, Run, Starting, State,
+    Progressing, PromoteStage, Promoting, RollbackGit, RollbackReason, RollingBack, Run, Sampling, Starting, State,
 };
 
 use serin_core::rollout::state::Pushed;
@@ -168,7 +168,7 @@ impl Prints {
             preflight: _,
             pinned,
             ticks,
-            sampling_problem: _,
+            sampling,
             baseline,
             // It comes from the desk.
             git: _,
@@ -190,6 +190,7 @@ impl Prints {
         for (about, view) in hooks {
             self.put((about, *view == HookView::Passed));
         }
+        self.put(*sampling == Sampling::Awaited);
         for tick in ticks {
             self.time(tick.end);
             self.put((

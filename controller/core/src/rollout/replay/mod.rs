@@ -27,7 +27,7 @@ use self::story::Teller;
 use self::traffic::{Divided, Divider, Weights};
 use super::effect::{Decision, Effect};
 use super::hooks::{HookView, Occasion};
-use super::observation::{Answer, Arm, Command, GitView, LiveWeight, Observation, Verb};
+use super::observation::{Answer, Arm, Command, GitView, LiveWeight, Observation, Sampling, Verb};
 use super::plan::Plan;
 use super::state::{Baseline, PauseReason, Paused, Phase, Preflight, Revision, Run, Starting, State};
 use super::transition::transition;
@@ -372,7 +372,7 @@ impl<'a> World<'a> {
             preflight: Some(Answer::Is(Vec::new())),
             pinned: Some(revision("canary").hash),
             ticks,
-            sampling_problem: None,
+            sampling: Sampling::Answered,
             baseline: Some(Answer::Is(self.baseline.clone())),
             git: GitView::default(),
             hooks: self.hooks(),

@@ -16,6 +16,7 @@ mod rise;
 mod rolling_back;
 mod traffic;
 mod trial;
+mod unanswered;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ mod tests;
 use jiff::{SignedDuration, Timestamp};
 
 use super::effect::{Decision, Effect, Note, NoteKind};
-use super::observation::{LiveWeight, Observation};
+use super::observation::{LiveWeight, Observation, Sampling, Verb};
 use super::plan::{Capacity, MOST_PROMOTED, Plan};
 use super::state::{
     CommandAnswer, Floor, Phase, Revision, RollbackGit, RollbackReason, RollingBack, Run, State, after,
@@ -52,7 +53,7 @@ pub fn transition(plan: &Plan, state: &State, observation: &Observation, now: Ti
     let phase = go_on(&mut seen, state.phase.clone());
     let halts = matches!(phase, Phase::RollingBack(_) | Phase::Paused(_)) && phase.name() != state.phase.name();
     let takes_away = seen.effects.first() == Some(&Effect::SetWeight(Weight::ZERO));
-    if halts || takes_away || observation.command.is_none() {
+    if halts || takes_away || !is_heard(observation) {
         floor::settle(&mut seen, &phase);
         return seen.decide(phase);
     }
@@ -72,7 +73,17 @@ pub fn transition(plan: &Plan, state: &State, observation: &Observation, now: Ti
     }
 }
 
+/// Whether there is a command to obey now. Samples that are waited for may hold a failure, which comes before any word but one that takes
+/// the traffic away itself.
+fn is_heard(observation: &Observation) -> bool {
+    let waits = observation.sampling == Sampling::Awaited;
+    (observation.command.as_ref()).is_some_and(|command| !waits || command.verb == Verb::Abort)
+}
+
 fn go_on(cx: &mut Context<'_>, phase: Phase) -> Phase {
+    if cx.obs.sampling == Sampling::Awaited {
+        return unanswered::go_on(cx, phase);
+    }
     match phase {
         Phase::Starting(starting) => trial::starting(cx, starting),
         Phase::Progressing(progressing) => trial::progressing(cx, progressing),

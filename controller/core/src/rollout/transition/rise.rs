@@ -1,6 +1,8 @@
 //! A step whose weight is not on the route: from the lower one to its own, as soon as the pods for it are ready. And down again
 //! when pods are lost.
 
+use std::ops::ControlFlow;
+
 use jiff::Timestamp;
 
 use super::hooks::{Gate, closed};
@@ -8,6 +10,7 @@ use super::trial::{again, go_blind, pause, pause_at};
 use super::{Context, contest, failure, floor};
 use crate::Weight;
 use crate::rollout::hooks::HookPoint;
+use crate::rollout::observation::Sampling;
 use crate::rollout::state::{PauseReason, Phase, Progressing, RollbackReason, after};
 
 /// So often in one trial does a weight come back by itself after pods were lost: a node may be drained, and another one.
@@ -36,20 +39,10 @@ pub(super) fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> 
     if cx.live() < p.from {
         return contest::lowered(cx, p.run, p.step);
     }
-    let from = p.from;
-    if let Some(to) = cx.lost(&mut p.run, from) {
-        return lower(cx, p, from, to);
-    }
-    if cx.live() > weight {
-        let right = if has_pods { weight } else { from };
-        return contest::raised(cx, p, right);
-    }
-    if cx.live() > from && p.run.footing.lowered.is_some() && !has_pods {
-        // It was recorded before, so that nobody takes it for a failure that could not be.
-        cx.first(from);
-        cx.say(format!("lowering {} to {from}, as pods were lost", p.run.revision));
-        return Phase::Progressing(p);
-    }
+    let p = match shed_excess(cx, p, weight) {
+        ControlFlow::Continue(p) => p,
+        ControlFlow::Break(phase) => return phase,
+    };
     if !cx.baseline_holds(&p.run) {
         return pause(cx, p.run, p.step, PauseReason::StableChanged);
     }
@@ -63,9 +56,30 @@ pub(super) fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> 
     Phase::Progressing(p)
 }
 
+/// What there is too much of while the weight is on its way up: for the pods that are left, or because somebody else raised it.
+pub(super) fn shed_excess(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> ControlFlow<Phase, Progressing> {
+    let need = cx.plan.replicas_for(weight, cx.obs.stable.desired);
+    let has_pods = cx.obs.canary.revision.is_some() && cx.obs.canary.ready >= need;
+    let from = p.from;
+    if let Some(to) = cx.lost(&mut p.run, from) {
+        return ControlFlow::Break(lower(cx, p, from, to));
+    }
+    if cx.live() > weight {
+        let right = if has_pods { weight } else { from };
+        return ControlFlow::Break(contest::raised(cx, p, right));
+    }
+    if cx.live() > from && p.run.footing.lowered.is_some() && !has_pods {
+        // It was recorded before, so that nobody takes it for a failure that could not be.
+        cx.first(from);
+        cx.say(format!("lowering {} to {from}, as pods were lost", p.run.revision));
+        return ControlFlow::Break(Phase::Progressing(p));
+    }
+    ControlFlow::Continue(p)
+}
+
 /// All that is to be asked besides pods.
 fn with_pods(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> Phase {
-    let out_of_sight = p.run.fresh_at < p.run.as_of || cx.obs.sampling_problem.is_some();
+    let out_of_sight = p.run.fresh_at < p.run.as_of || cx.obs.sampling != Sampling::Answered;
     // A weight that stands lower than wanted comes back on what was seen since, and on nothing older.
     let interval = cx.plan.interval;
     let lowered = p.run.footing.lowered;

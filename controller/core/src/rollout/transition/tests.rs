@@ -16,7 +16,7 @@ use crate::rollout::plan::tests::plan;
 use crate::rollout::{
     Answer, Arm, Autoscaler, Command, Commit, Decision, Effect, GitView, HookView, LiveWeight, Observation, Occasion,
     Origin, PauseReason, Phase, PhaseName, Plan, Preflight, PriorAnswer, PromotionOutcome, RestNote, Revision,
-    RollbackGit, RollbackOutcome, RollbackReason, RouteOrigin, State, Verb, invariants, transition,
+    RollbackGit, RollbackOutcome, RollbackReason, RouteOrigin, Sampling, State, Verb, invariants, transition,
 };
 
 mod floor;
@@ -26,6 +26,7 @@ mod refused;
 mod restart;
 mod returns;
 mod testers;
+mod unanswered;
 mod undecided;
 
 fn rev(name: &str, hash: &str) -> Revision {
@@ -79,6 +80,8 @@ struct World {
     /// Percent of all calls that carry the testers' header.
     testers: u64,
     sight: Sight,
+    /// Whether Prometheus takes questions and does not answer.
+    is_silent: bool,
     unusable: Vec<Unusable>,
     pods_come: bool,
     applies: bool,
@@ -140,6 +143,7 @@ impl World {
             is_idle: false,
             testers: 0,
             sight: Sight::Fresh,
+            is_silent: false,
             unusable: vec![],
             pods_come: true,
             applies: true,
@@ -244,8 +248,12 @@ impl World {
             writer: self.writer.clone(),
             causes: self.causes.clone(),
             pinned: self.pinned.clone(),
-            ticks: self.ticks(),
-            sampling_problem: None,
+            ticks: if self.is_silent { vec![] } else { self.ticks() },
+            sampling: if self.is_silent {
+                Sampling::Awaited
+            } else {
+                Sampling::Answered
+            },
             preflight: self.preflight.clone(),
             baseline: self.baseline.clone(),
             git: self.git.clone(),

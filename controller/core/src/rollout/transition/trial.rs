@@ -279,8 +279,8 @@ pub(super) fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
     };
     let problem = cx
         .obs
-        .sampling_problem
-        .as_ref()
+        .sampling
+        .problem()
         .map(|why| format!("; no samples: {why}"))
         .unwrap_or_default();
     let problem = strays.map(|why| format!("{problem}; {why}")).unwrap_or(problem);
@@ -362,12 +362,7 @@ pub(super) fn go_blind(cx: &mut Context<'_>, run: Run, step: usize) -> Phase {
 /// What can't be seen gets no traffic.
 fn take_out_of_sight(cx: &mut Context<'_>, run: &Run) {
     cx.take_away();
-    let why = cx
-        .obs
-        .sampling_problem
-        .as_ref()
-        .map(|p| format!(" ({p})"))
-        .unwrap_or_default();
+    let why = cx.obs.sampling.problem().map(|p| format!(" ({p})")).unwrap_or_default();
     let message = format!(
         "no fresh scrape of {} for the blind deadline{why}; its traffic is taken away",
         run.revision
@@ -421,22 +416,7 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     if let Some(reason) = failure(&p.run, outcome) {
         return cx.roll_back(p.run, reason);
     }
-    let live = cx.live();
-    if live > p.weight {
-        contest::tell(cx, &mut p.run, p.weight);
-        let weight = p.weight;
-        cx.first(weight);
-    } else {
-        p.weight = live;
-    }
-    let held = p.weight;
-    cx.keep_capacity(&p.run, held);
-    if let Some(to) = cx.lost(&mut p.run, held) {
-        // Nothing rises here by itself, so a lower weight is nobody's word; it may be written before it is recorded.
-        cx.note_lost(&mut p.run, held, to);
-        cx.first(to);
-        p.weight = to;
-    }
+    hold(cx, &mut p);
     if p.reason == PauseReason::Blind {
         if p.run.fresh_at > p.since {
             cx.note(
@@ -465,6 +445,26 @@ pub(super) fn paused(cx: &mut Context<'_>, mut p: Paused) -> Phase {
     Phase::Paused(p)
 }
 
+/// The weight is no higher than it was left, and than the pods that are left can carry.
+pub(super) fn hold(cx: &mut Context<'_>, p: &mut Paused) {
+    let live = cx.live();
+    if live > p.weight {
+        contest::tell(cx, &mut p.run, p.weight);
+        let weight = p.weight;
+        cx.first(weight);
+    } else {
+        p.weight = live;
+    }
+    let held = p.weight;
+    cx.keep_capacity(&p.run, held);
+    if let Some(to) = cx.lost(&mut p.run, held) {
+        // Nothing rises here by itself, so a lower weight is nobody's word; it may be written before it is recorded.
+        cx.note_lost(&mut p.run, held, to);
+        cx.first(to);
+        p.weight = to;
+    }
+}
+
 /// The same trial from its first step; what was counted against it stays counted.
 pub(super) fn again(cx: &mut Context<'_>, mut run: Run) -> Phase {
     run.footing.lowered = None;
@@ -479,15 +479,8 @@ pub(super) fn again(cx: &mut Context<'_>, mut run: Run) -> Phase {
 
 /// Another revision stands in the canary's place: its traffic goes first, then Git says what that means.
 fn interrupted(cx: &mut Context<'_>, run: &Run, phase: impl FnOnce() -> Phase) -> Option<Phase> {
-    let canary = cx.obs.canary.revision.clone()?;
-    if canary == run.revision {
-        return None;
-    }
-    if !cx.take_away() {
-        cx.say(format!(
-            "{canary} took the place of {}; taking all traffic from the canary",
-            run.revision
-        ));
+    let canary = replaced_by(cx, run)?;
+    if !take_from_newcomer(cx, run, &canary) {
         return Some(phase());
     }
     let Some(stable) = cx.obs.stable.revision.clone() else {
@@ -514,6 +507,23 @@ fn interrupted(cx: &mut Context<'_>, run: &Run, phase: impl FnOnce() -> Phase) -
             Phase::Promoting(*promoting)
         }
     })
+}
+
+/// The revision that stands in the place of the one on trial, if another one does.
+pub(super) fn replaced_by(cx: &Context<'_>, run: &Run) -> Option<Revision> {
+    cx.obs.canary.revision.clone().filter(|canary| *canary != run.revision)
+}
+
+/// Nobody has judged what took the place of the one on trial. Says whether the traffic is gone already.
+pub(super) fn take_from_newcomer(cx: &mut Context<'_>, run: &Run, canary: &Revision) -> bool {
+    let is_gone = cx.take_away();
+    if !is_gone {
+        cx.say(format!(
+            "{canary} took the place of {}; taking all traffic from the canary",
+            run.revision
+        ));
+    }
+    is_gone
 }
 
 fn gives_way(cx: &mut Context<'_>, run: &Run, to: &Revision) {
