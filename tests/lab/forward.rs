@@ -106,10 +106,24 @@ impl Watched {
         if is_open(&self.line.borrow()) {
             return Ok(());
         }
-        self.held.fetch_add(1, Ordering::Relaxed);
-        let opened = self.line.wait_for(is_open).await.map(drop);
-        self.held.fetch_sub(1, Ordering::Relaxed);
-        opened
+        let _held = Held::new(&self.held);
+        self.line.wait_for(is_open).await.map(drop)
+    }
+}
+
+/// Counts one who waits, also where it is cut off.
+struct Held<'a>(&'a AtomicUsize);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -114,11 +114,12 @@ pub(super) async fn loses_pods_without_an_answer(lab: Arc<Lab>) -> anyhow::Resul
     gone_soon_after(&environment, lost)
 }
 
-/// Nobody waited for a question that had just begun to hang: it is given up after 10 s, and asked again in parts.
+/// Nobody waited for a question that had just begun to hang: it is given up after 10 s, and asked again in parts. What asks for it has to
+/// start and to be heard on a busy machine.
 fn gone_soon_after(environment: &Environment, instant: Timestamp) -> anyhow::Result<()> {
     let later = traffic_away(environment)?.duration_since(instant);
     ensure!(
-        later < SignedDuration::from_secs(5),
+        later < SignedDuration::from_secs(8),
         "the weight was 0 only {later:#} later"
     );
     Ok(())
