@@ -261,6 +261,12 @@ async fn decide<'a>(
         dropped,
         now,
     };
-    let next = if wants_a_look { Next::AtOnce } else { Next::At(wake) };
+    let next = if wants_a_look {
+        // What this one recorded may have to be done before there are samples again.
+        cx.rollouts.stir(std::slice::from_ref(&key));
+        Next::AtOnce
+    } else {
+        Next::At(wake)
+    };
     Ok(Decided::Made(Box::new(made), next))
 }

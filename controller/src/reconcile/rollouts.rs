@@ -70,8 +70,7 @@ struct Entry {
     news: News,
 }
 
-/// Whether there is anything new about a rollout that others told.
-#[derive(Default)]
+/// Whether there is anything new about a rollout.
 struct News {
     is_untold: bool,
     /// Whoever waits for it.
@@ -79,6 +78,14 @@ struct News {
 }
 
 impl News {
+    /// Of one that nobody has looked at: what it names may have been told before it was.
+    fn of_a_stranger() -> Self {
+        Self {
+            is_untold: true,
+            ear: None,
+        }
+    }
+
     fn come(&mut self) {
         self.is_untold = true;
         if let Some(ear) = &self.ear {
@@ -118,8 +125,8 @@ impl Rollouts {
         drop(self.known.subscribe().wait_for(|known| *known).await);
     }
 
-    /// Waits until there is something new about the rollout since this was last waited for: it [is to end](is_to_end), or what it names
-    /// has [changed](Self::stir). One waits at a time.
+    /// Waits until there is something new about the rollout since this was last waited for: it came to be known, it [is to end](is_to_end),
+    /// or it was [stirred](Self::stir). One waits at a time.
     pub(super) async fn stirred(&self, key: &Key) {
         let place = place_of(key);
         loop {
@@ -137,7 +144,7 @@ impl Rollouts {
         }
     }
 
-    /// What these rollouts name has changed.
+    /// What these rollouts name has changed, or what is to be done about them.
     pub(super) fn stir(&self, keys: &[Key]) {
         let mut kept = self.write();
         for key in keys {
@@ -255,7 +262,7 @@ impl Rollouts {
 impl Kept {
     fn insert(&mut self, rollout: Arc<CanaryRollout>) {
         let (place, version) = (place(&rollout), version(&rollout));
-        let (mut unsure, mut news) = (false, News::default());
+        let (mut unsure, mut news) = (false, News::of_a_stranger());
         if let Some(known) = self.all.get_mut(&place) {
             if known.version > version && version.is_some() {
                 return;
@@ -268,7 +275,7 @@ impl Kept {
                 (known.rollout, known.version) = (rollout, version);
                 return;
             }
-            (unsure, news) = (known.unsure, std::mem::take(&mut known.news));
+            (unsure, news) = (known.unsure, std::mem::replace(&mut known.news, News::of_a_stranger()));
         }
         self.remove(&place);
         let place = Arc::new(place);

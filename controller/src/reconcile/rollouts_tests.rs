@@ -117,6 +117,7 @@ async fn whoever_waits_for_samples_hears_of_an_abort_of_a_deletion_and_of_what_i
             is_stirred
         };
         tell(with("9", json!({})));
+        assert!(is_stirred().await, "nobody has looked at it");
         assert!(!is_stirred().await);
         let pause = json!({ "serin.dev/command": r#"{"id":"pause-1","verb":"pause","reason":""}"# });
         tell(with("10", json!({ "annotations": pause })));

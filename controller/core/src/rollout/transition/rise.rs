@@ -30,10 +30,8 @@ pub(super) fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> 
             return go_blind(cx, p.run, p.step);
         }
     }
-    let need = cx.plan.replicas_for(weight, cx.obs.stable.desired);
-    let has_pods = cx.obs.canary.revision.is_some() && cx.obs.canary.ready >= need;
     // Before the question who lowered the weight: it may have been this very rollback, by a controller that was killed.
-    if !has_pods && cx.elapsed(p.since, cx.plan.progress_deadline) {
+    if !has_pods(cx, weight) && cx.elapsed(p.since, cx.plan.progress_deadline) {
         return cx.roll_back(p.run, RollbackReason::ProgressDeadline);
     }
     if cx.live() < p.from {
@@ -50,17 +48,16 @@ pub(super) fn rise(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> 
         return with_pods(cx, p, weight);
     }
     cx.say(format!(
-        "{weight} waits for canary pods: {} of {need} ready",
-        cx.obs.canary.ready
+        "{weight} waits for canary pods: {} of {} ready",
+        cx.obs.canary.ready,
+        cx.plan.replicas_for(weight, cx.obs.stable.desired)
     ));
     Phase::Progressing(p)
 }
 
 /// What there is too much of while the weight is on its way up: for the pods that are left, or because somebody else raised it.
 pub(super) fn shed_excess(cx: &mut Context<'_>, mut p: Progressing, weight: Weight) -> ControlFlow<Phase, Progressing> {
-    let need = cx.plan.replicas_for(weight, cx.obs.stable.desired);
-    let has_pods = cx.obs.canary.revision.is_some() && cx.obs.canary.ready >= need;
-    let from = p.from;
+    let (from, has_pods) = (p.from, has_pods(cx, weight));
     if let Some(to) = cx.lost(&mut p.run, from) {
         return ControlFlow::Break(lower(cx, p, from, to));
     }
@@ -75,6 +72,12 @@ pub(super) fn shed_excess(cx: &mut Context<'_>, mut p: Progressing, weight: Weig
         return ControlFlow::Break(Phase::Progressing(p));
     }
     ControlFlow::Continue(p)
+}
+
+/// Whether the canary's pods are enough for this weight.
+fn has_pods(cx: &Context<'_>, weight: Weight) -> bool {
+    let need = cx.plan.replicas_for(weight, cx.obs.stable.desired);
+    cx.obs.canary.revision.is_some() && cx.obs.canary.ready >= need
 }
 
 /// All that is to be asked besides pods.

@@ -6,29 +6,34 @@ use std::ops::ControlFlow;
 use super::rise::{lower, shed_excess};
 use super::trial::{hold, replaced_by, take_from_newcomer};
 use super::{Context, capacity, contest};
-use crate::rollout::state::{Phase, Progressing};
+use crate::rollout::state::{Paused, Phase, Progressing};
 
 pub(super) fn go_on(cx: &mut Context<'_>, mut phase: Phase) -> Phase {
     cx.say("Prometheus has not answered yet");
-    match &mut phase {
-        Phase::Progressing(p) => match replaced_by(cx, &p.run) {
-            Some(canary) => drop(take_from_newcomer(cx, &p.run, &canary)),
-            None => return progressing(cx, p.clone()),
-        },
-        Phase::Paused(p) => match replaced_by(cx, &p.run) {
-            Some(canary) => drop(take_from_newcomer(cx, &p.run, &canary)),
-            None => hold(cx, p),
-        },
-        Phase::Promoting(_) => capacity::while_promoting(cx, &mut phase),
+    if let Phase::Progressing(Progressing { run, .. }) | Phase::Paused(Paused { run, .. }) = &phase
+        && let Some(canary) = replaced_by(cx, run)
+    {
+        take_from_newcomer(cx, run, &canary);
+        return phase;
+    }
+    match phase {
+        Phase::Progressing(p) => progressing(cx, p),
+        Phase::Paused(mut p) => {
+            hold(cx, &mut p);
+            Phase::Paused(p)
+        }
+        Phase::Promoting(_) => {
+            capacity::while_promoting(cx, &mut phase);
+            phase
+        }
         // None of these waits for samples.
         Phase::Starting(_)
         | Phase::RollingBack(_)
         | Phase::Idle(_)
         | Phase::Withdrawn(_)
         | Phase::Promoted(_)
-        | Phase::RolledBack(_) => {}
+        | Phase::RolledBack(_) => phase,
     }
-    phase
 }
 
 fn progressing(cx: &mut Context<'_>, mut p: Progressing) -> Phase {
